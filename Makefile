@@ -1,0 +1,51 @@
+# Two commands set everything up on a machine with Python 3.11 to 3.13:
+#
+#     make quickstart    environment, install, and the main job with its figures
+#     make test          the whole test suite
+#
+# PYTHON picks the interpreter, VENV the folder of the environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# TensorFlow's start-up notices tell a user nothing.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help quickstart test test-fast lint format lock clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,8p'
+
+# The environment is made anew whenever what it is made from changes.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+quickstart: $(VENV)/installed
+	$(BIN)/python examples/quickstart.py
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/installed
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Needs uv; resolves for every supported Python at once.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links \
+		--output-file constraints.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist figures *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,30 @@
+"""Information maximising neural networks and likelihood-free inference.
+
+The public names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from imnn_tf.version import __version__
+
+if TYPE_CHECKING:
+    from imnn_tf import lfi, utils
+    from imnn_tf.estimator import Estimator
+    from imnn_tf.imnn import IMNN
+
+__all__ = ["IMNN", "Estimator", "__version__", "lfi", "utils"]
+
+_HOMES = {"IMNN": "imnn_tf.imnn", "Estimator": "imnn_tf.estimator"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in ("lfi", "utils"):
+        return import_module(f"imnn_tf.{name}")
+    raise AttributeError(f"module 'imnn_tf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""What several parts of the packages need, each written once."""

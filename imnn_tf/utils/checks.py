@@ -1,0 +1,144 @@
+"""Argument checks: each returns the value in its plain form or says what is wrong with it.
+
+A message names the argument, what was expected and what came.
+"""
+
+import operator
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+
+def integer(name: str, value: Any, *, minimum: int | None = None) -> int:
+    """Any integral type, as an `int` of at least `minimum`.
+
+    Raises:
+        TypeError: If `value` is not an integer (a bool is not one).
+        ValueError: If `value` is below `minimum`.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"`{name}` must be an integer, got {value!r}.") from None
+    if minimum is not None and number < minimum:
+        raise ValueError(f"`{name}` must be at least {minimum}, got {number}.")
+    return number
+
+
+def real(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    below: float | None = None,
+    maximum: float | None = None,
+) -> float:
+    """Any real scalar, as a finite `float` within the bounds given.
+
+    Raises:
+        TypeError: If `value` is not a real number.
+        ValueError: If it is not finite, or outside the bounds.
+    """
+    scalar = np.asarray(value)
+    if scalar.ndim != 0 or scalar.dtype.kind not in "iuf":
+        raise TypeError(f"`{name}` must be a real number, got {value!r}.")
+    number = float(scalar)
+    if not np.isfinite(number):
+        raise ValueError(f"`{name}` must be finite, got {number}.")
+    for bound, words, holds in (
+        (above, "greater than", operator.gt),
+        (minimum, "at least", operator.ge),
+        (below, "less than", operator.lt),
+        (maximum, "at most", operator.le),
+    ):
+        if bound is not None and not holds(number, bound):
+            raise ValueError(f"`{name}` must be {words} {bound}, got {number}.")
+    return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """A truth value, as a `bool`.
+
+    Raises:
+        TypeError: If `value` is neither a bool nor a NumPy bool.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"`{name}` must be True or False, got {value!r}.")
+    return bool(value)
+
+
+def choice(name: str, value: Any, options: Collection[str]) -> str:
+    """One of a few names.
+
+    Raises:
+        ValueError: If `value` is none of them.
+    """
+    if not isinstance(value, str) or value not in options:
+        listed = ", ".join(repr(option) for option in options)
+        raise ValueError(f"`{name}` must be one of {listed}, got {value!r}.")
+    return value
+
+
+def function(name: str, value: Any) -> Callable[..., Any]:
+    """Something that can be called.
+
+    Raises:
+        TypeError: If it cannot.
+    """
+    if not callable(value):
+        raise TypeError(f"`{name}` must be callable, got {type(value).__name__}.")
+    return value
+
+
+def array(
+    name: str,
+    value: ArrayLike,
+    *,
+    shape: Sequence[int | None] | None = None,
+    dtype: DTypeLike = None,
+    finite: bool = True,
+) -> np.ndarray:
+    """Anything `np.asarray` takes, as a real array.
+
+    Args:
+        name: The argument's name, for messages.
+        value: What the user passed: an array, a tensor, nested lists.
+        shape: The shape it must have; `None` stands for any length of an axis.
+        dtype: The type to convert to; `None` keeps the type it has.
+        finite: Whether infinities and NaN are refused.
+
+    Raises:
+        TypeError: If `value` does not hold real numbers.
+        ValueError: If its shape differs, or a number is not finite.
+    """
+    try:
+        result = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"`{name}` must be an array, got rows of unequal lengths.") from None
+    if result.dtype.name == "bfloat16":  # a real number, though NumPy has no kind for it
+        result = result.astype(np.float32)
+    if result.dtype.kind not in "biuf":
+        got = f"{type(value).__name__} of {result.dtype}"
+        raise TypeError(f"`{name}` must hold real numbers, got {got}.")
+    if shape is not None:
+        expected = tuple(shape)
+        fits = len(expected) == result.ndim and all(
+            want in (None, got) for want, got in zip(expected, result.shape, strict=True)
+        )
+        if not fits:
+            words = "(" + ", ".join("any" if n is None else str(n) for n in expected)
+            words += ",)" if len(expected) == 1 else ")"
+            raise ValueError(f"`{name}` must have shape {words}, got {result.shape}.")
+    if dtype is not None:
+        result = result.astype(dtype, copy=False)
+    if finite and not np.isfinite(result).all():
+        count = int(np.size(result) - np.isfinite(result).sum())
+        raise ValueError(
+            f"`{name}` must be finite, got {count} infinite or NaN values of {result.size}."
+        )
+    return result

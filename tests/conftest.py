@@ -1,0 +1,26 @@
+"""What every test shares."""
+
+import matplotlib as mpl
+
+# Before anything imports pyplot: no test may open a window.
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _global_generators_untouched():
+    """No code of ours may draw from, or seed, NumPy's global generator."""
+    before = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    yield
+    after = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
+    assert before["pos"] == after["pos"]
+    np.testing.assert_array_equal(before["key"], after["key"])
+
+
+@pytest.fixture(autouse=True)
+def _figures_closed():
+    yield
+    plt.close("all")
