@@ -100,7 +100,7 @@ def array(
     value: ArrayLike,
     *,
     shape: Sequence[int | None] | None = None,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
     finite: bool = True,
 ) -> np.ndarray:
     """Anything `np.asarray` takes, as a real array.

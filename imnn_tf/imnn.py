@@ -1,0 +1,580 @@
+"""The information maximising neural network that people use: it wires the parts."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike, DTypeLike
+
+from imnn_tf import fitting, information, plotting
+from imnn_tf.estimator import MODEL_FILE, Estimator, load_model
+from imnn_tf.information import Information, InformationError
+from imnn_tf.simulations import as_simulations
+from imnn_tf.state import FitState
+from imnn_tf.summaries import count_summaries
+from imnn_tf.training import Objective, UpdateLoop
+from imnn_tf.utils import checkpoint, checks
+
+HISTORY_FILE = "history.npz"
+
+# The most updates in one call of the compiled loop, where their duration decides.
+_CAPACITY = 256
+
+# Strength of the regularisation by the regulariser's name; docs/imnn.md has the measurements.
+DEFAULT_STRENGTH = {"divergence": 1.0, "published": 10.0}
+
+
+class IMNN:
+    """Compression of simulations to a few summaries that keep the Fisher information.
+
+    A Keras model maps each simulation to `n_summaries` numbers and is trained to maximise
+    `ln det F`, the Fisher information of its outputs at one fiducial point. Everything that can
+    be read off the arrays and the model may be left out, and is checked where it is given.
+
+    Args:
+        n_s: Number of fiducial simulations, for the covariance of the summaries.
+        n_d: Number of derivative simulations, of each parameter and side, for their slope.
+        n_params: Number of parameters.
+        n_summaries: Number of summaries, at least `n_params`.
+        θ_fid: Fiducial parameters, `[n_params]`.
+        δθ: Difference of each parameter between its simulations above and below the fiducial,
+            `[n_params]`, positive.
+        input_shape: Shape of one simulation.
+        fiducial: Simulations at `θ_fid`, `[n_s, *input_shape]`.
+        derivative: `[n_d, 2, n_params, *input_shape]`: `[:, 0, α]` has parameter α at
+            `θ_fid − δθ/2`, `[:, 1, α]` at `θ_fid + δθ/2`, with the noise of the same seed.
+        validation_fiducial: Like `fiducial`, of other seeds; the fit ends on the weights that
+            are best on these. Strongly advised where the simulations are few.
+        validation_derivative: Like `derivative`, given with `validation_fiducial`.
+        model: Keras 3 model from `[batch, *input_shape]` to `[batch, n_summaries]`.
+        optimiser: Keras optimiser, its name or its configuration; Adam if left out. One that
+            already serves other weights is copied, with its settings and without its state.
+        dtype: Floating type of data and statistics, single or double precision. The model
+            computes in its own.
+        itype: Integer type, taken for the predecessor's sake; nothing depends on it.
+        save: Whether `fit` writes what it found to the folder `directory/filename`.
+        load: Whether to take up what was saved there: weights, statistics, history, and the
+            state of the optimiser, so that a further `fit` goes on where the last one stopped.
+        weights: Name of a weights file there to load on top, as `weight_file` of `fit`.
+        verbose: Whether `fit` shows a progress bar.
+        directory: Folder to save in and load from; the current one if left out.
+        filename: Folder inside it, `"model"` if left out.
+        at_once: Fiducial simulations, each with its derivative simulations, that go through the
+            model at once; all if left out. It bounds the memory of an update, not its result.
+        map_fn: Applied to each simulation as a tensor, anew at every pass, and not to data given
+            to `get_estimate`.
+        check_shape: Taken for the predecessor's sake; shapes are always checked.
+        custom_objects: With `load`, classes and functions of the saved model by name. Nothing
+            else in the files is executed.
+
+    Attributes:
+        model: The Keras model, on the weights with the most information after `fit`.
+        optimiser: The optimiser, this object's own.
+        history: Lists with an entry for each update: `loss`, `det_F`, `det_C`, `det_Cinv`,
+            `dμ_dθ`, `reg` (the regulariser) and `r` (its coupling), of the training set before
+            the update; the same with `val_` in front, of the validation set after it, at the
+            updates in `val_iteration`.
+        F, Finv, C, Cinv, μ, dμ_dθ: Fisher information `[n_params, n_params]`, covariance of the
+            summaries `[n_summaries, n_summaries]`, their inverses, the mean summary
+            `[n_summaries]` and its slope `[n_params, n_summaries]`; of the validation set where
+            there is one, with the weights the model has since the last fit.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument has the wrong shape or value.
+
+    References:
+        Charnock, Lavaux & Wandelt (2018), Automatic physical inference with information
+        maximizing neural networks, arXiv:1802.03537.
+    """
+
+    def __init__(
+        self,
+        n_s: int | None = None,
+        n_d: int | None = None,
+        n_params: int | None = None,
+        n_summaries: int | None = None,
+        θ_fid: ArrayLike | None = None,
+        δθ: ArrayLike | None = None,
+        input_shape: Sequence[int] | None = None,
+        fiducial: ArrayLike | None = None,
+        derivative: ArrayLike | None = None,
+        validation_fiducial: ArrayLike | None = None,
+        validation_derivative: ArrayLike | None = None,
+        model: Any = None,
+        optimiser: Any = None,
+        dtype: DTypeLike = tf.float32,
+        itype: DTypeLike = tf.int32,
+        save: bool = False,
+        load: bool = False,
+        weights: str | None = None,
+        verbose: bool = True,
+        directory: str | Path | None = None,
+        filename: str | None = None,
+        at_once: int | None = None,
+        map_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
+        check_shape: bool = True,
+        *,
+        custom_objects: dict[str, Any] | None = None,
+    ) -> None:
+        self.verbose = checks.flag("verbose", verbose)
+        self.save = checks.flag("save", save)
+        self.dtype, self.itype = _floating(dtype), tf.as_dtype(itype)
+        self.directory = "." if directory is None else str(directory)
+        self.filename = "model" if filename is None else str(filename)
+        self.at_once = None if at_once is None else checks.integer("at_once", at_once, minimum=1)
+        self.map_fn = None if map_fn is None else checks.function("map_fn", map_fn)
+        checks.flag("check_shape", check_shape)
+        self._set_simulations(
+            θ_fid,
+            δθ,
+            (fiducial, derivative),
+            (validation_fiducial, validation_derivative),
+            {"n_s": n_s, "n_d": n_d, "n_params": n_params},
+            input_shape,
+        )
+        load = checks.flag("load", load)
+        if load and model is None:
+            model = load_model(self._folder, custom_objects)
+        self._set_model(model, n_summaries)
+        self._state = FitState(self.model, optimiser)
+        self._loops: dict[tuple[Any, ...], UpdateLoop] = {}
+        self._strength, self._rate = (tf.Variable(0, dtype=self.dtype) for _ in range(2))
+        self._set_regulariser("divergence", None, 0.01)
+        self._forget_measurement()
+        if load:
+            settings = self._state.load(self._folder, keep_optimiser=optimiser is not None)
+            self._set_regulariser(*settings["regulariser"])
+            if weights is not None:
+                self.model.load_weights(self._folder / f"{weights}.weights.h5")
+        if self.save:
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    # ---- what the constructor is made of -------------------------------------------------
+
+    def _set_simulations(
+        self,
+        theta_fid: Any,
+        delta_theta: Any,
+        training: tuple[Any, Any],
+        validation: tuple[Any, Any],
+        counts: dict[str, Any],
+        input_shape: Sequence[int] | None,
+    ) -> None:
+        theta_fid, delta_theta = (
+            checks.array(name, _given(name, value), shape=(None,), dtype=np.float64)
+            for name, value in (("θ_fid", theta_fid), ("δθ", delta_theta))
+        )
+        if delta_theta.shape != theta_fid.shape or not (delta_theta > 0).all():
+            raise ValueError(
+                "`δθ` must be a positive difference for each of the parameters in `θ_fid`, "
+                f"{theta_fid.size} numbers, got {delta_theta.tolist()}."
+            )
+        if (validation[0] is None) != (validation[1] is None):
+            raise ValueError(
+                "`validation_fiducial` and `validation_derivative` must be given together, got "
+                "only one of them."
+            )
+        self.n_params = theta_fid.size
+        self.θ_fid, self.δθ = (tf.constant(x, self.dtype) for x in (theta_fid, delta_theta))
+        self._delta_theta = delta_theta
+        self._training = self._source(training)
+        self.n_s, self.n_d = self._training.n_s, self._training.n_d
+        self.input_shape = tuple(self._training.fiducial.shape[1:])
+        for name, value in counts.items():
+            _agree(name, value, getattr(self, name))
+        if input_shape is not None and tuple(input_shape) != self.input_shape:
+            raise ValueError(
+                f"`input_shape` must be the shape of one simulation, {self.input_shape}, got "
+                f"{tuple(input_shape)}."
+            )
+        self.validate = validation[0] is not None
+        self._validation = self._source(validation, role="validation_") if self.validate else None
+        if self._validation is not None:
+            got = tuple(self._validation.fiducial.shape[1:])
+            if got != self.input_shape:
+                raise ValueError(
+                    "`validation_fiducial` must hold simulations of the training set's shape, "
+                    f"{self.input_shape}, got {got}."
+                )
+
+    def _source(self, simulations: tuple[Any, Any], role: str = "") -> Any:
+        return as_simulations(
+            *simulations,
+            self._delta_theta,
+            dtype=self.dtype,
+            at_once=self.at_once,
+            map_fn=self.map_fn,
+            role=role,
+        )
+
+    def _set_model(self, model: Any, n_summaries: int | None) -> None:
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                "`model` must be a keras.Model (or `load` be True), got "
+                f"{'None' if model is None else type(model).__name__}."
+            )
+        self.model = model
+        self.n_summaries = count_summaries(model, self._training)
+        _agree("n_summaries", n_summaries, self.n_summaries)
+        if self.n_summaries < self.n_params:
+            raise ValueError(
+                "`model` must have at least as many summaries as there are parameters, "
+                f"{self.n_params}, got {self.n_summaries}."
+            )
+        for name, simulations in self._sources().items():
+            if simulations.n_s <= self.n_summaries:
+                raise ValueError(
+                    f"`{name}` must hold more simulations than there are summaries, "
+                    f"{self.n_summaries}, for their covariance to have an inverse, got "
+                    f"{simulations.n_s}."
+                )
+
+    def _sources(self) -> dict[str, Any]:
+        """The sources of simulations, by the argument they came in."""
+        sources = {"fiducial": self._training}
+        return sources | {"validation_fiducial": self._validation} if self.validate else sources
+
+    # ---- fitting -------------------------------------------------------------------------
+
+    def fit(
+        self,
+        n_iterations: int | None = None,
+        λ: float | None = None,
+        ϵ: float = 0.01,
+        reset: bool = False,
+        patience: int | None = None,
+        min_iterations: int | None = None,
+        checkpoint: int | None = None,
+        tqdm_notebook: bool = True,
+        weight_file: str = "weights",
+        *,
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
+        regulariser: str = "divergence",
+        validation_freq: int = 1,
+        steps_per_execution: int | None = None,
+        jit_compile: bool | str = "auto",
+        verbose: bool | int | None = None,
+    ) -> keras.callbacks.History:
+        """Trains the model, and ends on the weights with the most information.
+
+        A second call goes on where the first one stopped: two fits of 50 updates are one of 100.
+        After one that patience ended it goes on from the best weights. Ctrl-C ends a fit as if
+        it had run out of iterations.
+
+        Args:
+            n_iterations: The most updates; without limit if left out, until patience, a callback
+                or Ctrl-C.
+            λ: Strength of the regularisation; by default 1 for `"divergence"` and 10 for
+                `"published"`.
+            ε: How close to the identity `"published"` is to bring the covariance.
+            reset: Whether to start anew: initial weights, optimiser and history.
+            patience: Updates without a higher det F (of the validation set where there is one)
+                after which to stop; never if left out.
+            min_iterations: Updates of this call before patience begins to count.
+            checkpoint: Updates from one saving of the fit's state to the next; needs `save`.
+            tqdm_notebook: Taken for the predecessor's sake; the right bar is found by itself.
+            weight_file: Name of the weights file to save, to which `.weights.h5` is added.
+            callbacks: Keras callbacks. An update is an epoch of one batch; its logs are `loss`,
+                `det_F`, `det_C`, `det_Cinv`, `reg`, `r` and, after a validation, those with
+                `val_`.
+            regulariser: `"divergence"`, `tr C − ln det C − n_summaries`, or `"published"`,
+                `‖C − 1‖ + ‖C⁻¹ − 1‖` with the coupling `r` of the paper.
+            validation_freq: Updates from one validation to the next.
+            steps_per_execution: Updates in one call of the compiled loop. By default one with
+                `callbacks`, so that they see every update, else about a quarter of a second's
+                worth. With more, callbacks are called in turn after each call of the loop. It
+                does not change the result of a fit.
+            jit_compile: Whether to compile the loop with XLA; `"auto"` does on a GPU.
+            verbose: Whether to show a progress bar; the object's own setting if left out.
+
+        Returns:
+            Keras's record of this call; `history` has that of all calls.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If an argument has the wrong value.
+            InformationError: If a loss is not finite. The message says why and at which update;
+                the model then has the last weights whose loss was finite.
+        """
+        container = fitting.callback_list(callbacks, self.model, n_iterations)
+        if callbacks and steps_per_execution is None:
+            steps_per_execution = 1
+        limits = fitting.Limits.checked(
+            n_iterations=n_iterations,
+            patience=patience,
+            min_iterations=min_iterations,
+            checkpoint=checkpoint,
+            steps_per_execution=steps_per_execution,
+        )
+        if limits.checkpoint is not None and not self.save:
+            raise ValueError("`checkpoint` must come with `save=True` of the IMNN, got save=False.")
+        self._set_regulariser(regulariser, λ, ϵ)
+        loop = self._compiled_loop(
+            checks.integer("validation_freq", validation_freq, minimum=1),
+            limits.updates_per_call or _CAPACITY,
+            _resolve_jit(jit_compile),
+        )
+        if checks.flag("reset", reset):
+            self._state.reset()
+        self._state.resume()
+        self._run(loop, limits, container, self.verbose if verbose is None else bool(verbose))
+        if self.save:
+            self._save_state()
+            self._save_results(f"{weight_file}.weights.h5")
+        return container.callbacks[-1]
+
+    def _run(
+        self,
+        loop: UpdateLoop,
+        limits: fitting.Limits,
+        callbacks: keras.callbacks.CallbackList,
+        verbose: bool,
+    ) -> None:
+        """Runs the updates and leaves the model on the weights it is to end on."""
+        self._forget_measurement()
+        outcome, reason = None, ""
+        with fitting.attached(self.model, self.optimiser):
+            callbacks.on_train_begin()
+            try:
+                outcome = fitting.run(
+                    loop,
+                    self.history,
+                    limits,
+                    callbacks,
+                    save=lambda: self._save_state(running=True),
+                    verbose=verbose,
+                )
+                if outcome is fitting.Outcome.NOT_FINITE:
+                    reason = self._objective.why_not_finite(self._training, self._validation)
+            finally:
+                # Also where a callback raised.
+                self._state.finish(outcome)
+            callbacks.on_train_end()
+        if outcome is fitting.Outcome.NOT_FINITE:
+            sound = int(self._state.sound.iteration)
+            raise InformationError(
+                f"The loss of update {len(self.history['loss']) + 1} is not finite: {reason}. The "
+                f"model has the last weights with a finite loss, those of update {sound}."
+            )
+        self._information()
+
+    def _compiled_loop(self, validation_freq: int, capacity: int, jit: bool) -> UpdateLoop:
+        """The loop of updates, compiled once for each set of settings."""
+        key = (self.regulariser, validation_freq, capacity, jit)
+        if key not in self._loops:
+            self._loops[key] = UpdateLoop(
+                self._objective,
+                self.optimiser,
+                self._training,
+                self._validation,
+                validation_freq=validation_freq,
+                capacity=capacity,
+                jit_compile=jit,
+                best=self._state.best,
+                sound=self._state.sound,
+            )
+        return self._loops[key]
+
+    def _set_regulariser(self, name: str, strength: float | None, closeness: float) -> None:
+        self.regulariser = checks.choice("regulariser", name, information.LOSSES)
+        strength = DEFAULT_STRENGTH[name] if strength is None else strength
+        self.λ = checks.real("λ", strength, above=0)
+        self.ϵ = checks.real("ϵ", closeness, above=0)
+        published = name == "published"
+        self.α = information.coupling_rate(self.λ, self.ϵ) if published else None
+        self._strength.assign(self.λ)
+        self._rate.assign(self.α or 0)
+        self._objective = Objective(
+            self.model, self.n_summaries, information.LOSSES[name], self._strength, self._rate
+        )
+
+    def update_variables(self, variables: list[ArrayLike]) -> None:
+        """Gives the weights that `fit(reset=True)` starts from, as `model.get_weights()` does.
+
+        Args:
+            variables: An array for each of the model's weights.
+
+        Raises:
+            ValueError: If their number or shapes are not those of the model's weights.
+        """
+        self._state.set_initial_weights(variables)
+
+    # ---- what was found ------------------------------------------------------------------
+
+    @property
+    def history(self) -> fitting.History:
+        """What every update has measured; see the attributes of the class."""
+        return self._state.history
+
+    @property
+    def optimiser(self) -> keras.optimizers.Optimizer:
+        """The optimiser, this object's own."""
+        return self._state.optimiser
+
+    def _forget_measurement(self) -> None:
+        self._measured: Information | None = None
+        self._estimator: Estimator | None = None
+
+    def _information(self) -> Information:
+        """Information of the summaries of the model as it is since the last fit."""
+        if self._measured is None:
+            name, simulations = list(self._sources().items())[-1]
+            total = self._objective.statistics(simulations)
+            info = information.fisher_information(total)
+            information.require_finite(total, info, f"summaries of `{name}`")
+            self._measured = info
+        return self._measured
+
+    @property
+    def F(self) -> tf.Tensor:
+        """Fisher information, `[n_params, n_params]`."""
+        return self._information().fisher
+
+    @property
+    def Finv(self) -> tf.Tensor:
+        """Inverse of the Fisher information, the covariance of the estimates."""
+        return tf.linalg.inv(self.F)
+
+    @property
+    def C(self) -> tf.Tensor:
+        """Covariance of the summaries, `[n_summaries, n_summaries]`."""
+        return self._information().covariance
+
+    @property
+    def Cinv(self) -> tf.Tensor:
+        """Inverse of the covariance of the summaries."""
+        return self._information().inverse_covariance
+
+    @property
+    def μ(self) -> tf.Tensor:
+        """Mean summary at the fiducial parameters, `[n_summaries]`."""
+        return self._information().mean
+
+    @property
+    def dμ_dθ(self) -> tf.Tensor:
+        """Slope of the mean summary, `[n_params, n_summaries]`."""
+        return self._information().slope
+
+    @property
+    def reg(self) -> tf.Tensor:
+        """Regulariser of the last fit at the model's weights, `Λ₂`."""
+        return self._objective.loss(self._information()).regularisation
+
+    @property
+    def r(self) -> tf.Tensor:
+        """Its coupling."""
+        return self._objective.loss(self._information()).coupling
+
+    @property
+    def data(self) -> tf.Tensor:
+        """The fiducial simulations, `[n_s, *input_shape]`."""
+        return self._training.fiducial
+
+    @property
+    def derivative(self) -> tf.Tensor:
+        """The derivative simulations, `[n_d, 2, n_params, *input_shape]`."""
+        return self._training.derivative
+
+    def get_estimate(self, d: ArrayLike) -> tf.Tensor:
+        """Quasi-maximum-likelihood estimates `θ_fid + F⁻¹ ∂μ C⁻¹ (f(d) − μ)`.
+
+        Args:
+            d: Data, `[batch, *input_shape]`.
+
+        Returns:
+            Estimates, `[batch, n_params]`.
+
+        Raises:
+            ValueError: If the data have another shape.
+        """
+        return self._get_estimator()(d)
+
+    def _get_estimator(self) -> Estimator:
+        if self._estimator is None:
+            self._estimator = Estimator(
+                self.model,
+                theta_fid=self.θ_fid,
+                mean=self.μ,
+                slope=self.dμ_dθ,
+                inverse_covariance=self.Cinv,
+                inverse_fisher=self.Finv,
+                input_shape=self.input_shape,
+            )
+        return self._estimator
+
+    def plot(
+        self,
+        regulariser: bool = True,
+        known_det_fisher: float | None = None,
+        figsize: tuple[float, float] | None = None,
+    ) -> np.ndarray:
+        """Plots the history of all fits: det F, det C and the regulariser.
+
+        Args:
+            regulariser: Whether to plot the regulariser and its coupling.
+            known_det_fisher: The exact determinant of the Fisher information, if known.
+            figsize: Size of the figure in inches.
+
+        Returns:
+            The axes, from top to bottom.
+        """
+        return plotting.plot_history(
+            self.history,
+            regulariser=regulariser,
+            known_det_fisher=known_det_fisher,
+            figsize=figsize,
+        )
+
+    # ---- files ---------------------------------------------------------------------------
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.directory) / self.filename
+
+    def save_estimator(self, filename: str | Path) -> None:
+        """Writes `Finv, θ_fid, dμ_dθ, Cinv, μ` to an `.npz` file."""
+        self._get_estimator().save_statistics(filename)
+
+    def _save_state(self, *, running: bool = False) -> None:
+        regulariser = [self.regulariser, self.λ, self.ϵ]
+        self._state.save(self._folder, {"regulariser": regulariser}, running=running)
+        archive = self._folder / MODEL_FILE
+        if running and not archive.exists():
+            checkpoint.write_atomically(archive, self.model.save)
+
+    def _save_results(self, weights_file: str) -> None:
+        """Writes what a fit found, for use without an `IMNN`."""
+        folder = self._folder
+        checkpoint.write_atomically(folder / weights_file, self.model.save_weights)
+        arrays = {key: np.array(values) for key, values in self.history.items()}
+        checkpoint.write_arrays(folder / HISTORY_FILE, arrays)
+        self._get_estimator().save(folder, also=[weights_file, HISTORY_FILE])
+
+
+def _given(name: str, value: Any) -> Any:
+    if value is None:
+        raise TypeError(f"`{name}` must be given.")
+    return value
+
+
+def _agree(name: str, given: Any, found: int) -> None:
+    """Checks a number that the user may give against the one read off the data."""
+    if given is not None and checks.integer(name, given, minimum=1) != found:
+        raise ValueError(f"`{name}` must agree with the data and the model, {found}, got {given}.")
+
+
+def _floating(dtype: DTypeLike) -> tf.DType:
+    floating = next((known for known in (tf.float32, tf.float64) if known == dtype), None)
+    if floating is None:
+        raise TypeError(f"`dtype` must be float32 or float64, got {dtype!r}.")
+    return floating
+
+
+def _resolve_jit(jit_compile: bool | str) -> bool:
+    if jit_compile == "auto":
+        return bool(tf.config.list_physical_devices("GPU"))
+    return checks.flag("jit_compile", jit_compile)

@@ -1,0 +1,339 @@
+r"""The Fisher information of summaries, as pure functions of tensors.
+
+Notation, after Charnock, Lavaux & Wandelt (2018), arXiv:1802.03537: summaries `x` of simulations
+at the fiducial parameters have mean `μ` and covariance `C`, their mean has the slope `∂μ/∂θ`, and
+
+    F = ∂μ C⁻¹ ∂μᵀ                       Fisher information
+    Λ = −ln det F + r(Λ₂) Λ₂             loss
+    θ̂ = θ_fid + F⁻¹ ∂μ C⁻¹ (x − μ)       quasi-maximum-likelihood estimate
+
+Every function works in eager mode, in a `tf.function` and under XLA, in the precision of its
+arguments. XLA cannot raise, so a singular matrix gives NaN in all three, never a number that only
+looks like one, and `require_finite` turns such a result into an error that says why.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from imnn_tf.utils import checks
+
+
+class InformationError(ValueError):
+    """The Fisher information of some summaries is not defined."""
+
+
+class Moments(NamedTuple):
+    """Count, mean and scatter of a set of summaries; two such sets merge exactly."""
+
+    count: tf.Tensor  # []
+    mean: tf.Tensor  # [n_summaries]
+    scatter: tf.Tensor  # [n_summaries, n_summaries], Σ (x − mean)(x − mean)ᵀ
+
+
+class Statistics(NamedTuple):
+    """All that a data set says about the information of its summaries."""
+
+    moments: Moments
+    slope: tf.Tensor  # [n_params, n_summaries], ∂μ/∂θ
+
+
+class Information(NamedTuple):
+    """Fisher information with all it was made from."""
+
+    fisher: tf.Tensor  # [n_params, n_params]
+    log_det_fisher: tf.Tensor  # []
+    covariance: tf.Tensor  # [n_summaries, n_summaries]
+    inverse_covariance: tf.Tensor  # [n_summaries, n_summaries]
+    log_det_covariance: tf.Tensor  # []
+    mean: tf.Tensor  # [n_summaries]
+    slope: tf.Tensor  # [n_params, n_summaries]
+
+
+class Loss(NamedTuple):
+    """The training loss and its regularisation."""
+
+    total: tf.Tensor  # []
+    regularisation: tf.Tensor  # [], Λ₂
+    coupling: tf.Tensor  # [], r
+
+
+def moments(summaries: tf.Tensor, weights: tf.Tensor | None = None) -> Moments:
+    """Count, mean and scatter of the summaries of one batch.
+
+    Args:
+        summaries: `[batch, n_summaries]`.
+        weights: `[batch]`, one for a summary that counts and zero for one that does not; all
+            count if left out.
+
+    Returns:
+        The moments of those that count; zero where none does.
+    """
+    if weights is None:
+        weights = tf.ones_like(summaries[:, 0])
+    count = tf.reduce_sum(weights)
+    mean = tf.math.divide_no_nan(tf.linalg.matvec(summaries, weights, transpose_a=True), count)
+    residuals = weights[:, tf.newaxis] * (summaries - mean)
+    return Moments(count, mean, tf.matmul(residuals, residuals, transpose_a=True))
+
+
+def merge(first: Moments, second: Moments) -> Moments:
+    """The moments of two sets taken together.
+
+    Plain sums of squares cancel catastrophically in single precision; this update does not
+    (Chan, Golub & LeVeque 1983, The American Statistician 37, 242).
+    """
+    count = first.count + second.count
+    shift = second.mean - first.mean
+    share = tf.math.divide_no_nan(second.count, count)
+    between = first.count * share * shift[:, tf.newaxis] * shift
+    return Moments(count, first.mean + share * shift, first.scatter + second.scatter + between)
+
+
+def covariance(moments: Moments) -> tf.Tensor:
+    """Unbiased covariance of the summaries, `[n_summaries, n_summaries]`."""
+    return moments.scatter / (moments.count - 1)
+
+
+def slope(summaries: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Slope of the mean of the summaries, `∂μ/∂θ`.
+
+    Args:
+        summaries: Of simulations off the fiducial point, `[batch, n_summaries]`.
+        weights: `[batch, n_params]`: `+1/(n_d δθ_α)` in column α for a simulation above the
+            fiducial in parameter α, the same with a minus sign below, zero elsewhere.
+
+    Returns:
+        What the batch adds to the slope, `[n_params, n_summaries]`.
+    """
+    return tf.matmul(weights, summaries, transpose_a=True)
+
+
+def fisher_information(statistics: Statistics) -> Information:
+    """Fisher information `F = ∂μ C⁻¹ ∂μᵀ` of summaries with the given statistics.
+
+    Returns:
+        The information. Where the covariance is singular, or has a pivot that rounding cannot
+        tell from zero, all that would need its inverse is NaN; so is all that would need the
+        inverse of a singular Fisher matrix.
+    """
+    (count, mean, scatter), slope = statistics
+    C = scatter / (count - 1)
+    eps = np.finfo(C.dtype.as_numpy_dtype).eps
+    # A constant summary has the variance that rounding leaves of its mean.
+    resolved = tf.reduce_all(tf.linalg.diag_part(C) > tf.square(8 * eps * mean))
+    lower, log_det_C = _cholesky(C, resolved)
+    whitened = tf.linalg.triangular_solve(lower, tf.transpose(slope))
+    F = tf.matmul(whitened, whitened, transpose_a=True)
+    _, log_det_F = _cholesky(F, tf.constant(True))
+    identity = tf.eye(mean.shape[0], dtype=C.dtype)
+    inverse_lower = tf.linalg.triangular_solve(lower, identity)
+    inverse_C = tf.matmul(inverse_lower, inverse_lower, transpose_a=True)
+    return Information(F, log_det_F, C, inverse_C, log_det_C, mean, slope)
+
+
+def _cholesky(matrix: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Cholesky factor and log-determinant, NaN where the matrix is singular to rounding."""
+    lower = tf.linalg.cholesky(matrix)
+    pivots = tf.square(tf.linalg.diag_part(lower))
+    # The share of each row's variance that the rows before it do not explain.
+    unexplained = pivots / tf.linalg.diag_part(matrix)
+    tolerance = 8 * matrix.shape[0] * np.finfo(matrix.dtype.as_numpy_dtype).eps
+    valid = tf.logical_and(valid, tf.reduce_all(unexplained > tolerance))
+    lower = tf.where(valid, lower, tf.constant(np.nan, lower.dtype))
+    return lower, 2 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(lower)))
+
+
+def divergence_from_identity(information: Information) -> tf.Tensor:
+    """`tr C − ln det C − n_summaries`: zero where `C = 1`, positive elsewhere, smooth throughout.
+
+    It is twice the Kullback-Leibler divergence from N(0, C) to N(0, 1).
+    """
+    C = information.covariance
+    return tf.linalg.trace(C) - information.log_det_covariance - C.shape[0]
+
+
+def distance_from_identity(information: Information) -> tf.Tensor:
+    """`‖C − 1‖ + ‖C⁻¹ − 1‖` in the Frobenius norm, the published regulariser.
+
+    References:
+        Charnock, Lavaux & Wandelt (2018), arXiv:1802.03537.
+    """
+    identity = tf.eye(information.covariance.shape[0], dtype=information.covariance.dtype)
+    return _norm(information.covariance - identity) + _norm(
+        information.inverse_covariance - identity
+    )
+
+
+def _norm(matrix: tf.Tensor) -> tf.Tensor:
+    """Frobenius norm with the gradient zero, not NaN, where the matrix vanishes."""
+    square = tf.reduce_sum(tf.square(matrix))
+    vanishes = tf.equal(square, 0)
+    return tf.where(vanishes, square, tf.sqrt(tf.where(vanishes, tf.ones_like(square), square)))
+
+
+def coupling_rate(strength: float, closeness: float) -> float:
+    """Rate `α = −ln[ϵ(λ−1) + ϵ²/(1+ϵ)] / ϵ` of the coupling.
+
+    Args:
+        strength: λ, the coupling far from the identity.
+        closeness: ϵ, how close to the identity the covariance is to be.
+
+    Raises:
+        ValueError: If the two do not give a positive rate, for then the coupling would grow as
+            the covariance approaches the identity.
+
+    References:
+        Charnock, Lavaux & Wandelt (2018), arXiv:1802.03537.
+    """
+    strength = checks.real("λ", strength, above=0)
+    closeness = checks.real("ϵ", closeness, above=0)
+    argument = closeness * (strength - 1) + closeness**2 / (1 + closeness)
+    if not 0 < argument < 1:
+        raise ValueError(
+            "`λ` and `ϵ` must give 0 < ϵ(λ−1) + ϵ²/(1+ϵ) < 1, so that the coupling falls towards "
+            f"the identity, got {argument:.4g} from λ={strength} and ϵ={closeness}."
+        )
+    return float(-np.log(argument) / closeness)
+
+
+def coupling(regularisation: tf.Tensor, strength: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+    """Coupling `r = λ Λ₂ / (Λ₂ + exp(−α Λ₂))` of the published regulariser."""
+    return strength * regularisation / (regularisation + tf.exp(-rate * regularisation))
+
+
+def divergence_loss(information: Information, strength: tf.Tensor, rate: tf.Tensor) -> Loss:
+    """Loss with the divergence from the identity, coupled by the constant `strength`.
+
+    `F` does not change under an invertible linear map of the summaries, so the minimum has
+    `C = 1` exactly, however large the strength; `rate` has no part in it.
+    """
+    del rate
+    penalty = divergence_from_identity(information)
+    r = tf.convert_to_tensor(strength, penalty.dtype)
+    return Loss(r * penalty - information.log_det_fisher, penalty, r)
+
+
+def published_loss(information: Information, strength: tf.Tensor, rate: tf.Tensor) -> Loss:
+    """Loss with the published regulariser and its coupling of the given strength and rate."""
+    penalty = distance_from_identity(information)
+    r = coupling(penalty, strength, rate)
+    return Loss(r * penalty - information.log_det_fisher, penalty, r)
+
+
+LossFunction = Callable[[Information, tf.Tensor, tf.Tensor], Loss]
+
+LOSSES: dict[str, LossFunction] = {
+    "divergence": divergence_loss,
+    "published": published_loss,
+}
+
+
+def estimate(
+    summaries: tf.Tensor,
+    theta_fid: tf.Tensor,
+    mean: tf.Tensor,
+    slope: tf.Tensor,
+    inverse_covariance: tf.Tensor,
+    inverse_fisher: tf.Tensor,
+) -> tf.Tensor:
+    """Score compression `θ̂ = θ_fid + F⁻¹ ∂μ C⁻¹ (x − μ)`.
+
+    Args:
+        summaries: `x`, `[batch, n_summaries]`.
+        theta_fid: The fiducial parameters, `[n_params]`.
+        mean: `μ`, `[n_summaries]`.
+        slope: `∂μ/∂θ`, `[n_params, n_summaries]`.
+        inverse_covariance: `C⁻¹`, `[n_summaries, n_summaries]`.
+        inverse_fisher: `F⁻¹`, `[n_params, n_params]`.
+
+    Returns:
+        Quasi-maximum-likelihood estimates, `[batch, n_params]`.
+
+    References:
+        Alsing & Wandelt (2018), arXiv:1712.00012; Charnock, Lavaux & Wandelt (2018),
+        arXiv:1802.03537.
+    """
+    weights = tf.linalg.matmul(inverse_fisher, tf.linalg.matmul(slope, inverse_covariance))
+    return theta_fid + tf.linalg.matmul(summaries - mean, weights, transpose_b=True)
+
+
+def require_finite(statistics: Statistics, information: Information, source: str) -> None:
+    """Raises where the information is not defined, with the reason.
+
+    Args:
+        statistics: Concrete (not symbolic) statistics of the summaries.
+        information: The information made from them.
+        source: Whose summaries they are, for the message.
+
+    Raises:
+        InformationError: If the covariance or the Fisher matrix is singular, or not finite.
+    """
+    if not np.isfinite(information.log_det_fisher):
+        reason = explain(statistics)
+        raise InformationError(f"The Fisher information of the {source} is not defined: {reason}.")
+
+
+def explain(statistics: Statistics) -> str:
+    """Why summaries with these concrete statistics have no Fisher information, in words."""
+    resolution = float(np.finfo(statistics.slope.dtype.as_numpy_dtype).eps)
+    (count, mean, scatter), slope = (
+        tuple(np.asarray(part, np.float64) for part in statistics.moments),
+        np.asarray(statistics.slope, np.float64),
+    )
+    n_summaries = mean.size
+    if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
+        return "the summaries of the fiducial simulations are not finite"
+    if not np.isfinite(slope).all():
+        return "the summaries of the derivative simulations are not finite"
+    if count <= n_summaries:
+        return (
+            f"{int(count)} fiducial simulations are too few for the covariance of {n_summaries} "
+            f"summaries, which needs more than {n_summaries}"
+        )
+    variance = np.diag(scatter) / (count - 1)
+    constant = np.flatnonzero(variance <= np.square(8 * resolution * mean))
+    if constant.size:
+        return f"the covariance is singular, as {_listed('summary', constant)} is constant"
+    deviation = np.sqrt(variance)
+    correlation = scatter / (count - 1) / np.outer(deviation, deviation)
+    dependent = _dependent_rows(correlation, resolution)
+    if dependent.size:
+        listed = _listed("summary", dependent)
+        return f"the covariance is singular, as {listed} is a linear combination of the others"
+    weights = np.linalg.solve(correlation, (slope / deviation).T)
+    fisher = (slope / deviation) @ weights
+    width = np.sqrt(np.diag(fisher))
+    silent = np.flatnonzero(width == 0)
+    if silent.size:
+        return f"the summaries do not change with {_listed('parameter', silent)}"
+    degenerate = _dependent_rows(fisher / np.outer(width, width), resolution)
+    if degenerate.size:
+        listed = _listed("parameter", degenerate)
+        return f"{listed} changes the summaries in the same direction as the others"
+    return "a matrix cannot be told from a singular one in this precision"
+
+
+def _dependent_rows(correlation: np.ndarray, resolution: float) -> np.ndarray:
+    """Indices of the rows that the rows before them explain to rounding."""
+    size = correlation.shape[0]
+    dependent: list[int] = []
+    for row in range(size):
+        before = [index for index in range(row) if index not in dependent]
+        block = correlation[np.ix_(before, before)]
+        explained = correlation[row, before] @ np.linalg.solve(block, correlation[before, row])
+        if not 1 - explained > 8 * size * resolution:
+            dependent.append(row)
+    return np.array(dependent, int)
+
+
+def _listed(noun: str, indices: np.ndarray) -> str:
+    return ", ".join(f"{noun} {index}" for index in indices.tolist())
+
+
+def determinant(log_determinant: Any) -> np.ndarray:
+    """Determinants from their logarithms, in double precision, where more of them are finite."""
+    with np.errstate(over="ignore"):
+        return np.exp(np.asarray(log_determinant, np.float64))

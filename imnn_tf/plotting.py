@@ -1,0 +1,91 @@
+"""Plots of a fit."""
+
+from typing import Any
+
+import numpy as np
+
+from imnn_tf.fitting import History
+
+
+def plot_history(
+    history: History,
+    *,
+    regulariser: bool = True,
+    known_det_fisher: float | None = None,
+    figsize: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """Plots what a fit recorded against its updates.
+
+    Args:
+        history: What was recorded, as in `IMNN.history`.
+        regulariser: Whether to add the regulariser and its coupling to det F and det C.
+        known_det_fisher: The exact determinant of the Fisher information, drawn as a line.
+        figsize: Size of the figure in inches; fitted to the panels if left out.
+
+    Returns:
+        The axes, from top to bottom: det F; det C and det C⁻¹; the regulariser and its coupling.
+    """
+    import matplotlib.pyplot as plt
+
+    n_panels = 3 if regulariser else 2
+    _, axes = plt.subplots(
+        n_panels,
+        1,
+        sharex=True,
+        figsize=(8, 3 * n_panels) if figsize is None else figsize,
+        layout="constrained",
+    )
+    _plot_fisher(axes[0], history, known_det_fisher)
+    _curve(axes[1], history, "det_C", r"$\det C$, training", color="C0")
+    _curve(axes[1], history, "val_det_C", r"$\det C$, validation", color="C1")
+    _curve(axes[1], history, "det_Cinv", r"$\det C^{-1}$, training", color="C0", linestyle=":")
+    _curve(
+        axes[1],
+        history,
+        "val_det_Cinv",
+        r"$\det C^{-1}$, validation",
+        color="C1",
+        linestyle=":",
+    )
+    axes[1].axhline(1, color="black", linewidth=0.8, linestyle="--")
+    axes[1].set(ylabel="determinant of covariance", yscale="log")
+    axes[1].legend(fontsize="small", ncols=2)
+    if regulariser:
+        _plot_regulariser(axes[2], history)
+    axes[-1].set_xlabel("updates")
+    return axes
+
+
+def _plot_fisher(axis: Any, history: History, known: float | None) -> None:
+    _curve(axis, history, "det_F", "training", color="C0")
+    _curve(axis, history, "val_det_F", "validation", color="C1")
+    score = history["val_det_F"] or history["det_F"]
+    if score:
+        best = int(np.nanargmax(score))
+        # What is recorded of the training set was measured before the update.
+        at = history["val_iteration"][best] if history["val_det_F"] else best
+        axis.axvline(at, color="grey", linewidth=0.8, linestyle=":", label="weights kept")
+    if known is not None:
+        axis.axhline(known, color="black", linewidth=0.8, linestyle="--", label="exact")
+    axis.set_ylabel(r"$\det F$")
+    axis.legend(fontsize="small")
+
+
+def _plot_regulariser(axis: Any, history: History) -> None:
+    _curve(axis, history, "reg", r"$\Lambda_2$, training", color="C0")
+    _curve(axis, history, "val_reg", r"$\Lambda_2$, validation", color="C1")
+    axis.set(ylabel=r"regulariser $\Lambda_2$", yscale="log")
+    other = axis.twinx()
+    _curve(other, history, "r", "$r$, training", color="C2", linestyle="--")
+    other.set_ylabel("coupling $r$")
+    other.set_ylim(bottom=0)
+    lines = [*axis.get_lines(), *other.get_lines()]
+    axis.legend(lines, [line.get_label() for line in lines], fontsize="small")
+
+
+def _curve(axis: Any, history: History, key: str, label: str, **style: str) -> None:
+    values = history[key]
+    if not values:
+        return
+    updates = history["val_iteration"] if key.startswith("val_") else range(len(values))
+    axis.plot(updates, values, label=label, **style)

@@ -1,0 +1,375 @@
+"""One update of a model's weights, and the compiled loop of updates.
+
+The loop runs many updates in one call: Python, callbacks and the progress bar only run between
+calls. What decides about the fit (the best weights, when to stop) is computed inside, after every
+single update, so that the number of updates in a call never changes the result.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from imnn_tf import information
+from imnn_tf.information import Information, Loss, LossFunction, Statistics
+from imnn_tf.simulations.batch import Simulations
+from imnn_tf.summaries import accumulate, statistics, summarise
+
+
+class Gradient(NamedTuple):
+    """The loss of a model at its present weights, and its gradient by them."""
+
+    loss: Loss
+    information: Information
+    gradients: list[tf.Tensor]
+
+
+class Records(NamedTuple):
+    """What a call of the loop has measured, a row for each update."""
+
+    training: tf.Tensor  # [updates, 5], see `measure`
+    training_slope: tf.Tensor  # [updates, n_params, n_summaries]
+    validation: tf.Tensor  # [updates, 5], NaN where it was not evaluated
+    validation_slope: tf.Tensor  # [updates, n_params, n_summaries]
+
+
+MEASURES = ("loss", "log_det_F", "log_det_C", "reg", "r")
+
+
+def measure(loss: Loss, info: Information) -> tf.Tensor:
+    """The scalars recorded of an update, in the order of `MEASURES`."""
+    return tf.stack(
+        [
+            loss.total,
+            info.log_det_fisher,
+            info.log_det_covariance,
+            loss.regularisation,
+            loss.coupling,
+        ]
+    )
+
+
+class Objective:
+    """The loss of a model on simulations, and how it is differentiated.
+
+    Args:
+        model: Keras model from `[batch, *input_shape]` to `[batch, n_summaries]`.
+        n_summaries: Length of a summary.
+        loss: The loss as a function of the information.
+        strength: Strength of the regularisation, `[]`.
+        rate: Rate of its coupling, `[]`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        n_summaries: int,
+        loss: LossFunction,
+        strength: tf.Variable,
+        rate: tf.Variable,
+    ) -> None:
+        self.model, self.n_summaries = model, n_summaries
+        self._loss, self._strength, self._rate = loss, strength, rate
+
+    def loss(self, info: Information) -> Loss:
+        """The loss of summaries with the given information."""
+        return self._loss(info, self._strength, self._rate)
+
+    def statistics(self, simulations: Simulations, *, training: bool = False) -> Statistics:
+        """Statistics of the summaries of all simulations."""
+        return accumulate(
+            self.model,
+            simulations,
+            simulations.begin(),
+            training=training,
+            n_summaries=self.n_summaries,
+        )
+
+    def gradient(self, simulations: Simulations) -> Gradient:
+        """Loss and gradient, in the memory that one batch needs."""
+        if simulations.n_batches == 1:
+            return self.whole_gradient(simulations)
+        return self.streamed_gradient(simulations)
+
+    def whole_gradient(self, simulations: Simulations) -> Gradient:
+        """Loss and gradient of simulations that are one batch, in one pass."""
+        batch = simulations.begin()(tf.constant(0))
+        with tf.GradientTape() as tape:
+            info = information.fisher_information(
+                statistics(self._summarise(batch.data, simulations), batch)
+            )
+            loss = self.loss(info)
+        return Gradient(loss, info, self._differentiate(tape, loss.total))
+
+    def streamed_gradient(self, simulations: Simulations) -> Gradient:
+        """Loss and gradient a batch at a time, in two passes.
+
+        The loss is a function of the scatter and the slope, to which every simulation adds on
+        its own. The first pass adds them up; with the gradient by them held fixed, the second
+        differentiates each batch's share. The terms through the mean cancel in the sum.
+        """
+        batch_at = simulations.begin()
+        # Both passes must draw the same noise and leave running averages as one pass would.
+        passive = _passive_variables(self.model)
+        before = [tf.identity(variable) for variable in passive]
+        total = accumulate(
+            self.model, simulations, batch_at, training=True, n_summaries=self.n_summaries
+        )
+        with tf.GradientTape() as tape:
+            tape.watch([total.moments.scatter, total.slope])
+            info = information.fisher_information(total)
+            loss = self.loss(info)
+        by_scatter, by_slope = tape.gradient(loss.total, [total.moments.scatter, total.slope])
+        _copy(before, passive)
+
+        def add(index: tf.Tensor, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            batch = batch_at(index)
+            with tf.GradientTape() as tape:
+                summaries = self._summarise(batch.data, simulations)
+                residuals = summaries - total.moments.mean
+                share = tf.reduce_sum(
+                    batch.fiducial[:, None] * tf.matmul(residuals, by_scatter) * residuals
+                ) + tf.reduce_sum(by_slope * information.slope(summaries, batch.slope))
+            part = self._differentiate(tape, share)
+            return index + 1, [a + b for a, b in zip(gradients, part, strict=True)]
+
+        _, gradients = tf.while_loop(
+            lambda index, _: index < simulations.n_batches,
+            add,
+            (tf.constant(0), [tf.zeros_like(v.value) for v in self.model.trainable_variables]),
+            parallel_iterations=1,
+        )
+        return Gradient(loss, info, gradients)
+
+    def why_not_finite(self, training: Simulations, validation: Simulations | None) -> str:
+        """Which part of the loss at the present weights is not finite, in words."""
+        for source, simulations in (("training", training), ("validation", validation)):
+            if simulations is None:
+                continue
+            total = self.statistics(simulations, training=source == "training")
+            info = information.fisher_information(total)
+            if not np.isfinite(info.log_det_fisher):
+                return f"on the {source} set {information.explain(total)}"
+            if not np.isfinite(self.loss(info).total):
+                return f"its regularisation on the {source} set is not finite"
+        return "its gradient is not finite"
+
+    def _summarise(self, data: tf.Tensor, simulations: Simulations) -> tf.Tensor:
+        return summarise(
+            self.model, data, training=True, blocks=simulations.blocks, dtype=simulations.dtype
+        )
+
+    def _differentiate(self, tape: tf.GradientTape, target: tf.Tensor) -> list[tf.Tensor]:
+        return tape.gradient(
+            target,
+            [variable.value for variable in self.model.trainable_variables],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+
+
+class Snapshot:
+    """A copy of a model's weights, and the fit's score and iteration they belong to."""
+
+    def __init__(self, model: Any) -> None:
+        self.values = [tf.Variable(weight.value, trainable=False) for weight in model.weights]
+        self.score = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
+        self.iteration = tf.Variable(-1, dtype=tf.int64, trainable=False)
+
+    def restore(self, model: Any) -> None:
+        """Gives the model these weights, if any were ever kept."""
+        if self.iteration.numpy() >= 0:
+            _copy(self.values, model.weights)
+
+    def matches(self, model: Any) -> bool:
+        """Whether these are the weights that the model has."""
+        return bool(self.iteration.numpy() >= 0) and all(
+            np.array_equal(kept, weight)
+            for kept, weight in zip(self.values, model.weights, strict=True)
+        )
+
+    def arrays(self) -> list[np.ndarray]:
+        """The weights, none if none were ever kept."""
+        return [value.numpy() for value in self.values] if self.iteration.numpy() >= 0 else []
+
+    def take(self, values: list[np.ndarray], score: float, iteration: int) -> None:
+        """Takes up what `arrays` gave, and what belongs to it."""
+        if values:
+            _copy(values, self.values)
+        self.score.assign(score)
+        self.iteration.assign(iteration)
+
+    def forget(self) -> None:
+        """Lets any later score be better than this one."""
+        self.score.assign(-np.inf)
+        self.iteration.assign(-1)
+
+
+class UpdateLoop:
+    """Updates of a model's weights, many in one compiled call.
+
+    Args:
+        objective: The loss and its gradient.
+        optimiser: Keras optimiser, built for the model's trainable variables.
+        training: The simulations to differentiate the loss on.
+        validation: Simulations that score the weights after an update; the training simulations
+            score those before it where there are none.
+        validation_freq: Updates from one validation to the next.
+        capacity: The most updates of one call.
+        jit_compile: Whether to compile with XLA.
+        best: Where the weights with the highest score go, the score being ln det F.
+        sound: Where the last weights with a finite loss go.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimiser: Any,
+        training: Simulations,
+        validation: Simulations | None,
+        *,
+        validation_freq: int,
+        capacity: int,
+        jit_compile: bool,
+        best: Snapshot,
+        sound: Snapshot,
+    ) -> None:
+        self._objective, self._optimiser = objective, optimiser
+        self._training, self._validation = training, validation
+        self._validation_freq, self.capacity = validation_freq, capacity
+        self.validates = validation is not None
+        self.best, self.sound = best, sound
+        self._variables = objective.model.weights
+        # AutoGraph would rewrite the user's layers, which Keras itself leaves as they are.
+        self._compiled = tf.function(self._run, autograph=False, jit_compile=jit_compile)
+
+    def run(
+        self, updates: int, iteration: int, warm_up: int, patience: int | None
+    ) -> tuple[int, bool, Records]:
+        """Runs updates until their number is reached, patience runs out, or a loss is not finite.
+
+        Args:
+            updates: How many, at most `capacity`.
+            iteration: Updates done before.
+            warm_up: The update after which patience begins to count.
+            patience: Updates without a better score after which to stop; never, if `None`.
+
+        Returns:
+            The number of updates done, whether all losses were finite, and what was measured.
+        """
+        done, finite, records = self._compiled(
+            *(
+                tf.constant(number, tf.int64)
+                for number in (
+                    updates,
+                    iteration,
+                    warm_up,
+                    np.iinfo(np.int64).max if patience is None else patience,
+                )
+            )
+        )
+        done = int(done)
+        return done, bool(finite), Records(*(table[:done].numpy() for table in records))
+
+    def _run(
+        self, updates: tf.Tensor, iteration: tf.Tensor, warm_up: tf.Tensor, patience: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        def goes_on(done: tf.Tensor, finite: tf.Tensor, _: Any) -> tf.Tensor:
+            since = iteration + done - tf.maximum(self.best.iteration, warm_up)
+            return (done < updates) & finite & (since < patience)
+
+        def body(done: tf.Tensor, _: tf.Tensor, tables: list[Any]) -> tuple[Any, ...]:
+            finite, row = self._update(iteration + done + 1)
+            tables = [
+                table.write(tf.cast(done, tf.int32), part)
+                for table, part in zip(tables, row, strict=True)
+            ]
+            return done + tf.cast(finite, tf.int64), finite, tables
+
+        done, finite, tables = tf.while_loop(
+            goes_on,
+            body,
+            (tf.constant(0, tf.int64), tf.constant(True), self._empty_tables()),
+            parallel_iterations=1,
+        )
+        return done, finite, [table.stack() for table in tables]
+
+    def _empty_tables(self) -> list[Any]:
+        n_params, dtype = self._training.n_params, self._training.dtype
+        slope_shape = [n_params, self._objective.n_summaries]
+        return [
+            tf.TensorArray(dtype, self.capacity, element_shape=shape)
+            for shape in ([len(MEASURES)], slope_shape) * 2
+        ]
+
+    def _update(self, iteration: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """One update, unless its loss or gradient is not finite; whether it was, and its row."""
+        loss, info, gradients = self._objective.gradient(self._training)
+        measured = measure(loss, info)
+        finite = tf.math.is_finite(loss.total) & tf.math.is_finite(tf.linalg.global_norm(gradients))
+
+        def apply() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            self._keep(self.sound, info.log_det_fisher, iteration - 1)
+            if self._validation is None:
+                better = tf.cast(info.log_det_fisher, tf.float64) > self.best.score
+                tf.cond(
+                    better,
+                    lambda: self._keep(self.best, info.log_det_fisher, iteration - 1),
+                    tf.no_op,
+                )
+            self._optimiser.apply_gradients(
+                zip(gradients, self._objective.model.trainable_variables, strict=True)
+            )
+            return self._validate(iteration)
+
+        def refuse() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            return (tf.constant(False), *self._nothing_measured())
+
+        sound, validation, validation_slope = tf.cond(finite, apply, refuse)
+        return sound, [measured, info.slope, validation, validation_slope]
+
+    def _validate(self, iteration: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Scores the weights on the validation simulations, when it is time to."""
+        if self._validation is None:
+            return (tf.constant(True), *self._nothing_measured())
+        simulations = self._validation
+
+        def evaluate() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            info = information.fisher_information(self._objective.statistics(simulations))
+            score = info.log_det_fisher
+            tf.cond(
+                tf.cast(score, tf.float64) > self.best.score,
+                lambda: self._keep(self.best, score, iteration),
+                tf.no_op,
+            )
+            loss = self._objective.loss(info)
+            return tf.math.is_finite(loss.total), measure(loss, info), info.slope
+
+        if self._validation_freq == 1:
+            return evaluate()
+        return tf.cond(
+            tf.equal(iteration % self._validation_freq, 0),
+            evaluate,
+            lambda: (tf.constant(True), *self._nothing_measured()),
+        )
+
+    def _nothing_measured(self) -> tuple[tf.Tensor, tf.Tensor]:
+        dtype = self._training.dtype
+        slope_shape = [self._training.n_params, self._objective.n_summaries]
+        nan = tf.constant(np.nan, dtype)
+        return tf.fill([len(MEASURES)], nan), tf.fill(slope_shape, nan)
+
+    def _keep(self, snapshot: Snapshot, score: tf.Tensor, iteration: tf.Tensor) -> tf.Operation:
+        _copy([variable.value for variable in self._variables], snapshot.values)
+        snapshot.score.assign(tf.cast(score, tf.float64))
+        return snapshot.iteration.assign(iteration).op
+
+
+def _passive_variables(model: Any) -> list[Any]:
+    """The variables that a pass over data changes: running averages and states of the noise."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    return [v for v in model.non_trainable_variables if id(v) not in metrics]
+
+
+def _copy(values: list[tf.Tensor], variables: list[Any]) -> None:
+    for value, variable in zip(values, variables, strict=True):
+        variable.assign(value)
