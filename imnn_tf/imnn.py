@@ -24,7 +24,7 @@ HISTORY_FILE = "history.npz"
 _CAPACITY = 256
 
 # Strength of the regularisation by the regulariser's name; docs/imnn.md has the measurements.
-DEFAULT_STRENGTH = {"divergence": 1.0, "published": 10.0}
+DEFAULT_STRENGTH = {"divergence": 5.0, "published": 10.0}
 
 
 class IMNN:
@@ -268,7 +268,7 @@ class IMNN:
         Args:
             n_iterations: The most updates; without limit if left out, until patience, a callback
                 or Ctrl-C.
-            λ: Strength of the regularisation; by default 1 for `"divergence"` and 10 for
+            λ: Strength of the regularisation; by default 5 for `"divergence"` and 10 for
                 `"published"`.
             ε: How close to the identity `"published"` is to bring the covariance.
             reset: Whether to start anew: initial weights, optimiser and history.

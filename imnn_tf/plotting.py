@@ -49,7 +49,7 @@ def plot_history(
     )
     axes[1].axhline(1, color="black", linewidth=0.8, linestyle="--")
     axes[1].set(ylabel="determinant of covariance", yscale="log")
-    axes[1].legend(fontsize="small", ncols=2)
+    _legend(axes[1], ncols=2)
     if regulariser:
         _plot_regulariser(axes[2], history)
     axes[-1].set_xlabel("updates")
@@ -68,7 +68,7 @@ def _plot_fisher(axis: Any, history: History, known: float | None) -> None:
     if known is not None:
         axis.axhline(known, color="black", linewidth=0.8, linestyle="--", label="exact")
     axis.set_ylabel(r"$\det F$")
-    axis.legend(fontsize="small")
+    _legend(axis)
 
 
 def _plot_regulariser(axis: Any, history: History) -> None:
@@ -79,8 +79,16 @@ def _plot_regulariser(axis: Any, history: History) -> None:
     _curve(other, history, "r", "$r$, training", color="C2", linestyle="--")
     other.set_ylabel("coupling $r$")
     other.set_ylim(bottom=0)
-    lines = [*axis.get_lines(), *other.get_lines()]
-    axis.legend(lines, [line.get_label() for line in lines], fontsize="small")
+    _legend(axis, beside=other)
+
+
+def _legend(axis: Any, *, beside: Any = None, ncols: int = 1) -> None:
+    """A legend of the lines of an axis, and of one that shares its frame, if there are any."""
+    lines = [*axis.get_lines(), *(beside.get_lines() if beside is not None else ())]
+    named = [line for line in lines if not line.get_label().startswith("_")]
+    if named:
+        # On the axis drawn last, which would else cover it.
+        (beside or axis).legend(handles=named, fontsize="small", ncols=ncols)
 
 
 def _curve(axis: Any, history: History, key: str, label: str, **style: str) -> None:

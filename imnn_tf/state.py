@@ -45,7 +45,7 @@ class FitState:
 
     def _set_optimiser(self, optimiser: Any) -> None:
         self.optimiser = own_optimiser(optimiser, self._model)
-        self._initial_optimiser = [np.array(variable) for variable in self.optimiser.variables]
+        self._initial_optimiser = [variable.numpy() for variable in self.optimiser.variables]
 
     def set_initial_weights(self, weights: list[ArrayLike]) -> None:
         """Gives the weights that `reset` goes back to.
@@ -97,7 +97,7 @@ class FitState:
             "weights": best if running and best else self._model.get_weights(),
             "latest": self._model_state() if self._latest is None else self._latest,
             "best": best,
-            "optimiser": [np.array(variable) for variable in self.optimiser.variables],
+            "optimiser": [variable.numpy() for variable in self.optimiser.variables],
         }
         settings = {
             "optimiser": keras.optimizers.serialize(self.optimiser),
@@ -149,7 +149,7 @@ class FitState:
         return [v for v in self._model.variables if id(v) not in metrics]
 
     def _model_state(self) -> list[np.ndarray]:
-        return [np.array(variable) for variable in self._variables()]
+        return [variable.numpy() for variable in self._variables()]
 
     def _set_model_state(self, values: list[np.ndarray]) -> None:
         _assign("model", self._variables(), values)

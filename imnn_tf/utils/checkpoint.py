@@ -60,7 +60,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         CorruptFileError: If it does not hold what was written.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # NumPy leaves a file that it cannot read open, so it is not the one to open it.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
         if isinstance(error, FileNotFoundError):

@@ -1,0 +1,116 @@
+"""The fitted compression without an IMNN."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+from imnn_tf import Estimator, estimator
+from imnn_tf.utils.checkpoint import CorruptFileError
+
+
+def linear_estimator(dtype="float64"):
+    """Data `d = (θ₁, θ₂, θ₁ + θ₂) + n`, n ~ N(0, 1), summarised by themselves."""
+    model = keras.Sequential([keras.Input((3,), dtype=dtype), keras.layers.Identity(dtype=dtype)])
+    slope = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], dtype)
+    theta_fid = np.array([0.5, -0.5])
+    return Estimator(
+        model,
+        theta_fid=theta_fid,
+        mean=theta_fid @ slope,
+        slope=slope,
+        inverse_covariance=np.eye(3),
+        inverse_fisher=np.linalg.inv(slope @ slope.T),
+    )
+
+
+def test_estimates_of_a_linear_model_are_least_squares():
+    data = np.random.default_rng(0).normal(size=(7, 3))
+    got = linear_estimator()(data)
+    design = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    exact = np.linalg.lstsq(design, data.T, rcond=None)[0].T
+    np.testing.assert_allclose(got, exact)
+
+
+def test_much_data_is_taken_in_parts(monkeypatch):
+    data = np.random.default_rng(0).normal(size=(50, 3))
+    whole = linear_estimator()(data)
+    monkeypatch.setattr(estimator, "_NUMBERS_AT_ONCE", 21)
+    np.testing.assert_array_equal(linear_estimator()(data), whole)
+
+
+def test_data_may_be_of_any_type_and_symbolic():
+    compress = linear_estimator("float32")
+    data = np.array([[1, 2, 3], [4, 5, 6]])
+    exact = compress(data.astype("float32"))
+    assert exact.dtype == tf.float32
+    for same in (data, data.astype("float64"), data.tolist(), tf.constant(data)):
+        np.testing.assert_array_equal(compress(same), exact)
+    np.testing.assert_array_equal(tf.function(compress)(tf.constant(data)), exact)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 4), (2, 3, 1)])
+def test_data_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match=r"`data` must have shape \(batch, 3\), got"):
+        linear_estimator()(np.zeros(shape))
+
+
+def test_saved_files_make_estimates_in_a_new_process(tmp_path):
+    model = reference.dense_model(width=8)
+    fitted = Estimator(
+        model,
+        theta_fid=[0.0, 1.0],
+        mean=np.float32([0.1, 0.2]),
+        slope=np.float32([[1, 2], [3, 5]]),
+        inverse_covariance=np.eye(2),
+        inverse_fisher=np.eye(2),
+    )
+    fitted.save(tmp_path / "fitted")
+    data, _ = reference.simulations(0, 4)
+    np.save(tmp_path / "data.npy", data)
+    program = (
+        "import sys, numpy as np, imnn_tf\n"
+        "estimate = imnn_tf.Estimator.load(sys.argv[1])(np.load(sys.argv[2]))\n"
+        "print(estimate.numpy().tolist())"
+    )
+    paths = [str(tmp_path / "fitted"), str(tmp_path / "data.npy")]
+    run = subprocess.run(
+        [sys.executable, "-c", program, *paths], capture_output=True, text=True, check=True
+    )
+    np.testing.assert_array_equal(json.loads(run.stdout), fitted(data))
+
+
+def test_the_statistics_have_the_names_of_the_papers(tmp_path):
+    linear_estimator().save_statistics(tmp_path / "estimator.npz")
+    with np.load(tmp_path / "estimator.npz") as stored:
+        assert set(stored.files) == {"Finv", "θ_fid", "dμ_dθ", "Cinv", "μ"}
+        assert stored["dμ_dθ"].shape == (2, 3)
+
+
+def test_a_file_of_another_fit_is_found_out(tmp_path):
+    linear_estimator().save(tmp_path)
+    (tmp_path / "other").mkdir()
+    linear_estimator("float32").save_statistics(tmp_path / "estimator.npz")
+    with pytest.raises(CorruptFileError, match=r"estimator\.npz is damaged or not of one piece"):
+        Estimator.load(tmp_path)
+
+
+def test_code_in_a_model_is_not_executed(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x)])
+    linear = linear_estimator("float32")
+    linear.model = model
+    linear.save(tmp_path)
+    with pytest.raises(ValueError, match="Lambda"):
+        Estimator.load(tmp_path)
+    given = Estimator.load(tmp_path, model=model)
+    np.testing.assert_array_equal(given(np.ones((1, 3))), linear(np.ones((1, 3))))
+
+
+def test_a_folder_without_a_fit_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
+        Estimator.load(tmp_path)

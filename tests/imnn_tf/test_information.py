@@ -1,0 +1,314 @@
+"""The statistics against NumPy and closed forms, in every mode and precision."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from imnn_tf import information as info
+
+MODES = {
+    "eager": lambda function: function,
+    "graph": tf.function,
+    "xla": lambda function: tf.function(function, jit_compile=True),
+}
+TOLERANCE = {"float32": 2e-4, "float64": 1e-10}
+
+modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def draws(dtype="float64", n=500, n_summaries=3, seed=0):
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(n_summaries, n_summaries))
+    return (rng.normal(size=(n, n_summaries)) @ mixing + 1).astype(dtype)
+
+
+def statistics_of(summaries, slope):
+    return info.Statistics(info.moments(tf.constant(summaries)), tf.constant(slope))
+
+
+@modes
+@dtypes
+def test_moments_and_covariance_are_numpys(mode, dtype):
+    x = draws(dtype)
+    moments = mode(info.moments)(x)
+    assert moments.count == len(x)
+    np.testing.assert_allclose(moments.mean, x.mean(0), rtol=TOLERANCE[dtype])
+    np.testing.assert_allclose(
+        info.covariance(moments), np.cov(x, rowvar=False), rtol=TOLERANCE[dtype]
+    )
+
+
+def test_rows_of_no_weight_do_not_count():
+    x = draws()
+    weights = (np.arange(len(x)) % 3 == 0).astype(float)
+    moments = info.moments(tf.constant(x), tf.constant(weights))
+    kept = x[::3]
+    assert moments.count == len(kept)
+    np.testing.assert_allclose(info.covariance(moments), np.cov(kept, rowvar=False))
+
+
+@modes
+@dtypes
+def test_merging_parts_gives_the_moments_of_the_whole(mode, dtype):
+    x = draws(dtype)
+    parts = [info.moments(tf.constant(part)) for part in np.split(x, [7, 200, 201])]
+
+    def fold(*parts):
+        total = info.moments(tf.zeros([1, 3], dtype), tf.zeros([1], dtype))
+        for part in parts:
+            total = info.merge(total, part)
+        return total
+
+    merged = mode(fold)(*parts)
+    assert merged.count == len(x)
+    np.testing.assert_allclose(merged.mean, x.mean(0), rtol=TOLERANCE[dtype])
+    np.testing.assert_allclose(
+        info.covariance(merged), np.cov(x, rowvar=False), rtol=TOLERANCE[dtype]
+    )
+
+
+def test_merging_does_not_cancel_in_single_precision():
+    x = (draws() + 3000).astype("float32")
+    total = info.moments(tf.constant(x[:100]))
+    for part in np.split(x[100:], 4):
+        total = info.merge(total, info.moments(tf.constant(part)))
+    exact = np.cov(x.astype("float64"), rowvar=False)
+    np.testing.assert_allclose(info.covariance(total), exact, rtol=1e-3)
+    # The sum of squares less the square of the sum is lost altogether here.
+    naive = (np.sum(x * x, 0) - len(x) * x.mean(0) ** 2) / (len(x) - 1)
+    assert np.max(np.abs(naive / np.diag(exact) - 1)) > 0.1
+
+
+@modes
+@dtypes
+def test_slope_is_the_mean_difference_over_the_step(mode, dtype):
+    rng = np.random.default_rng(1)
+    below, above = rng.normal(size=(2, 2, 50, 3)).astype(dtype)  # [parameter, simulation, summary]
+    step = np.array([0.1, 0.4])
+    weights = np.repeat(np.diag(1 / (50 * step)), 50, axis=0)
+    summaries = np.concatenate([above.reshape(-1, 3), below.reshape(-1, 3)])
+    slope = mode(info.slope)(
+        tf.constant(summaries), tf.constant(np.concatenate([weights, -weights]).astype(dtype))
+    )
+    exact = (above - below).mean(1) / step[:, None]
+    np.testing.assert_allclose(slope, exact, rtol=10 * TOLERANCE[dtype], atol=1e-4)
+
+
+@modes
+@dtypes
+def test_fisher_information_is_numpys(mode, dtype):
+    x, slope = draws(dtype), np.random.default_rng(2).normal(size=(2, 3)).astype(dtype)
+    result = mode(info.fisher_information)(statistics_of(x, slope))
+    C = np.cov(x.astype("float64"), rowvar=False)
+    F = slope @ np.linalg.inv(C) @ slope.T
+    for got, exact in (
+        (result.covariance, C),
+        (result.inverse_covariance, np.linalg.inv(C)),
+        (result.fisher, F),
+        (result.log_det_covariance, np.linalg.slogdet(C)[1]),
+        (result.log_det_fisher, np.linalg.slogdet(F)[1]),
+    ):
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, exact, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+def test_sample_mean_and_variance_have_the_information_of_the_draws():
+    # The sufficient statistics of 10 draws of N(0, 1): F = diag(10, 10/2 · 9/10), the variance
+    # of the sample variance being 2/(n − 1).
+    n_s = 200_000
+    data = np.random.default_rng(3).normal(size=(n_s, 10))
+    summaries = np.stack([data.mean(1), data.var(1, ddof=1)], axis=1)
+    result = info.fisher_information(statistics_of(summaries, np.eye(2)))
+    # The relative error of a variance of n_s draws is √(2/n_s) (√(2.x) times that for the
+    # second, whose kurtosis is larger): five of these.
+    np.testing.assert_allclose(result.fisher, np.diag([10.0, 4.5]), atol=5 * 10 * np.sqrt(4 / n_s))
+
+
+def test_linear_maps_of_the_summaries_keep_the_fisher_information():
+    x, slope = draws(), np.random.default_rng(4).normal(size=(2, 3))
+    mixing = np.random.default_rng(5).normal(size=(3, 3))
+    plain = info.fisher_information(statistics_of(x, slope))
+    mixed = info.fisher_information(statistics_of(x @ mixing, slope @ mixing))
+    np.testing.assert_allclose(mixed.fisher, plain.fisher, rtol=1e-9)
+
+
+def whitened(n_summaries=3):
+    """Summaries whose sample covariance is the identity to rounding."""
+    x = draws(n_summaries=n_summaries)
+    x = x - x.mean(0)
+    return x @ np.linalg.inv(np.linalg.cholesky(np.cov(x, rowvar=False))).T
+
+
+@pytest.mark.parametrize(
+    "regulariser", [info.divergence_from_identity, info.distance_from_identity]
+)
+def test_regularisers_vanish_with_their_gradient_at_the_identity(regulariser):
+    # Built by hand: a sample covariance is the identity only to rounding.
+    scatter = tf.eye(3, dtype=tf.float64) * 9
+    moments = info.Moments(tf.constant(10.0, tf.float64), tf.zeros(3, tf.float64), scatter)
+    with tf.GradientTape() as tape:
+        tape.watch(scatter)
+        result = info.fisher_information(
+            info.Statistics(moments._replace(scatter=scatter), tf.eye(3, dtype=tf.float64))
+        )
+        value = regulariser(result)
+    np.testing.assert_allclose(value, 0, atol=1e-12)
+    np.testing.assert_allclose(tape.gradient(value, scatter), 0, atol=1e-12)
+
+
+@modes
+@dtypes
+def test_regularisers_are_their_formulas(mode, dtype):
+    x = draws(dtype)
+    C = np.cov(x.astype("float64"), rowvar=False)
+    result = info.fisher_information(statistics_of(x, np.eye(3, dtype=dtype)))
+    divergence = np.trace(C) - np.linalg.slogdet(C)[1] - 3
+    distance = np.linalg.norm(C - np.eye(3)) + np.linalg.norm(np.linalg.inv(C) - np.eye(3))
+    for regulariser, exact in (
+        (info.divergence_from_identity, divergence),
+        (info.distance_from_identity, distance),
+    ):
+        np.testing.assert_allclose(mode(regulariser)(result), exact, rtol=TOLERANCE[dtype])
+
+
+def test_divergence_is_twice_that_between_the_gaussians():
+    import tensorflow_probability as tfp
+
+    x = draws()
+    result = info.fisher_information(statistics_of(x, np.eye(3)))
+    normal = tfp.distributions.MultivariateNormalTriL
+    centred = normal(tf.zeros(3, tf.float64), tf.linalg.cholesky(result.covariance))
+    standard = normal(tf.zeros(3, tf.float64), tf.eye(3, dtype=tf.float64))
+    np.testing.assert_allclose(
+        info.divergence_from_identity(result),
+        2 * centred.kl_divergence(standard),
+        rtol=1e-10,
+    )
+
+
+@pytest.mark.parametrize(("closeness", "rate"), [(0.01, 240.7), (0.1, 0.953)])
+def test_coupling_rate_of_strength_ten(closeness, rate):
+    assert info.coupling_rate(10, closeness) == pytest.approx(rate, rel=1e-3)
+
+
+@pytest.mark.parametrize(("strength", "closeness"), [(10, 0.2), (0.5, 0.01)])
+def test_coupling_rate_must_be_positive(strength, closeness):
+    with pytest.raises(ValueError, match="must give 0 < ϵ\\(λ−1\\)"):
+        info.coupling_rate(strength, closeness)
+
+
+def test_published_coupling_reaches_its_closeness_condition():
+    # The rate is chosen so that r(ϵ) = λϵ/(ϵ + e^{−αϵ}) with e^{−αϵ} = ϵ(λ−1) + ϵ²/(1+ϵ).
+    strength, closeness = 10.0, 0.1
+    rate = info.coupling_rate(strength, closeness)
+    got = info.coupling(tf.constant(closeness, tf.float64), strength, rate)
+    exact = strength * closeness / (closeness + closeness * 9 + closeness**2 / (1 + closeness))
+    np.testing.assert_allclose(got, exact)
+    far = info.coupling(tf.constant(100.0, tf.float64), strength, rate)
+    np.testing.assert_allclose(far, strength)
+
+
+@pytest.mark.parametrize("name", info.LOSSES)
+def test_losses_are_their_formulas_and_their_gradients_finite_differences(name):
+    x, slope = draws(n=40), np.random.default_rng(6).normal(size=(2, 3))
+    strength, rate = 10.0, info.coupling_rate(10.0, 0.1)
+
+    def loss(scatter, slope):
+        moments = info.moments(tf.constant(x))._replace(scatter=scatter)
+        return info.LOSSES[name](
+            info.fisher_information(info.Statistics(moments, slope)), strength, rate
+        )
+
+    scatter = np.cov(x, rowvar=False) * 39
+    C = scatter / 39
+    Cinv = np.linalg.inv(C)
+    distance = np.linalg.norm(C - np.eye(3)) + np.linalg.norm(Cinv - np.eye(3))
+    penalty = {
+        "divergence": strength * (np.trace(C) - np.linalg.slogdet(C)[1] - 3),
+        "published": strength * distance**2 / (distance + np.exp(-rate * distance)),
+    }[name]
+    exact = penalty - np.linalg.slogdet(slope @ Cinv @ slope.T)[1]
+    np.testing.assert_allclose(loss(scatter, slope).total, exact, rtol=1e-9)
+
+    values = [tf.constant(scatter), tf.constant(slope)]
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        total = loss(*values).total
+    gradients = tape.gradient(total, values)
+    rng = np.random.default_rng(7)
+    for index, gradient in enumerate(gradients):
+        direction = rng.normal(size=gradient.shape)
+        if index == 0:
+            direction += direction.T  # scatters are symmetric
+        step = 1e-5
+        shifted = [list(values) for _ in range(2)]
+        shifted[0][index] = values[index] + step * direction
+        shifted[1][index] = values[index] - step * direction
+        numerical = (loss(*shifted[0]).total - loss(*shifted[1]).total) / (2 * step)
+        np.testing.assert_allclose(np.sum(gradient * direction), numerical, rtol=1e-6)
+
+
+def test_estimate_of_a_linear_gaussian_model_is_its_maximum_likelihood():
+    # x = A θ + n with n ~ N(0, C): θ̂ = (Aᵀ C⁻¹ A)⁻¹ Aᵀ C⁻¹ x, and the slope of the mean is Aᵀ.
+    rng = np.random.default_rng(8)
+    A, root = rng.normal(size=(4, 2)), rng.normal(size=(4, 4))
+    Cinv = np.linalg.inv(root @ root.T)
+    theta_fid = np.array([0.3, -1.2])
+    x = rng.normal(size=(5, 4))
+    got = info.estimate(
+        *(tf.constant(value) for value in (x, theta_fid, A @ theta_fid, A.T, Cinv)),
+        tf.constant(np.linalg.inv(A.T @ Cinv @ A)),
+    )
+    exact = np.linalg.solve(A.T @ Cinv @ A, A.T @ Cinv @ x.T).T
+    np.testing.assert_allclose(got, exact)
+
+
+def singular_cases():
+    x = draws(n=50)
+    constant, duplicated, combined = x.copy(), x.copy(), x.copy()
+    constant[:, 1] = 0.1
+    duplicated[:, 2] = x[:, 0]
+    combined[:, 2] = 2 * x[:, 0] - x[:, 1] + 3
+    infinite = x.copy()
+    infinite[0, 0] = np.inf
+    slope = np.random.default_rng(9).normal(size=(2, 3))
+    silent, parallel, undefined = slope.copy(), slope.copy(), slope.copy()
+    silent[1] = 0
+    parallel[1] = -3 * slope[0]
+    undefined[0, 0] = np.nan
+    return {
+        "too few": (x[:3], slope, "3 fiducial simulations are too few"),
+        "constant": (constant, slope, "summary 1 is constant"),
+        "duplicated": (duplicated, slope, "summary 2 is a linear combination of the others"),
+        "combined": (combined, slope, "summary 2 is a linear combination of the others"),
+        "infinite": (infinite, slope, "summaries of the fiducial simulations are not finite"),
+        "silent": (x, silent, "summaries do not change with parameter 1"),
+        "parallel": (x, parallel, "parameter 1 changes the summaries in the same direction"),
+        "undefined": (x, undefined, "summaries of the derivative simulations are not finite"),
+    }
+
+
+@modes
+@dtypes
+@pytest.mark.parametrize("case", singular_cases())
+def test_singular_matrices_give_nan_and_one_clear_error(case, mode, dtype):
+    x, slope, reason = singular_cases()[case]
+    statistics = statistics_of(x.astype(dtype), slope.astype(dtype))
+    result = mode(info.fisher_information)(statistics)
+    assert np.isnan(result.log_det_fisher)
+    with pytest.raises(info.InformationError, match=f"training set is not defined: .*{reason}"):
+        info.require_finite(statistics, result, "training set")
+
+
+@dtypes
+def test_strong_but_resolved_correlations_are_no_error(dtype):
+    x = draws(dtype, n_summaries=2)
+    x[:, 1] = x[:, 0] + np.asarray(0.01 * x[:, 1], dtype)
+    statistics = statistics_of(x, np.eye(2, dtype=dtype))
+    info.require_finite(statistics, info.fisher_information(statistics), "training set")
+
+
+def test_determinants_beyond_single_precision():
+    np.testing.assert_allclose(info.determinant(np.float32(200.0)), np.exp(200.0))
+    assert info.determinant(1000.0) == np.inf

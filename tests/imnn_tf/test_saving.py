@@ -1,0 +1,212 @@
+"""What a fit leaves on disk, and how it is taken up again."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+from imnn_tf import IMNN, Estimator
+from imnn_tf.utils.checkpoint import CorruptFileError
+
+
+def make(folder, **changes):
+    fiducial, derivative = reference.simulations(0, 100)
+    validation_fiducial, validation_derivative = reference.simulations(1, 100)
+    given = {
+        "θ_fid": reference.THETA_FID,
+        "δθ": reference.DELTA_THETA,
+        "fiducial": fiducial,
+        "derivative": derivative,
+        "validation_fiducial": validation_fiducial,
+        "validation_derivative": validation_derivative,
+        "verbose": False,
+        "directory": folder,
+        "filename": "fitted",
+        **changes,
+    }
+    if not changes.get("load"):
+        dropout = [keras.layers.Dropout(0.1, seed=1)]
+        given.setdefault("model", reference.dense_model(width=16, extra=dropout))
+        given.setdefault("optimiser", keras.optimizers.Adam(0.01))
+    return IMNN(**given)
+
+
+def same(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_fit_leaves_what_the_predecessor_left(tmp_path):
+    imnn = make(tmp_path, save=True)
+    imnn.fit(5, weight_file="chosen")
+    folder = tmp_path / "fitted"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "model.keras",
+        "chosen.weights.h5",
+        "estimator.npz",
+        "history.npz",
+        "fit.npz",
+        "manifest.json",
+    }
+    model = reference.dense_model(width=16, extra=[keras.layers.Dropout(0.1, seed=1)])
+    model.load_weights(folder / "chosen.weights.h5")
+    assert same(model.get_weights(), imnn.model.get_weights())
+    stored = np.load(folder / "estimator.npz")
+    data = imnn.data[:3].numpy()
+    # The recipe of the predecessor's documentation.
+    estimate = stored["θ_fid"] + np.einsum(
+        "ij,jk,kl,ml->mi",
+        stored["Finv"],
+        stored["dμ_dθ"],
+        stored["Cinv"],
+        model(data) - stored["μ"],
+    )
+    np.testing.assert_allclose(imnn.get_estimate(data), estimate, rtol=1e-4, atol=1e-5)
+    history = np.load(folder / "history.npz")
+    assert history["val_dμ_dθ"].shape == (5, 2, 2)
+    np.testing.assert_array_equal(history["det_F"], imnn.history["det_F"])
+    np.testing.assert_array_equal(Estimator.load(folder)(data), imnn.get_estimate(data))
+
+
+def test_nothing_is_written_unasked(tmp_path):
+    make(tmp_path).fit(2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_load_brings_everything_back(tmp_path):
+    imnn = make(tmp_path, save=True)
+    imnn.fit(6, regulariser="published", λ=8, ϵ=0.1)
+    back = make(tmp_path, load=True)
+    assert same(imnn.model.get_weights(), back.model.get_weights())
+    assert back.history.keys() == imnn.history.keys()
+    for key, values in imnn.history.items():
+        np.testing.assert_array_equal(back.history[key], values)
+    for name in ("F", "Finv", "C", "Cinv", "μ", "dμ_dθ", "reg", "r"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(imnn, name))
+    assert (back.λ, back.ϵ, back.α, back.regulariser) == (imnn.λ, imnn.ϵ, imnn.α, "published")
+    np.testing.assert_array_equal(back.get_estimate(imnn.data), imnn.get_estimate(imnn.data))
+    assert len(back.plot()) == 3
+    assert isinstance(back.optimiser, keras.optimizers.Adam)
+    assert float(back.optimiser.learning_rate) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("given", [{}, "model and optimiser"])
+def test_a_loaded_fit_goes_on_as_if_never_stopped(tmp_path, given):
+    whole = make(tmp_path / "whole")
+    whole.fit(20)
+    first = make(tmp_path, save=True)
+    first.fit(8)
+    if given:
+        given = {
+            "model": reference.dense_model(5, width=16, extra=[keras.layers.Dropout(0.1, seed=1)]),
+            "optimiser": keras.optimizers.Adam(0.01),
+        }
+    second = make(tmp_path, load=True, **(given or {}))
+    second.fit(12)
+    assert same(whole.model.get_weights(), second.model.get_weights())
+    assert whole.history["loss"] == second.history["loss"]
+    np.testing.assert_array_equal(whole.F, second.F)
+
+
+class Killed(BaseException):
+    """Ends a fit as the end of its process would: nothing of ours runs after it."""
+
+
+def test_a_checkpoint_of_a_killed_fit_goes_on_as_if_never_stopped(tmp_path, monkeypatch):
+    whole = make(tmp_path / "whole")
+    whole.fit(20)
+    killed = make(tmp_path, save=True)
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 13:
+                raise Killed
+
+    with pytest.raises(Killed):
+        killed.fit(20, checkpoint=5, callbacks=[Kill()])
+    back = make(tmp_path, load=True)
+    assert len(back.history["loss"]) == 10
+    assert np.linalg.det(back.F) == pytest.approx(max(back.history["val_det_F"]), rel=1e-3)
+    back.fit(10)
+    assert same(whole.model.get_weights(), back.model.get_weights())
+    assert whole.history["loss"] == back.history["loss"]
+
+
+def test_weights_picks_a_weights_file(tmp_path):
+    imnn = make(tmp_path, save=True)
+    imnn.fit(3, weight_file="early")
+    early, early_C = imnn.model.get_weights(), imnn.C
+    imnn.fit(5, weight_file="late")
+    back = make(tmp_path, load=True, weights="early")
+    assert same(back.model.get_weights(), early)
+    np.testing.assert_array_equal(back.C, early_C)
+
+
+def test_classes_of_the_user_are_loaded_by_name_only(tmp_path):
+    class Doubling(keras.layers.Layer):
+        def call(self, inputs):
+            return 2 * inputs
+
+    imnn = make(tmp_path, save=True, model=reference.dense_model(width=4, extra=[Doubling()]))
+    imnn.fit(2)
+    with pytest.raises(TypeError, match="Doubling"):
+        make(tmp_path, load=True)
+    back = make(tmp_path, load=True, custom_objects={"Doubling": Doubling})
+    np.testing.assert_array_equal(back.F, imnn.F)
+
+
+def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, caplog):
+    imnn = make(tmp_path, save=True)
+    imnn.fit(3)
+    imnn.fit(3)
+    state = tmp_path / "fitted" / "fit.npz"
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    back = make(tmp_path, load=True)
+    assert len(back.history["loss"]) == 3
+    assert "is damaged" in caplog.text
+    (tmp_path / "fitted" / "fit.previous.npz").write_bytes(b"")
+    with pytest.raises(CorruptFileError, match=r"fit\.previous\.npz is damaged"):
+        make(tmp_path, load=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"directory": "nowhere"}, FileNotFoundError, "There is no saved model at"),
+        (
+            {"model": "other"},
+            ValueError,
+            "`model` must have the saved one's variables",
+        ),
+        (
+            {"optimiser": keras.optimizers.SGD()},
+            ValueError,
+            "`optimiser` must have the saved one's variables",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_files_is_named(tmp_path, changes, error, message):
+    make(tmp_path, save=True).fit(1)
+    if changes.get("model"):
+        changes = {"model": reference.dense_model(width=9)}
+    with pytest.raises(error, match=message):
+        make(tmp_path, **{"load": True, **changes})
+
+
+def test_save_estimator(tmp_path):
+    imnn = make(tmp_path)
+    imnn.save_estimator(tmp_path / "mine.npz")
+    np.testing.assert_array_equal(np.load(tmp_path / "mine.npz")["Cinv"], imnn.Cinv)
+
+
+def test_float64_statistics_survive(tmp_path):
+    imnn = make(
+        tmp_path, save=True, dtype=tf.float64, model=reference.dense_model(width=8, dtype="float64")
+    )
+    imnn.fit(2)
+    back = make(tmp_path, load=True, dtype=tf.float64)
+    np.testing.assert_array_equal(back.F, imnn.F)
+    assert Estimator.load(tmp_path / "fitted").dtype == tf.float64

@@ -1,0 +1,72 @@
+"""Files that are whole or not there."""
+
+import numpy as np
+import pytest
+
+from imnn_tf.utils import checkpoint
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.txt"
+    checkpoint.write_atomically(path, lambda aside: aside.write_text("old"))
+
+    def fail(aside):
+        aside.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        checkpoint.write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_arrays_come_back(tmp_path):
+    arrays = {"a": np.arange(3), "μ": np.ones((2, 2), "float32"), "text": np.array("θ")}
+    checkpoint.write_arrays(tmp_path / "x.npz", arrays)
+    back = checkpoint.read_arrays(tmp_path / "x.npz")
+    assert back.keys() == arrays.keys()
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(back[name], value)
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "cut", "empty", "pickle"])
+def test_damage_is_found(tmp_path, damage):
+    path = tmp_path / "x.npz"
+    checkpoint.write_arrays(path, {"a": np.arange(100)})
+    content = bytearray(path.read_bytes())
+    if damage == "flipped bit":
+        content[200] ^= 1
+    elif damage == "cut":
+        content = content[:-30]
+    elif damage == "empty":
+        content = bytearray()
+    path.write_bytes(content)
+    if damage == "pickle":
+        np.savez(path, a=np.array([object()], dtype=object))
+    with pytest.raises(checkpoint.CorruptFileError, match=r"x\.npz is damaged"):
+        checkpoint.read_arrays(path)
+
+
+def test_a_missing_file_is_no_damage(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        checkpoint.read_arrays(tmp_path / "x.npz")
+
+
+def test_the_state_before_is_kept(tmp_path):
+    path = tmp_path / "x.npz"
+    for number in range(3):
+        checkpoint.write_state(path, {"a": number})
+    assert checkpoint.read_state(path)["a"] == 2
+    path.write_bytes(b"nonsense")
+    assert checkpoint.read_state(path)["a"] == 1
+
+
+def test_a_manifest_tells_files_that_belong_together(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    checkpoint.write_manifest(tmp_path, ["a", "b"])
+    checkpoint.verify(tmp_path, ["a", "b"])
+    (tmp_path / "b").write_text("other")
+    checkpoint.verify(tmp_path, ["a"])
+    with pytest.raises(checkpoint.CorruptFileError, match="SHA-256 differs"):
+        checkpoint.verify(tmp_path, ["a", "b"])
