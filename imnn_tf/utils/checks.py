@@ -95,6 +95,23 @@ def function(name: str, value: Any) -> Callable[..., Any]:
     return value
 
 
+def strings(name: str, value: Any, length: int) -> list[str] | None:
+    """One string for each of `length` things, as a list; `None` stays `None`.
+
+    Raises:
+        TypeError: If `value` is not a sequence of strings.
+        ValueError: If there are more or fewer than `length`.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"`{name}` must be a list of strings, got {value!r}.")
+    listed = list(value)
+    if len(listed) != length:
+        raise ValueError(f"`{name}` must have {length} entries, got {len(listed)}: {listed}.")
+    return listed
+
+
 def array(
     name: str,
     value: ArrayLike,

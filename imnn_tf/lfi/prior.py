@@ -1,0 +1,202 @@
+"""One face for every prior: arrays in, arrays out, bounds known, the user's left alone."""
+
+import inspect
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from imnn_tf.lfi.seeds import Seed, child, seed_sequence, stateless
+from imnn_tf.utils import checks
+
+
+class Prior:
+    """A prior distribution of `n_params` parameters.
+
+    Wraps anything with `event_shape`, `sample` and `log_prob`: usually a TensorFlow
+    Probability distribution, of whatever float type. Everything here takes and returns
+    float64 arrays; the wrapped distribution sees its own type. Attributes not found here are
+    looked up on the wrapped distribution, which is never changed.
+
+    The support is what `log_prob` says it is, not necessarily a box. `low` and `high` only
+    enclose it; they are read from attributes of those names, from the components of a
+    `Blockwise`, `Independent` or `Sample` distribution, or from the support of a component,
+    and are infinite where none of these tells.
+
+    Args:
+        distribution: The prior, of `event_shape` `(n_params,)`, or a `Prior`.
+
+    Attributes:
+        n_params: The number of parameters.
+        low: Lower ends of the support, `(n_params,)`.
+        high: Upper ends of the support, `(n_params,)`.
+
+    Raises:
+        TypeError: If `distribution` lacks one of the three, or has several events.
+        ValueError: If its event is not a vector, or the bounds do not fit it.
+    """
+
+    distribution: Any
+
+    def __init__(self, distribution: Any) -> None:
+        if isinstance(distribution, Prior):
+            distribution = distribution.distribution
+        for needed in ("event_shape", "sample", "log_prob"):
+            if not hasattr(distribution, needed):
+                got = type(distribution).__name__
+                raise TypeError(f"`prior` must have `{needed}`, got {got} without it.")
+        self.distribution = distribution
+        self.n_params = _event_size(distribution.event_shape)
+        self.dtype = _numpy_dtype(getattr(distribution, "dtype", None))
+        low, high = _bounds(distribution, self.n_params)
+        if not (low < high).all():
+            raise ValueError(f"`prior` must have low below high, got {low} and {high}.")
+        self.low, self.high = low, high
+        # Half-open supports exclude their upper end, on which a grid has points.
+        self._clip_low, top = low.astype(self.dtype), high.astype(self.dtype)
+        self._clip_high = np.where(np.isfinite(top), np.nextafter(top, self._clip_low), top)
+
+    @property
+    def event_shape(self) -> tuple[int]:
+        """`(n_params,)`."""
+        return (self.n_params,)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "distribution":  # not set yet: while copying or unpickling
+            raise AttributeError(name)
+        return getattr(self.distribution, name)
+
+    def sample(self, n: int, seed: Seed = None) -> np.ndarray:
+        """Draws from the prior.
+
+        Args:
+            n: How many.
+            seed: An integer or a `SeedSequence`, so that the same seed gives the same draws;
+                `None` for fresh ones. A wrapped prior whose `sample` takes no seed draws as
+                it likes.
+
+        Returns:
+            Parameters, `(n, n_params)`, float64.
+
+        Raises:
+            ValueError: If the wrapped distribution returns another shape.
+        """
+        n = checks.integer("n", n, minimum=0)
+        sequence = seed_sequence(seed)
+        if _is_tfp(self.distribution):
+            draws = self.distribution.sample(n, seed=stateless(sequence))
+        elif _takes_seed(self.distribution.sample):
+            draws = self.distribution.sample(n, seed=int(sequence.generate_state(1)[0]))
+        else:
+            draws = self.distribution.sample(n)
+        return checks.array("prior.sample(n)", draws, shape=(n, self.n_params), dtype=float)
+
+    def log_prob(self, parameters: ArrayLike) -> np.ndarray:
+        """Log density, minus infinity outside the support.
+
+        Both ends of the support belong to it, so that a grid over it is used in full.
+
+        Args:
+            parameters: Points, `(..., n_params)`.
+
+        Returns:
+            Log densities, `(...)`, float64.
+        """
+        # Rounded first: the float64 number 0.1 lies below a float32 prior's end of 0.1.
+        points = np.asarray(parameters).astype(self.dtype)
+        outside = ((points < self.low) | (points > self.high)).any(axis=-1)
+        within = np.clip(points, self._clip_low, self._clip_high)
+        values = np.asarray(self.distribution.log_prob(within), dtype=float)
+        return np.where(outside | np.isnan(values), -np.inf, values)
+
+    def prob(self, parameters: ArrayLike) -> np.ndarray:
+        """Density, zero outside the support: `(..., n_params)` to `(...)`."""
+        return np.exp(self.log_prob(parameters))
+
+    def supports(self, parameters: ArrayLike) -> np.ndarray:
+        """Whether points have prior mass about them: `(..., n_params)` to bools `(...)`."""
+        return self.log_prob(parameters) > -np.inf
+
+    def finite_range(self, seed: Seed = 0) -> tuple[np.ndarray, np.ndarray]:
+        """A finite box for plots: the bounds, and where they are infinite, quantiles.
+
+        Args:
+            seed: For the 10,000 draws whose 0.1 % and 99.9 % quantiles stand for infinite
+                bounds; the default makes the box the same at every call.
+
+        Returns:
+            Lower and upper ends, `(n_params,)` each.
+        """
+        low, high = self.low, self.high
+        if np.isfinite(low).all() and np.isfinite(high).all():
+            return low.copy(), high.copy()
+        draws = self.sample(10_000, seed=child(seed_sequence(seed), 0))
+        lower, upper = np.quantile(draws, [0.001, 0.999], axis=0)
+        return np.where(np.isfinite(low), low, lower), np.where(np.isfinite(high), high, upper)
+
+
+def _event_size(event_shape: Any) -> int:
+    try:
+        sizes = tuple(int(size) for size in event_shape)
+    except TypeError:
+        raise TypeError(
+            f"`prior` must have one event, a vector, got event_shape {event_shape}; "
+            "`tfp.distributions.Blockwise` joins distributions into one."
+        ) from None
+    if len(sizes) != 1 or sizes[0] < 1:
+        raise ValueError(f"`prior` must have event_shape (n_params,), got {sizes}.")
+    return sizes[0]
+
+
+def _numpy_dtype(dtype: Any) -> np.dtype:
+    kind = np.dtype(getattr(dtype, "as_numpy_dtype", dtype) or float)
+    return kind if kind.kind == "f" else np.dtype(float)
+
+
+def _is_tfp(distribution: Any) -> bool:
+    modules = (base.__module__ for base in type(distribution).__mro__)
+    return any(module.startswith("tensorflow_probability") for module in modules)
+
+
+def _takes_seed(sample: Any) -> bool:
+    parameters = inspect.signature(sample).parameters
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return "seed" in parameters or anything
+
+
+def _bounds(distribution: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The box that encloses the support of a distribution of `size` numbers."""
+    low, high = getattr(distribution, "low", None), getattr(distribution, "high", None)
+    if low is None and high is None:
+        return _component_bounds(distribution, size)
+    ends = []
+    for name, value, unknown in (("low", low, -np.inf), ("high", high, np.inf)):
+        end = np.asarray(unknown if value is None else value, dtype=float)
+        if end.ndim > 1 or end.size not in (1, size):
+            raise ValueError(f"`prior.{name}` must have shape ({size},), got {end.shape}.")
+        ends.append(np.broadcast_to(end, (size,)).copy())
+    return ends[0], ends[1]
+
+
+def _component_bounds(distribution: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+    components = getattr(distribution, "distributions", None)
+    if components is not None:
+        sizes = [int(np.prod(part.event_shape.as_list())) for part in components]
+        parts = [_bounds(part, n) for part, n in zip(components, sizes, strict=True)]
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    if type(distribution).__name__ in ("Independent", "Sample"):
+        return _bounds(distribution.distribution, size)
+    if _is_tfp(distribution) and distribution.event_shape.rank == 0:
+        return _support(distribution, size)
+    return np.full(size, -np.inf), np.full(size, np.inf)
+
+
+def _support(distribution: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of a scalar distribution's support: images of the ends of the real line."""
+    bijector = distribution.experimental_default_event_space_bijector()
+    if bijector is None:  # a discrete distribution
+        return np.full(size, -np.inf), np.full(size, np.inf)
+    line = np.array([-np.inf, np.inf], dtype=_numpy_dtype(distribution.dtype))
+    image = [np.asarray(bijector.forward(end), dtype=float) for end in line]
+    low, high = (np.broadcast_to(end, (size,)).copy() for end in image)
+    return np.fmin(low, high), np.fmax(low, high)

@@ -1,0 +1,100 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from scipy import stats
+
+from imnn_tf.lfi import plotting
+from imnn_tf.lfi.density import marginals_of_grid
+
+COVARIANCE = np.array([[1.0, 0.6, 0.1], [0.6, 2.0, -0.3], [0.1, -0.3, 0.5]])
+
+
+def gaussian(n_params, centre=0.0, size=41):
+    covariance = COVARIANCE[:n_params, :n_params]
+    axes = [
+        centre + np.sqrt(covariance[i, i]) * np.linspace(-5, 5, size) for i in range(n_params)
+    ]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    normal = stats.multivariate_normal(np.full(n_params, centre), covariance)
+    return marginals_of_grid(normal.pdf(grid).reshape((size,) * n_params), axes)
+
+
+@pytest.mark.parametrize("n_params", [1, 2, 3])
+def test_triangle_of_any_number_of_parameters(n_params):
+    labels = [f"p{i}" for i in range(n_params)]
+    axes = plotting.triangle([gaussian(n_params)], labels=labels)
+    assert axes.shape == (n_params, n_params)
+    for row in range(n_params):
+        for column in range(n_params):
+            assert axes[row, column].axison == (column <= row)
+    assert [ax.get_xlabel() for ax in axes[-1]] == labels
+    assert [ax.get_ylabel() for ax in axes[1:, 0]] == labels[1:]
+
+
+def test_contours_hold_what_they_claim():
+    axes = plotting.triangle([gaussian(2, size=201)], labels=["a", "b"], levels=[0.68, 0.95])
+    inverse = np.linalg.inv(COVARIANCE[:2, :2])
+    lines = axes[1, 0].collections[0].get_paths()
+    chi2 = []
+    for line in lines:
+        points = line.vertices
+        chi2.append(np.einsum("ni,ij,nj->n", points, inverse, points).mean())
+    held = np.sort(stats.chi2(2).cdf(chi2))
+    np.testing.assert_allclose(held, [0.68, 0.95], atol=2e-3)
+
+
+def test_several_targets_are_told_apart_and_explained():
+    targets = [gaussian(2), gaussian(2, centre=2.0)]
+    axes = plotting.triangle(targets, labels=["a", "b"])
+    colors = [line.get_color() for line in axes[0, 0].lines]
+    assert len(set(colors)) == 2
+    texts = [text.get_text() for text in axes[0, 1].get_legend().get_texts()]
+    assert texts == ["Target 1", "Target 2"]
+    axes = plotting.triangle(targets, labels=["a", "b"], color="C3", label="ABC")
+    assert {line.get_color() for line in axes[0, 0].lines} == {"C3"}
+    assert len({line.get_linestyle() for line in axes[0, 0].lines}) == 2
+    axes = plotting.triangle(
+        targets, labels=["a", "b"], color=["C0", "C4"], label=["x", "y"], linewidth=2
+    )
+    assert [line.get_color() for line in axes[1, 1].lines] == ["C0", "C4"]
+
+
+def test_overlays_keep_all_in_sight():
+    axes = plotting.triangle([gaussian(2)], labels=["a", "b"], label="first")
+    same = plotting.triangle(
+        [gaussian(2, centre=20.0)], labels=["a", "b"], ax=axes, label="second", smoothing=2
+    )
+    assert same is axes
+    colors = [line.get_color() for line in axes[0, 0].lines]
+    assert len(set(colors)) == 2
+    for ax in (axes[0, 0], axes[1, 0]):
+        np.testing.assert_allclose(ax.get_xlim(), (-5, 25))
+    np.testing.assert_allclose(axes[1, 0].get_ylim(), axes[1, 1].get_xlim())
+    assert len(axes[0, 1].get_legend().get_texts()) == 2
+
+
+def test_nothing_is_cut_off():
+    axes = plotting.triangle(
+        [gaussian(3)], labels=[r"$\Omega_\mathrm{c}$", r"$\sigma_8$", "n"], label="posterior"
+    )
+    figure = axes[0, 0].figure
+    figure.canvas.draw()
+    box = figure.get_tightbbox(figure.canvas.get_renderer())
+    width, height = figure.get_size_inches()
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= width
+    assert box.y1 <= height
+
+
+def test_axes_of_the_users_own():
+    _, axes = plt.subplots(2, 2)
+    assert plotting.triangle([gaussian(2)], labels=["a", "b"], ax=axes) is axes
+    _, single = plt.subplots()
+    assert plotting.triangle([gaussian(1)], labels=["a"], ax=single)[0, 0] is single
+    with pytest.raises(ValueError, match=r"`ax` must be an array of axes of shape \(2, 2\)"):
+        plotting.triangle([gaussian(2)], labels=["a", "b"], ax=single)
+    with pytest.raises(ValueError, match="`color` must have 2 entries, got 1"):
+        plotting.triangle([gaussian(1)] * 2, labels=["a"], color=["C0"])
+    with pytest.raises(ValueError, match="`smoothing` must be greater than 0"):
+        plotting.triangle([gaussian(1)], labels=["a"], smoothing=-1)
