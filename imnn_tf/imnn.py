@@ -194,19 +194,24 @@ class IMNN:
         self.validate = validation[0] is not None
         self._validation = self._source(validation, role="validation_") if self.validate else None
         if self._validation is not None:
-            got = tuple(self._validation.fiducial.shape[1:])
-            if got != self.input_shape:
-                raise ValueError(
-                    "`validation_fiducial` must hold simulations of the training set's shape, "
-                    f"{self.input_shape}, got {got}."
-                )
+            self._require_input_shape("validation_fiducial", self._validation)
 
-    def _source(self, simulations: tuple[Any, Any], role: str = "") -> Any:
+    def _require_input_shape(self, name: str, simulations: Any) -> None:
+        got = tuple(simulations.fiducial.shape[1:])
+        if got != self.input_shape:
+            raise ValueError(
+                f"`{name}` must hold simulations of the training set's shape, "
+                f"{self.input_shape}, got {got}."
+            )
+
+    def _source(
+        self, simulations: tuple[Any, Any], *, role: str = "", at_once: int | None = None
+    ) -> Any:
         return as_simulations(
             *simulations,
             self._delta_theta,
             dtype=self.dtype,
-            at_once=self.at_once,
+            at_once=at_once or self.at_once,
             map_fn=self.map_fn,
             role=role,
         )
@@ -423,11 +428,38 @@ class IMNN:
         """Information of the summaries of the model as it is since the last fit."""
         if self._measured is None:
             name, simulations = list(self._sources().items())[-1]
-            total = self._objective.statistics(simulations)
-            info = information.fisher_information(total)
-            information.require_finite(total, info, f"summaries of `{name}`")
-            self._measured = info
+            self._measured = self._information_of(simulations, f"summaries of `{name}`")
         return self._measured
+
+    def _information_of(self, simulations: Any, whose: str) -> Information:
+        total = self._objective.statistics(simulations)
+        info = information.fisher_information(total)
+        information.require_finite(total, info, whose)
+        return info
+
+    def evaluate(self, fiducial: ArrayLike, derivative: ArrayLike) -> Information:
+        """Information that the model keeps of other simulations than it was fitted on.
+
+        On the simulations that chose the weights, det F is too high: a training set is learnt
+        by heart, and even a validation set has picked its favourite.
+
+        Args:
+            fiducial: Simulations at the fiducial parameters, `[n, *input_shape]`.
+            derivative: `[n_d, 2, n_params, *input_shape]`, as for the constructor.
+
+        Returns:
+            A named tuple with `fisher`, `log_det_fisher`, `covariance`, `inverse_covariance`,
+            `log_det_covariance`, `mean` and `slope`.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If an argument has the wrong shape.
+            InformationError: If the information is not defined.
+        """
+        at_once = self.at_once or max(self.n_s, self.n_d)
+        simulations = self._source((fiducial, derivative), at_once=at_once)
+        self._require_input_shape("fiducial", simulations)
+        return self._information_of(simulations, "simulations")
 
     @property
     def F(self) -> tf.Tensor:

@@ -92,9 +92,7 @@ class LikelihoodFreeInference:
         name, shape = "get_estimate(data)", (None, self.n_params)
 
         def estimator(data: Any) -> np.ndarray:
-            return checks.array(
-                name, get_estimate(data), shape=shape, dtype=float, finite=False
-            )
+            return checks.array(name, get_estimate(data), shape=shape, dtype=float, finite=False)
 
         self.estimate = checks.array("get_estimate(target_data)", estimator(self.data))
         self.get_estimate = estimator

@@ -106,9 +106,7 @@ def _extent(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([i.min() for i in indices]), np.array([i.max() for i in indices])
 
 
-def marginals_of_grid(
-    density: np.ndarray, points: Axes, widths: Axes | None = None
-) -> Marginals:
+def marginals_of_grid(density: np.ndarray, points: Axes, widths: Axes | None = None) -> Marginals:
     """Marginals of a density given on a full grid, each normalised to one.
 
     Args:
@@ -134,9 +132,7 @@ def marginals_of_grid(
     return Marginals([np.asarray(axis) for axis in points], widths, single, pairs)
 
 
-def hpd_levels(
-    density: np.ndarray, levels: ArrayLike, widths: Axes | None = None
-) -> np.ndarray:
+def hpd_levels(density: np.ndarray, levels: ArrayLike, widths: Axes | None = None) -> np.ndarray:
     """The densities whose contours enclose the given shares of the probability.
 
     Args:

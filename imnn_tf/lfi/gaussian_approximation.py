@@ -123,9 +123,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         """Likelihood; see the class for the arguments."""
         return np.exp(self.log_prob(grid, gridsize))
 
-    def log_posterior(
-        self, grid: ArrayLike | None = None, gridsize: GridSize = 20
-    ) -> np.ndarray:
+    def log_posterior(self, grid: ArrayLike | None = None, gridsize: GridSize = 20) -> np.ndarray:
         """Log likelihood plus log prior density: the posterior up to its evidence.
 
         See the class for the arguments. Subtract `log_evidence()` to normalise it.
@@ -238,9 +236,7 @@ class GaussianApproximation(LikelihoodFreeInference):
             if self.n_params == 1 and values.ndim == 1 and len(values) != 1:
                 values = values[np.newaxis]
         if values.ndim == 0 or values.shape[0] != self.n_params:
-            raise ValueError(
-                f"`grid` must have shape ({self.n_params}, ...), got {values.shape}."
-            )
+            raise ValueError(f"`grid` must have shape ({self.n_params}, ...), got {values.shape}.")
         return values.reshape((self.n_params, -1)).T, values.shape[1:]
 
     def _log_like(self, points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -60,9 +60,7 @@ def triangle(
     for this, name, style in zip(marginals, names, styles, strict=True):
         this = _smoothed(this, smoothing)
         for i in range(n_params):
-            drawn = axes[i, i].plot(
-                this.points[i], this.single[i], label=name, **{**style, **line}
-            )
+            drawn = axes[i, i].plot(this.points[i], this.single[i], label=name, **{**style, **line})
             style["color"] = drawn[0].get_color()
         for (i, j), density in this.pairs.items():
             heights = np.unique(hpd_levels(density, levels, [this.widths[i], this.widths[j]]))
@@ -159,10 +157,8 @@ def _triangle_axes(
     hspace: float,
 ) -> np.ndarray:
     shape = (n_params, n_params)
-    if ax is None:
-        axes = new_axes(shape, figsize, wspace, hspace)
-    else:
-        axes = as_grid_of_axes(ax, shape)
+    new = ax is None
+    axes = new_axes(shape, figsize, wspace, hspace) if new else as_grid_of_axes(ax, shape)
     for row in range(n_params):
         for column in range(n_params):
             this = axes[row, column]
@@ -173,7 +169,8 @@ def _triangle_axes(
             if row == n_params - 1:
                 this.set_xlabel(labels[column])
             if column == row:
-                this.yaxis.tick_right()
+                # A density's height tells nothing that its shape does not.
+                this.set_yticks([])
                 this.set_ylim(bottom=0)
             else:
                 this.tick_params(labelleft=column == 0)
@@ -199,7 +196,9 @@ def _legend(axes: np.ndarray) -> None:
     handles, names = axes[0, 0].get_legend_handles_labels()
     corner = axes[0, -1]
     place = "upper right" if len(axes) > 1 else "best"
-    corner.legend(handles, names, frameon=False, loc=place)
+    legend = corner.legend(handles, names, frameon=False, loc=place, fontsize="small")
+    # The corner is empty: names may be wider than it, and the columns stay of one width.
+    legend.set_in_layout(len(axes) == 1)
 
 
 def target_names(label: str | Sequence[str] | None, targets: int) -> list[str | None]:

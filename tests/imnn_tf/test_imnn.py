@@ -474,6 +474,19 @@ def test_summaries_without_information_are_named_before_a_fit():
         _ = make(model=constant).F
 
 
+@pytest.mark.parametrize("at_once", [None, 30])
+def test_evaluate_measures_on_other_simulations(at_once):
+    imnn = make(at_once=at_once)
+    imnn.fit(5)
+    given = arguments()
+    same_set = imnn.evaluate(given["validation_fiducial"], given["validation_derivative"])
+    np.testing.assert_allclose(same_set.fisher, imnn.F, rtol=1e-3)
+    other = imnn.evaluate(*reference.simulations(5, 1000))
+    assert np.abs(other.fisher - imnn.F).max() > 1e-3
+    with pytest.raises(ValueError, match=r"`fiducial` must hold simulations .*\(10,\), got \(9,\)"):
+        imnn.evaluate(np.zeros((5, 9)), np.zeros((5, 2, 2, 9)))
+
+
 # ---- callbacks, progress and interruption ------------------------------------------------
 
 
@@ -634,17 +647,9 @@ def test_reference_problem_reaches_the_information_of_its_thousand_simulations()
         verbose=False,
     )
     imnn.fit(patience=50)
-    fresh, fresh_derivative = reference.simulations(2, 100_000)
-    measure = IMNN(
-        θ_fid=reference.THETA_FID,
-        δθ=reference.DELTA_THETA,
-        fiducial=fresh,
-        derivative=fresh_derivative,
-        model=imnn.model,
-        at_once=20_000,
-    )
+    fresh = imnn.evaluate(*reference.simulations(2, 100_000))
     # The error of det F on 100,000 simulations is about 0.5 %.
-    assert np.linalg.det(measure.F) > 43
+    assert np.linalg.det(fresh.fisher) > 43
     np.testing.assert_allclose(
         np.cov(imnn.model.predict(fiducial, verbose=0), rowvar=False), np.eye(2), atol=0.05
     )

@@ -11,9 +11,7 @@ COVARIANCE = np.array([[1.0, 0.6, 0.1], [0.6, 2.0, -0.3], [0.1, -0.3, 0.5]])
 
 def gaussian(n_params, centre=0.0, size=41):
     covariance = COVARIANCE[:n_params, :n_params]
-    axes = [
-        centre + np.sqrt(covariance[i, i]) * np.linspace(-5, 5, size) for i in range(n_params)
-    ]
+    axes = [centre + np.sqrt(covariance[i, i]) * np.linspace(-5, 5, size) for i in range(n_params)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     normal = stats.multivariate_normal(np.full(n_params, centre), covariance)
     return marginals_of_grid(normal.pdf(grid).reshape((size,) * n_params), axes)
