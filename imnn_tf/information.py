@@ -73,10 +73,14 @@ def moments(summaries: tf.Tensor, weights: tf.Tensor | None = None) -> Moments:
     """
     if weights is None:
         weights = tf.ones_like(summaries[:, 0])
+    # One long row a summary: broadcasting along short ones costs more than all the rest.
+    rows = tf.transpose(summaries)
     count = tf.reduce_sum(weights)
-    mean = tf.math.divide_no_nan(tf.linalg.matvec(summaries, weights, transpose_a=True), count)
-    residuals = weights[:, tf.newaxis] * (summaries - mean)
-    return Moments(count, mean, tf.matmul(residuals, residuals, transpose_a=True))
+    mean = tf.math.divide_no_nan(tf.linalg.matvec(rows, weights), count)
+    # The scatter does not change with the mean to first order, as residuals add up to zero.
+    residuals = rows - tf.stop_gradient(mean)[:, tf.newaxis]
+    scatter = tf.matmul(weights * residuals, residuals, transpose_b=True)
+    return Moments(count, mean, scatter)
 
 
 def merge(first: Moments, second: Moments) -> Moments:
@@ -124,6 +128,7 @@ def fisher_information(statistics: Statistics) -> Information:
     eps = np.finfo(C.dtype.as_numpy_dtype).eps
     # A constant summary has the variance that rounding leaves of its mean.
     resolved = tf.reduce_all(tf.linalg.diag_part(C) > tf.square(8 * eps * mean))
+    resolved = tf.logical_and(resolved, count > mean.shape[0])
     lower, log_det_C = _cholesky(C, resolved)
     whitened = tf.linalg.triangular_solve(lower, tf.transpose(slope))
     F = tf.matmul(whitened, whitened, transpose_a=True)
