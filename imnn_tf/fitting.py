@@ -105,7 +105,7 @@ def run(
         verbose: Whether to show a progress bar.
     """
     first = len(history["loss"])
-    per_call = limits.updates_per_call or 1
+    per_call = limits.updates_per_call or loop.updates_per_call
     with (
         deferred_interrupt() as interrupted,
         tqdm(total=limits.n_iterations, disable=not verbose, unit="update") as bar,
@@ -134,7 +134,7 @@ def run(
                 return Outcome.EXHAUSTED
             if limits.updates_per_call is None and iteration > first:
                 # The first call also compiled, and says nothing of the speed.
-                per_call = _rescaled(per_call, elapsed, loop.capacity)
+                per_call = loop.updates_per_call = _rescaled(per_call, elapsed, loop.capacity)
 
 
 def _rescaled(per_call: int, elapsed: float, capacity: int) -> int:
@@ -158,9 +158,11 @@ def _record(
         if validates and not np.isnan(validation[0]):
             logs |= _entries(history, "val_", validation, validation_slope)
             history["val_iteration"].append(iteration + offset + 1)
-        callbacks.on_train_batch_begin(0)
-        callbacks.on_train_batch_end(0, logs)
-        callbacks.on_epoch_end(iteration + offset, logs)
+        # Not by way of the container, which would look for tensors in every log.
+        for callback in callbacks.callbacks:
+            callback.on_train_batch_begin(0)
+            callback.on_train_batch_end(0, logs)
+            callback.on_epoch_end(iteration + offset, logs)
 
 
 def _entries(

@@ -237,6 +237,7 @@ class UpdateLoop:
         self._training, self._validation = training, validation
         self._validation_freq, self.capacity = validation_freq, capacity
         self.validates = validation is not None
+        self.updates_per_call = 1  # until it is known how long one takes
         self.best, self.sound = best, sound
         self._variables = objective.model.weights
         # AutoGraph would rewrite the user's layers, which Keras itself leaves as they are.

@@ -1,0 +1,67 @@
+"""A worker process in an environment of its own, asked one thing at a time.
+
+The two sides of a comparison are alive together and take turns, so that both see the same
+machine. A worker reads a JSON request a line from its standard input and answers with a JSON
+line; what libraries print goes to its standard error.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+
+class Peer:
+    """A worker.
+
+    Args:
+        python: The interpreter of its environment.
+        program: What it runs: a file that calls `serve`, and its arguments.
+    """
+
+    def __init__(self, python: str, *program: str) -> None:
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+        if python != sys.executable:
+            environment.pop("PYTHONPATH", None)  # it would bring this project in
+        self._process = subprocess.Popen(
+            [python, *program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=environment,
+        )
+
+    def ask(self, name: str, **arguments: Any) -> Any:
+        """Has the worker call its function of this name, and returns what that returned."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([name, arguments]) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            status = self._process.wait()
+            self._log.seek(0)
+            tail = "".join(self._log.readlines()[-20:])
+            raise RuntimeError(f"The worker ended with status {status}:\n{tail}")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """Ends the worker."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._log.close()
+
+
+def serve(functions: dict[str, Callable[..., Any]]) -> None:
+    """Answers requests until there are no more."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        answers.write(json.dumps(functions[name](**arguments)) + "\n")
+        answers.flush()
