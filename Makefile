@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 # TensorFlow's start-up notices tell a user nothing.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help quickstart test test-fast lint format lock clean
+.PHONY: help quickstart test test-fast lint format lock bench clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,8p'
@@ -41,6 +41,19 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Peers run in environments of their own, which need Python 3.11.
+PEERS := $(VENV)-peers
+PEER_PYTHON ?= python3.11
+
+$(PEERS)/%/installed: benchmarks/environments/%.txt
+	$(PEER_PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --requirement $<
+	@touch $@
+
+bench: $(VENV)/installed $(PEERS)/imnn-tf-0.2.0/installed
+	$(BIN)/python benchmarks/imnn_in_memory.py \
+		--predecessor $(PEERS)/imnn-tf-0.2.0/bin/python
+
 # Needs uv; resolves for every supported Python at once.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev \
@@ -48,4 +61,4 @@ lock:
 		--output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) build dist figures *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build dist figures *.egg-info .mypy_cache .pytest_cache .ruff_cache
