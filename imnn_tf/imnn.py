@@ -43,9 +43,12 @@ class IMNN:
         δθ: Difference of each parameter between its simulations above and below the fiducial,
             `[n_params]`, positive.
         input_shape: Shape of one simulation.
-        fiducial: Simulations at `θ_fid`, `[n_s, *input_shape]`.
-        derivative: `[n_d, 2, n_params, *input_shape]`: `[:, 0, α]` has parameter α at
-            `θ_fid − δθ/2`, `[:, 1, α]` at `θ_fid + δθ/2`, with the noise of the same seed.
+        fiducial: Simulations at `θ_fid`: an array `[n_s, *input_shape]`; a function of `seed`
+            that returns one, or yields it with its label; a list of TFRecord files; or a
+            `tf.data.Dataset` of `(simulation, seed)`. All but arrays are read into memory.
+        derivative: Likewise an array `[n_d, 2, n_params, *input_shape]`: `[:, 0, α]` has parameter
+            α at `θ_fid − δθ/2`, `[:, 1, α]` at `θ_fid + δθ/2`, with the noise of the same seed; or
+            any of the others with the label `(seed, derivative, parameter)`.
         validation_fiducial: Like `fiducial`, of other seeds; the fit ends on the weights that
             are best on these. Strongly advised where the simulations are few.
         validation_derivative: Like `derivative`, given with `validation_fiducial`.
@@ -100,10 +103,10 @@ class IMNN:
         θ_fid: ArrayLike | None = None,
         δθ: ArrayLike | None = None,
         input_shape: Sequence[int] | None = None,
-        fiducial: ArrayLike | None = None,
-        derivative: ArrayLike | None = None,
-        validation_fiducial: ArrayLike | None = None,
-        validation_derivative: ArrayLike | None = None,
+        fiducial: Any = None,
+        derivative: Any = None,
+        validation_fiducial: Any = None,
+        validation_derivative: Any = None,
         model: Any = None,
         optimiser: Any = None,
         dtype: DTypeLike = tf.float32,
@@ -181,6 +184,8 @@ class IMNN:
         self.n_params = theta_fid.size
         self.θ_fid, self.δθ = (tf.constant(x, self.dtype) for x in (theta_fid, delta_theta))
         self._delta_theta = delta_theta
+        self.n_s, self.n_d = counts["n_s"], counts["n_d"]
+        self.input_shape = None if input_shape is None else tuple(input_shape)
         self._training = self._source(training)
         self.n_s, self.n_d = self._training.n_s, self._training.n_d
         self.input_shape = tuple(self._training.fiducial.shape[1:])
@@ -211,6 +216,9 @@ class IMNN:
             *simulations,
             self._delta_theta,
             dtype=self.dtype,
+            n_s=self.n_s,
+            n_d=self.n_d,
+            input_shape=self.input_shape,
             at_once=at_once or self.at_once,
             map_fn=self.map_fn,
             role=role,

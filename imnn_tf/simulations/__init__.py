@@ -1,13 +1,17 @@
 """Where simulations come from; every source gives the same batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from imnn_tf.simulations import datasets, loaders
 from imnn_tf.simulations.arrays import ArraySimulations
+from imnn_tf.simulations.collect import collect
 from imnn_tf.utils import checks
+from imnn_tf.utils.tfrecords import read_records
 
 __all__ = ["ArraySimulations", "as_simulations"]
 
@@ -18,37 +22,52 @@ def as_simulations(
     delta_theta: Any,
     *,
     dtype: tf.DType,
+    n_s: int | None = None,
+    n_d: int | None = None,
+    input_shape: Sequence[int] | None = None,
     at_once: int | None = None,
     map_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
     role: str = "",
 ) -> ArraySimulations:
     """What the user passed, as a source of batches.
 
+    Both kinds of simulations come as an array; a function of their labels; TFRecord files in the
+    format of `imnn_tf.utils.tfrecords`; or a `tf.data.Dataset` of simulations with their labels.
+
     Args:
-        fiducial: Array of simulations at the fiducial parameters, `[n_s, *input_shape]`.
-        derivative: Array of simulations off the fiducial, `[n_d, 2, n_params, *input_shape]`,
-            those below at `[:, 0]`, those above at `[:, 1]`.
+        fiducial: Simulations at the fiducial parameters, as an array `[n_s, *input_shape]`, or
+            labelled by `seed`.
+        derivative: Simulations off the fiducial, as an array `[n_d, 2, n_params, *input_shape]`,
+            those below at `[:, 0]`, those above at `[:, 1]`, or labelled by
+            `(seed, derivative, parameter)`.
         delta_theta: Differences of the parameters between above and below, `[n_params]`.
         dtype: Floating type of the batches.
+        n_s: Number of fiducial simulations; needed by a function only.
+        n_d: Number of derivative simulations of each parameter and side, likewise.
+        input_shape: Shape of one simulation; needed by TFRecord files without a manifest only.
         at_once: Fiducial simulations in a batch; all if left out.
         map_fn: Applied to each simulation.
         role: `"validation_"` for the names of arguments in messages.
 
     Raises:
-        TypeError: If a source is not an array of real numbers.
-        ValueError: If a shape is not as above, or a number is not finite.
+        TypeError: If a source is none of the above.
+        ValueError: If a shape is not as above, a number is not finite, or a simulation is missing
+            or comes twice.
     """
     name = f"{role}fiducial"
-    fiducial = _as_array(name, fiducial)
+    n_params = np.size(delta_theta)
+    shape = None if input_shape is None else tuple(input_shape)
+    fiducial = _as_array(name, fiducial, ("n_s", n_s), (), dtype, shape)
     if fiducial.ndim < 2:
         raise ValueError(f"`{name}` must have shape (n_s, *input_shape), got {fiducial.shape}.")
-    n_params = np.size(delta_theta)
-    input_shape = fiducial.shape[1:]
-    derivative = _as_array(f"{role}derivative", derivative)
-    if derivative.shape[1:] != (2, n_params, *input_shape) or not len(derivative):
+    shape = fiducial.shape[1:]
+    derivative = _as_array(
+        f"{role}derivative", derivative, ("n_d", n_d), (2, n_params), dtype, shape
+    )
+    if derivative.shape[1:] != (2, n_params, *shape) or not len(derivative):
         raise ValueError(
             f"`{role}derivative` must have shape (n_d, 2, n_params, *input_shape) = (n_d, "
-            f"{', '.join(map(str, (2, n_params, *input_shape)))}), the simulations below the "
+            f"{', '.join(map(str, (2, n_params, *shape)))}), the simulations below the "
             f"fiducial at [:, 0] and those above at [:, 1], got {derivative.shape}."
         )
     return ArraySimulations(
@@ -61,7 +80,42 @@ def as_simulations(
     )
 
 
-def _as_array(name: str, value: Any) -> np.ndarray:
-    if value is None or callable(value):
-        raise TypeError(f"`{name}` must be an array of simulations, got {value!r}.")
+def _as_array(
+    name: str,
+    value: Any,
+    count: tuple[str, int | None],
+    inner: tuple[int, ...],
+    dtype: tf.DType,
+    input_shape: tuple[int, ...] | None,
+) -> np.ndarray:
+    """Simulations from any source, `[count, *inner, *input_shape]`."""
+    counts = (count[1], *inner)
+    target = dtype.as_numpy_dtype
+    if isinstance(value, tf.data.Dataset):
+        return _finite(
+            name, datasets.read(name, value, counts, dtype=target, input_shape=input_shape)
+        )
+    if _are_paths(value):
+        labelled = read_records(value, derivative=bool(inner), input_shape=input_shape)
+        return _finite(name, collect(name, labelled, counts, dtype=target, input_shape=input_shape))
+    if callable(value):
+        if count[1] is None:
+            raise TypeError(f"`{count[0]}` must be given where `{name}` is a function.")
+        n = checks.integer(count[0], count[1], minimum=1)
+        loaded = loaders.load(name, value, (n, *inner), dtype=target, input_shape=input_shape)
+        return _finite(name, loaded)
+    if value is None:
+        raise TypeError(f"`{name}` must be an array, a function, TFRecord files or a data set.")
     return checks.array(name, value)
+
+
+def _are_paths(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and bool(value)
+        and all(isinstance(path, str | Path) for path in value)
+    )
+
+
+def _finite(name: str, array: np.ndarray) -> np.ndarray:
+    return checks.array(name, array)

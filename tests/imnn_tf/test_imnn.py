@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 
 import keras
 import numpy as np
@@ -131,7 +130,7 @@ def test_dtype_is_honoured_throughout(dtype):
         ({"δθ": [0.1]}, ValueError, "`δθ` must be a positive difference"),
         ({"δθ": [0.1, 0.0]}, ValueError, "`δθ` must be a positive difference"),
         ({"δθ": [0.1, np.nan]}, ValueError, "`δθ` must be finite"),
-        ({"fiducial": None}, TypeError, "`fiducial` must be an array"),
+        ({"fiducial": None}, TypeError, "`fiducial` must be an array, a function"),
         ({"derivative": np.zeros((5, 2, 3, 10))}, ValueError, "`derivative` must have shape"),
         ({"validation_derivative": None}, ValueError, "must be given together"),
         (
@@ -340,7 +339,7 @@ def test_update_variables_gives_the_weights_to_reset_to():
 def test_patience_stops_and_a_further_fit_goes_on_from_the_best():
     imnn = make(optimiser=keras.optimizers.Adam(0.03))
     imnn.fit(n_iterations=500, patience=5, min_iterations=20)
-    scores = imnn.history["val_det_F"]
+    scores = list(imnn.history["val_det_F"])
     assert 25 <= len(scores) < 500
     assert max(scores[:-5]) > max(scores[-5:])
     best = imnn.model.get_weights()
@@ -449,7 +448,7 @@ class Poisoning(keras.callbacks.Callback):
     ("value", "reason"),
     [
         (np.inf, "on the training set the summaries of the fiducial simulations are not finite"),
-        (0.0, "on the training set the covariance is singular, as summary [01] is constant"),
+        (0.0, "on the training set the covariance is singular, as summary .* is constant"),
     ],
 )
 def test_a_loss_that_is_not_finite_says_so_and_keeps_sound_weights(value, reason):
@@ -602,16 +601,22 @@ def test_verbose_shows_a_bar(capfd):
     assert "det F=" in err
 
 
+class Interrupting(keras.callbacks.Callback):
+    """Presses Ctrl-C during an update."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_ctrl_c_keeps_the_best_so_far(caplog):
     imnn = make()
-    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    imnn.fit()
-    done = len(imnn.history["loss"])
-    assert done > 1
-    assert f"interrupted after {done} updates" in caplog.text
+    imnn.fit(callbacks=[Interrupting()])
+    assert len(imnn.history["loss"]) == 9
+    assert "interrupted after 9 updates" in caplog.text
     assert np.linalg.det(imnn.F) == pytest.approx(max(imnn.history["val_det_F"]), rel=1e-3)
     uninterrupted = make()
-    uninterrupted.fit(done + 5)
+    uninterrupted.fit(14)
     imnn.fit(5)
     assert imnn.history["loss"] == uninterrupted.history["loss"]
 

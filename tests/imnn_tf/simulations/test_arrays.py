@@ -77,8 +77,8 @@ def test_map_fn_is_applied_anew_at_every_pass():
     ("fiducial", "derivative", "error", "message"),
     [
         (np.zeros(5), None, ValueError, r"`fiducial` must have shape \(n_s, \*input_shape\)"),
-        (None, None, TypeError, "`fiducial` must be an array of simulations, got None"),
-        (len, None, TypeError, "`fiducial` must be an array of simulations"),
+        (None, None, TypeError, "`fiducial` must be an array, a function"),
+        (["a", "b"], None, FileNotFoundError, "a"),
         ([["a"] * 10], None, TypeError, "`fiducial` must hold real numbers"),
         ([[1.0], [1.0, 2.0]], None, ValueError, "`fiducial` must be an array, got rows of uneq"),
         (np.full((3, 10), np.nan), None, ValueError, "`fiducial` must be finite, got 30"),

@@ -1,0 +1,244 @@
+"""Simulations in TFRecord files: the format, its writer and its reader.
+
+An example holds `data`, the simulation as float32 in C order, and the integers `seed` and, for a
+derivative simulation, `derivative` (0 below, 1 above) and `parameter`. Files are named
+`{name}_{number}.tfrecords`. Beside them, `.manifest/` has a JSON file for each, with its number of
+records, the shape of a simulation and the SHA-256 of the file.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from inspect import isgenerator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tqdm.auto import tqdm
+
+from imnn_tf.utils import checks
+from imnn_tf.utils.checkpoint import CorruptFileError, write_atomically
+
+MANIFEST = ".manifest"
+
+Label = tuple[int, ...]
+
+
+class TFRecords:
+    """Writes simulations to TFRecord files.
+
+    Args:
+        record_size: Size of a file in megabytes (10⁶ bytes); the last record may pass it.
+        padding: Digits of the number in a file's name.
+        compression: `"GZIP"` or `None`.
+        verbose: Whether to show a progress bar.
+    """
+
+    def __init__(
+        self,
+        record_size: float = 150,
+        padding: int = 5,
+        *,
+        compression: str | None = None,
+        verbose: bool = True,
+    ) -> None:
+        self.record_size = checks.real("record_size", record_size, above=0) * 1e6
+        self.padding = checks.integer("padding", padding, minimum=1)
+        if compression is not None:
+            checks.choice("compression", compression, ["GZIP"])
+        self.compression = compression
+        self.verbose = checks.flag("verbose", verbose)
+
+    def write_record(
+        self,
+        n_sims: int,
+        get_simulation: Callable[..., Any],
+        fiducial: bool = True,
+        n_params: int | None = None,
+        validation: bool = False,
+        directory: str | Path | None = None,
+        filename: str | None = None,
+        *,
+        part: tuple[int, int] = (0, 1),
+    ) -> list[Path]:
+        """Writes simulations; files that an earlier, interrupted call finished are kept.
+
+        They are kept if they begin with the simulation that they would begin with now.
+
+        Args:
+            n_sims: Number of seeds.
+            get_simulation: Returns one simulation, from `(seed)`, or from
+                `(seed, derivative, parameter)` where `fiducial` is false.
+            fiducial: Whether they are simulations at the fiducial parameters.
+            n_params: Number of parameters, for derivative simulations.
+            validation: Whether `validation_` goes before the name of the files.
+            directory: Folder for them, made if need be; the current one if left out.
+            filename: Their name; `fiducial` or `derivative` if left out. With it, `validation`
+                is not looked at.
+            part: `(index, count)`: to write with `count` processes at once, call this in each
+                with an `index` of its own. Every file is written by one of them.
+
+        Returns:
+            The files of this part.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If an argument has the wrong value, or a simulation another shape than
+                the first.
+        """
+        n_sims = checks.integer("n_sims", n_sims, minimum=1)
+        checks.function("get_simulation", get_simulation)
+        counts: tuple[int, ...] = (n_sims,)
+        if not checks.flag("fiducial", fiducial):
+            counts = (n_sims, 2, checks.integer("n_params", n_params, minimum=1))
+        index, count = (checks.integer("part", number, minimum=0) for number in part)
+        if index >= count:
+            raise ValueError(f"`part` must be (index, count) with index < count, got {part}.")
+        if filename is None:
+            kind = "fiducial" if fiducial else "derivative"
+            filename = f"validation_{kind}" if validation else kind
+        folder = Path("." if directory is None else directory)
+        (folder / MANIFEST).mkdir(parents=True, exist_ok=True)
+
+        first = _simulation(get_simulation, (0,) * len(counts))
+        total = int(np.prod(counts))
+        per_file = max(
+            1, int(np.ceil(self.record_size / len(_serialise(first, (0,) * len(counts)))))
+        )
+        numbers = range(index, -(-total // per_file), count)
+        files = [folder / f"{filename}_{number:0{self.padding}d}.tfrecords" for number in numbers]
+        with tqdm(total=total // count, disable=not self.verbose, unit="simulation") as bar:
+            for number, path in zip(numbers, files, strict=True):
+                labels = range(number * per_file, min(total, (number + 1) * per_file))
+                about = {
+                    "labels": [labels.start, labels.stop],
+                    "counts": list(counts),
+                    "shape": list(first.shape),
+                    "dtype": "float32",
+                    "compression": self.compression,
+                }
+                if not _is_written(path, about, get_simulation):
+                    self._write_file(path, about, get_simulation)
+                bar.update(len(labels))
+        return files
+
+    def _write_file(
+        self, path: Path, about: dict[str, Any], get_simulation: Callable[..., Any]
+    ) -> None:
+        def write(aside: Path) -> None:
+            options = tf.io.TFRecordOptions(self.compression or "")
+            with tf.io.TFRecordWriter(str(aside), options) as writer:
+                for flat in range(*about["labels"]):
+                    label = tuple(int(at) for at in np.unravel_index(flat, about["counts"]))
+                    simulation = _simulation(get_simulation, label)
+                    if simulation.shape != tuple(about["shape"]):
+                        raise ValueError(
+                            "`get_simulation` must return simulations of one shape, "
+                            f"{tuple(about['shape'])}, got {simulation.shape} at {label}."
+                        )
+                    writer.write(_serialise(simulation, label))
+
+        write_atomically(path, write)
+        text = json.dumps({**about, "sha256": _sha256(path)}, indent=1) + "\n"
+        write_atomically(_manifest(path), lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def read_records(
+    paths: Sequence[str | Path], *, derivative: bool, input_shape: Sequence[int] | None
+) -> Iterator[tuple[Label, np.ndarray]]:
+    """Labels and simulations of TFRecord files, in the order they are found.
+
+    A file that has an entry in a manifest is checked against it first.
+
+    Args:
+        paths: The files, in any order.
+        derivative: Whether they hold derivative simulations.
+        input_shape: Shape of one simulation, that of the manifest if left out.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        CorruptFileError: If a file is not the one its manifest tells of, or cannot be read.
+        ValueError: If a record has no label, or data of another size.
+    """
+    parts = ("seed", "derivative", "parameter") if derivative else ("seed",)
+    for path in sorted(map(Path, paths)):
+        if not path.exists():
+            raise FileNotFoundError(f"There is no TFRecord file {path}.")
+        about = _checked_manifest(path)
+        shape = input_shape or about.get("shape")
+        if shape is None:
+            raise ValueError(f"`input_shape` must be given to read {path}, which has no manifest.")
+        kind = "GZIP" if path.read_bytes()[:2] == b"\x1f\x8b" else ""
+        try:
+            for record in tf.data.TFRecordDataset(str(path), kind).as_numpy_iterator():
+                yield _parse(path, record, parts, tuple(shape))
+        except tf.errors.DataLossError as error:
+            raise CorruptFileError(f"{path} is damaged: {error.message}") from error
+
+
+def _parse(
+    path: Path, record: bytes, parts: Sequence[str], shape: tuple[int, ...]
+) -> tuple[Label, np.ndarray]:
+    features = tf.train.Example.FromString(record).features.feature
+    missing = [name for name in ("data", *parts) if name not in features]
+    if missing:
+        raise ValueError(f"{path} must hold records with {missing[0]!r}, got {list(features)}.")
+    label = tuple(int(features[part].int64_list.value[0]) for part in parts)
+    data = np.frombuffer(features["data"].bytes_list.value[0], np.float32)
+    if data.size != int(np.prod(shape)):
+        raise ValueError(
+            f"{path} must hold simulations of shape {shape}, {int(np.prod(shape))} numbers, got "
+            f"{data.size} at {label}."
+        )
+    return label, data.reshape(shape)
+
+
+def _simulation(get_simulation: Callable[..., Any], label: Label) -> np.ndarray:
+    answer = get_simulation(*label)
+    if isgenerator(answer):
+        answer = next(answer)
+    if isinstance(answer, tuple):
+        answer = answer[0]
+    return np.ascontiguousarray(answer, np.float32)
+
+
+def _serialise(simulation: np.ndarray, label: Label) -> bytes:
+    feature = {
+        "data": tf.train.Feature(bytes_list=tf.train.BytesList(value=[simulation.tobytes()]))
+    }
+    for name, at in zip(("seed", "derivative", "parameter"), label, strict=False):
+        feature[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=[at]))
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def _manifest(path: Path) -> Path:
+    return path.parent / MANIFEST / f"{path.name}.json"
+
+
+def _is_written(path: Path, about: dict[str, Any], get_simulation: Callable[..., Any]) -> bool:
+    """Whether an earlier call finished this very file, with the same simulations in it."""
+    manifest = _manifest(path)
+    if not (path.exists() and manifest.exists()):
+        return False
+    recorded = json.loads(manifest.read_text(encoding="utf-8"))
+    if recorded.pop("sha256") != _sha256(path) or recorded != about:
+        return False
+    label = tuple(int(at) for at in np.unravel_index(about["labels"][0], about["counts"]))
+    first = next(tf.data.TFRecordDataset(str(path), about["compression"]).as_numpy_iterator())
+    return first == _serialise(_simulation(get_simulation, label), label)
+
+
+def _checked_manifest(path: Path) -> dict[str, Any]:
+    manifest = _manifest(path)
+    if not manifest.exists():
+        return {}
+    recorded = json.loads(manifest.read_text(encoding="utf-8"))
+    if _sha256(path) != recorded["sha256"]:
+        raise CorruptFileError(f"{path} is damaged: its SHA-256 differs from that in {manifest}.")
+    return recorded
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stored:
+        return hashlib.file_digest(stored, "sha256").hexdigest()
