@@ -12,9 +12,14 @@ from numpy.typing import ArrayLike, DTypeLike
 from imnn_tf import fitting, information, plotting
 from imnn_tf.estimator import MODEL_FILE, Estimator, load_model
 from imnn_tf.information import Information, InformationError
-from imnn_tf.simulations import as_simulations
+from imnn_tf.simulations import (
+    ArraySimulations,
+    Simulator,
+    SimulatorSimulations,
+    as_simulations,
+)
 from imnn_tf.state import FitState
-from imnn_tf.summaries import count_summaries
+from imnn_tf.summaries import count_summaries, normalises_by_batch
 from imnn_tf.training import Objective, UpdateLoop
 from imnn_tf.utils import checkpoint, checks
 
@@ -41,14 +46,16 @@ class IMNN:
         n_summaries: Number of summaries, at least `n_params`.
         θ_fid: Fiducial parameters, `[n_params]`.
         δθ: Difference of each parameter between its simulations above and below the fiducial,
-            `[n_params]`, positive.
+            `[n_params]`, positive; left out where the derivatives are exact.
         input_shape: Shape of one simulation.
         fiducial: Simulations at `θ_fid`: an array `[n_s, *input_shape]`; a function of `seed`
             that returns one, or yields it with its label; a list of TFRecord files; or a
             `tf.data.Dataset` of `(simulation, seed)`. All but arrays are read into memory.
         derivative: Likewise an array `[n_d, 2, n_params, *input_shape]`: `[:, 0, α]` has parameter
             α at `θ_fid − δθ/2`, `[:, 1, α]` at `θ_fid + δθ/2`, with the noise of the same seed; or
-            any of the others with the label `(seed, derivative, parameter)`.
+            any of the others with the label `(seed, derivative, parameter)`. Without `δθ`, exact
+            derivatives `∂d/∂θ` of the first `n_d` fiducial simulations, an array
+            `[n_d, *input_shape, n_params]`, or any of the others with the label `seed`.
         validation_fiducial: Like `fiducial`, of other seeds; the fit ends on the weights that
             are best on these. Strongly advised where the simulations are few.
         validation_derivative: Like `derivative`, given with `validation_fiducial`.
@@ -70,6 +77,12 @@ class IMNN:
         map_fn: Applied to each simulation as a tensor, anew at every pass, and not to data given
             to `get_estimate`.
         check_shape: Taken for the predecessor's sake; shapes are always checked.
+        simulator: A function `simulator(parameters, seed)` in the place of `fiducial` and
+            `derivative`: takes parameters `[batch, n_params]` and a seed of two non-negative
+            int32 numbers, returns simulations `[batch, *input_shape]`. Every update then sees
+            `n_s` and `n_d` fresh ones, and the members of a derivative share their noise. Without
+            `δθ` it is differentiated through. If no validation set is given, one is simulated once.
+        seed: Of the simulator.
         custom_objects: With `load`, classes and functions of the saved model by name. Nothing
             else in the files is executed.
 
@@ -121,6 +134,8 @@ class IMNN:
         map_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
         check_shape: bool = True,
         *,
+        simulator: Simulator | None = None,
+        seed: int = 0,
         custom_objects: dict[str, Any] | None = None,
     ) -> None:
         self.verbose = checks.flag("verbose", verbose)
@@ -131,14 +146,29 @@ class IMNN:
         self.at_once = None if at_once is None else checks.integer("at_once", at_once, minimum=1)
         self.map_fn = None if map_fn is None else checks.function("map_fn", map_fn)
         checks.flag("check_shape", check_shape)
-        self._set_simulations(
-            θ_fid,
-            δθ,
-            (fiducial, derivative),
-            (validation_fiducial, validation_derivative),
-            {"n_s": n_s, "n_d": n_d, "n_params": n_params},
-            input_shape,
-        )
+        self._set_parameters(θ_fid, δθ)
+        self.n_s, self.n_d = n_s, n_d
+        self.input_shape = None if input_shape is None else tuple(input_shape)
+        self._training: ArraySimulations | SimulatorSimulations
+        if simulator is None:
+            self._training = self._source((fiducial, derivative))
+        elif fiducial is None and derivative is None:
+            self._training = self._simulated(simulator, seed)
+        else:
+            raise ValueError(
+                "`fiducial` and `derivative` must be left out where a `simulator` is given."
+            )
+        self._validation = self._validation_source(validation_fiducial, validation_derivative)
+        self.validate = self._validation is not None
+        self.n_s, self.n_d = self._training.n_s, self._training.n_d
+        for name, value in (("n_s", n_s), ("n_d", n_d), ("n_params", n_params)):
+            _agree(name, value, getattr(self, name))
+        self.input_shape = tuple(self._training.input_shape)
+        if input_shape is not None and tuple(input_shape) != self.input_shape:
+            raise ValueError(
+                f"`input_shape` must be the shape of one simulation, {self.input_shape}, got "
+                f"{tuple(input_shape)}."
+            )
         load = checks.flag("load", load)
         if load and model is None:
             model = load_model(self._folder, custom_objects)
@@ -158,62 +188,63 @@ class IMNN:
 
     # ---- what the constructor is made of -------------------------------------------------
 
-    def _set_simulations(
-        self,
-        theta_fid: Any,
-        delta_theta: Any,
-        training: tuple[Any, Any],
-        validation: tuple[Any, Any],
-        counts: dict[str, Any],
-        input_shape: Sequence[int] | None,
-    ) -> None:
-        theta_fid, delta_theta = (
-            checks.array(name, _given(name, value), shape=(None,), dtype=np.float64)
-            for name, value in (("θ_fid", theta_fid), ("δθ", delta_theta))
-        )
-        if delta_theta.shape != theta_fid.shape or not (delta_theta > 0).all():
+    def _set_parameters(self, theta_fid: Any, delta_theta: Any) -> None:
+        if theta_fid is None:
+            raise TypeError("`θ_fid` must be given.")
+        self._theta_fid = checks.array("θ_fid", theta_fid, shape=(None,), dtype=np.float64)
+        self.n_params = self._theta_fid.size
+        self._delta_theta: np.ndarray | None = None
+        self.θ_fid, self.δθ = tf.constant(self._theta_fid, self.dtype), None
+        if delta_theta is None:
+            return
+        step = checks.array("δθ", delta_theta, shape=(None,), dtype=np.float64)
+        if step.shape != self._theta_fid.shape or not (step > 0).all():
             raise ValueError(
                 "`δθ` must be a positive difference for each of the parameters in `θ_fid`, "
-                f"{theta_fid.size} numbers, got {delta_theta.tolist()}."
+                f"{self.n_params} numbers, got {step.tolist()}."
             )
-        if (validation[0] is None) != (validation[1] is None):
+        self._delta_theta, self.δθ = step, tf.constant(step, self.dtype)
+
+    def _simulated(self, simulator: Simulator, seed: int) -> SimulatorSimulations:
+        n_s = checks.integer("n_s", self.n_s, minimum=1)
+        return SimulatorSimulations(
+            checks.function("simulator", simulator),
+            self._theta_fid,
+            self._delta_theta,
+            n_s=n_s,
+            n_d=n_s if self.n_d is None else checks.integer("n_d", self.n_d, minimum=1),
+            seed=checks.integer("seed", seed, minimum=0),
+            dtype=self.dtype,
+            at_once=self.at_once,
+        )
+
+    def _validation_source(self, fiducial: Any, derivative: Any) -> ArraySimulations | None:
+        if (fiducial is None) != (derivative is None):
             raise ValueError(
                 "`validation_fiducial` and `validation_derivative` must be given together, got "
                 "only one of them."
             )
-        self.n_params = theta_fid.size
-        self.θ_fid, self.δθ = (tf.constant(x, self.dtype) for x in (theta_fid, delta_theta))
-        self._delta_theta = delta_theta
-        self.n_s, self.n_d = counts["n_s"], counts["n_d"]
-        self.input_shape = None if input_shape is None else tuple(input_shape)
-        self._training = self._source(training)
-        self.n_s, self.n_d = self._training.n_s, self._training.n_d
-        self.input_shape = tuple(self._training.fiducial.shape[1:])
-        for name, value in counts.items():
-            _agree(name, value, getattr(self, name))
-        if input_shape is not None and tuple(input_shape) != self.input_shape:
-            raise ValueError(
-                f"`input_shape` must be the shape of one simulation, {self.input_shape}, got "
-                f"{tuple(input_shape)}."
-            )
-        self.validate = validation[0] is not None
-        self._validation = self._source(validation, role="validation_") if self.validate else None
-        if self._validation is not None:
-            self._require_input_shape("validation_fiducial", self._validation)
+        if fiducial is not None:
+            simulations = self._source((fiducial, derivative), role="validation_")
+            self._require_input_shape("validation_fiducial", simulations)
+            return simulations
+        if isinstance(self._training, SimulatorSimulations):
+            return self._training.held_out()
+        return None
 
     def _require_input_shape(self, name: str, simulations: Any) -> None:
-        got = tuple(simulations.fiducial.shape[1:])
-        if got != self.input_shape:
+        got, want = tuple(simulations.input_shape), tuple(self._training.input_shape)
+        if got != want:
             raise ValueError(
-                f"`{name}` must hold simulations of the training set's shape, "
-                f"{self.input_shape}, got {got}."
+                f"`{name}` must hold simulations of the training set's shape, {want}, got {got}."
             )
 
     def _source(
         self, simulations: tuple[Any, Any], *, role: str = "", at_once: int | None = None
-    ) -> Any:
+    ) -> ArraySimulations:
         return as_simulations(
             *simulations,
+            self.n_params,
             self._delta_theta,
             dtype=self.dtype,
             n_s=self.n_s,
@@ -231,6 +262,11 @@ class IMNN:
                 f"{'None' if model is None else type(model).__name__}."
             )
         self.model = model
+        if self._delta_theta is None and normalises_by_batch(model):
+            raise ValueError(
+                "`model` must not have BatchNormalization with exact derivatives, which its mean "
+                "over the batch would take away; use LayerNormalization, or `δθ`."
+            )
         self.n_summaries = count_summaries(model, self._training)
         _agree("n_summaries", n_summaries, self.n_summaries)
         if self.n_summaries < self.n_params:
@@ -362,7 +398,9 @@ class IMNN:
                     verbose=verbose,
                 )
                 if outcome is fitting.Outcome.NOT_FINITE:
-                    reason = self._objective.why_not_finite(self._training, self._validation)
+                    reason = self._objective.why_not_finite(
+                        self._training, self._validation, len(self.history["loss"]) + 1
+                    )
             finally:
                 # Also where a callback raised.
                 self._state.finish(outcome)
@@ -464,7 +502,7 @@ class IMNN:
             ValueError: If an argument has the wrong shape.
             InformationError: If the information is not defined.
         """
-        at_once = self.at_once or max(self.n_s, self.n_d)
+        at_once = self.at_once or max(self._training.n_s, self._training.n_d)
         simulations = self._source((fiducial, derivative), at_once=at_once)
         self._require_input_shape("fiducial", simulations)
         return self._information_of(simulations, "simulations")
@@ -510,14 +548,14 @@ class IMNN:
         return self._objective.loss(self._information()).coupling
 
     @property
-    def data(self) -> tf.Tensor:
-        """The fiducial simulations, `[n_s, *input_shape]`."""
-        return self._training.fiducial
+    def data(self) -> tf.Tensor | None:
+        """The fiducial simulations, `[n_s, *input_shape]`; `None` with a simulator."""
+        return self._training.fiducial if isinstance(self._training, ArraySimulations) else None
 
     @property
-    def derivative(self) -> tf.Tensor:
-        """The derivative simulations, `[n_d, 2, n_params, *input_shape]`."""
-        return self._training.derivative
+    def derivative(self) -> tf.Tensor | None:
+        """The derivative simulations, of the shape they had; `None` with a simulator."""
+        return self._training.derivative if isinstance(self._training, ArraySimulations) else None
 
     def get_estimate(self, d: ArrayLike) -> tf.Tensor:
         """Quasi-maximum-likelihood estimates `θ_fid + F⁻¹ ∂μ C⁻¹ (f(d) − μ)`.
@@ -593,12 +631,6 @@ class IMNN:
         arrays = {key: np.array(values) for key, values in self.history.items()}
         checkpoint.write_arrays(folder / HISTORY_FILE, arrays)
         self._get_estimator().save(folder, also=[weights_file, HISTORY_FILE])
-
-
-def _given(name: str, value: Any) -> Any:
-    if value is None:
-        raise TypeError(f"`{name}` must be given.")
-    return value
 
 
 def _agree(name: str, given: Any, found: int) -> None:

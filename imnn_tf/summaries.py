@@ -1,17 +1,35 @@
 """A model applied to batches of simulations, and the statistics of what comes out."""
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
+import keras
 import tensorflow as tf
 
 from imnn_tf.information import Moments, Statistics, merge, moments, slope
 from imnn_tf.simulations.batch import Batch, Simulations
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def passive_variables(model: Any) -> list[Any]:
+    """The variables that a pass over data changes: running averages and states of the noise."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    return [v for v in model.non_trainable_variables if id(v) not in metrics]
 
 
 def seed_states(model: Any) -> list[Any]:
     """The variables of a Keras model that its random layers draw their numbers from."""
     known = {id(variable) for variable in (*model.weights, *model.metrics_variables)}
     return [variable for variable in model.variables if id(variable) not in known]
+
+
+def normalises_by_batch(model: Any) -> bool:
+    """Whether any layer of a Keras model takes a batch as a whole."""
+    if isinstance(model, keras.layers.BatchNormalization):
+        return True
+    return any(normalises_by_batch(layer) for layer in getattr(model, "layers", ()))
 
 
 def summarise(
@@ -35,15 +53,103 @@ def summarise(
     Returns:
         `[batch, n_summaries]`.
     """
-    seeds = seed_states(model) if training and not model.non_trainable_weights else []
-    if not seeds:
-        return tf.cast(model(data, training=training), dtype)
-    start = [tf.identity(seed) for seed in seeds]
-    summaries = []
-    for block in tf.split(data, blocks):
-        _assign(seeds, start)
-        summaries.append(model(block, training=True))
-    return tf.cast(tf.concat(summaries, axis=0), dtype)
+
+    def apply(part: tf.Tensor) -> tf.Tensor:
+        return tf.cast(model(part, training=training), dtype)
+
+    if not training or model.non_trainable_weights or not seed_states(model):
+        return apply(data)
+    return tf.concat(_from_one_state(model, apply, tf.split(data, blocks)), axis=0)
+
+
+def differentiate(
+    model: Any, batch: Batch, *, training: bool, dtype: tf.DType
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Summaries of one batch and what its exact derivatives add to the slope of their mean.
+
+    Each parameter takes one Jacobian-vector product, in forward mode; the Jacobian itself is
+    never formed.
+
+    Args:
+        model: As in `summarise`.
+        batch: Simulations with tangents.
+        training: Whether the layers act as in training.
+        dtype: Type of the summaries.
+
+    Returns:
+        Summaries, `[batch, n_summaries]`, and the slope, `[n_params, n_summaries]`.
+    """
+    assert batch.tangents is not None
+    tangents = tf.unstack(batch.tangents, axis=-1)
+
+    def along(tangent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.autodiff.ForwardAccumulator(batch.data, tangent) as forward:
+            summaries = tf.cast(model(batch.data, training=training), dtype)
+        derivative = forward.jvp(summaries, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return summaries, derivative
+
+    summaries, derivatives = zip(*_from_one_state(model, along, tangents), strict=True)
+    shares = [
+        tf.linalg.matvec(derivative, batch.slope[:, parameter], transpose_a=True)
+        for parameter, derivative in enumerate(derivatives)
+    ]
+    return summaries[0], tf.stack(shares)
+
+
+def respond(
+    model: Any, batch: Batch, simulations: Simulations, *, training: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Summaries of one batch, `[batch, n_summaries]`, and what it adds to the slope of the mean."""
+    if batch.tangents is not None:
+        return differentiate(model, batch, training=training, dtype=simulations.dtype)
+    summaries = summarise(
+        model, batch.data, training=training, blocks=simulations.blocks, dtype=simulations.dtype
+    )
+    return summaries, slope(summaries, batch.slope)
+
+
+def statistics(model: Any, batch: Batch, simulations: Simulations, *, training: bool) -> Statistics:
+    """What one batch adds to the statistics of the whole."""
+    summaries, share = respond(model, batch, simulations, training=training)
+    return Statistics(moments(summaries, batch.fiducial), share)
+
+
+def accumulate(
+    model: Any, simulations: Simulations, batch_at: Any, *, training: bool, n_summaries: int
+) -> Statistics:
+    """Statistics of all simulations, a batch at a time.
+
+    Args:
+        model: As in `summarise`.
+        simulations: Where the batches come from.
+        batch_at: The pass over them, as `simulations.begin` gives it.
+        training: Whether the layers act as in training.
+        n_summaries: Length of a summary.
+    """
+
+    def add(index: tf.Tensor, total: Statistics) -> tuple[tf.Tensor, Statistics]:
+        part = statistics(model, batch_at(index), simulations, training=training)
+        merged = merge(total.moments, part.moments)
+        return index + 1, Statistics(merged, total.slope + part.slope)
+
+    dtype = simulations.dtype
+    zero = Statistics(
+        Moments(
+            tf.zeros([], dtype),
+            tf.zeros([n_summaries], dtype),
+            tf.zeros([n_summaries, n_summaries], dtype),
+        ),
+        tf.zeros([simulations.n_params, n_summaries], dtype),
+    )
+    if simulations.n_batches == 1:
+        return add(tf.constant(0), zero)[1]
+    _, total = tf.while_loop(
+        lambda index, _: index < simulations.n_batches,
+        add,
+        (tf.constant(0), zero),
+        parallel_iterations=1,
+    )
+    return total
 
 
 def count_summaries(model: Any, simulations: Simulations) -> int:
@@ -68,57 +174,15 @@ def count_summaries(model: Any, simulations: Simulations) -> int:
     return shape[1]
 
 
-def statistics(summaries: tf.Tensor, batch: Batch) -> Statistics:
-    """What the summaries of one batch add to the statistics of the whole."""
-    return Statistics(moments(summaries, batch.fiducial), slope(summaries, batch.slope))
-
-
-def accumulate(
-    model: Any, simulations: Simulations, batch_at: Any, *, training: bool, n_summaries: int
-) -> Statistics:
-    """Statistics of all simulations, a batch at a time.
-
-    Args:
-        model: As in `summarise`.
-        simulations: Where the batches come from.
-        batch_at: The pass over them, as `simulations.begin` gives it.
-        training: Whether the layers act as in training.
-        n_summaries: Length of a summary.
-    """
-
-    def add(index: tf.Tensor, total: Statistics) -> tuple[tf.Tensor, Statistics]:
-        batch = batch_at(index)
-        summaries = summarise(
-            model,
-            batch.data,
-            training=training,
-            blocks=simulations.blocks,
-            dtype=simulations.dtype,
-        )
-        part = statistics(summaries, batch)
-        merged = merge(total.moments, part.moments)
-        return index + 1, Statistics(merged, total.slope + part.slope)
-
-    dtype = simulations.dtype
-    zero = Statistics(
-        Moments(
-            tf.zeros([], dtype),
-            tf.zeros([n_summaries], dtype),
-            tf.zeros([n_summaries, n_summaries], dtype),
-        ),
-        tf.zeros([simulations.n_params, n_summaries], dtype),
-    )
-    if simulations.n_batches == 1:
-        return add(tf.constant(0), zero)[1]
-    _, total = tf.while_loop(
-        lambda index, _: index < simulations.n_batches,
-        add,
-        (tf.constant(0), zero),
-        parallel_iterations=1,
-    )
-    return total
-
-
-def _assign(variables: list[Any], values: list[tf.Tensor]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+def _from_one_state(
+    model: Any, function: Callable[[Item], Result], items: Iterable[Item]
+) -> list[Result]:
+    """Calls a function of each item, with running averages and noise as before the first."""
+    passive = passive_variables(model)
+    start = [tf.identity(variable) for variable in passive]
+    results = []
+    for item in items:
+        for variable, value in zip(passive, start, strict=True):
+            variable.assign(value)
+        results.append(function(item))
+    return results

@@ -13,7 +13,7 @@ import tensorflow as tf
 from imnn_tf import information
 from imnn_tf.information import Information, Loss, LossFunction, Statistics
 from imnn_tf.simulations.batch import Simulations
-from imnn_tf.summaries import accumulate, statistics, summarise
+from imnn_tf.summaries import accumulate, passive_variables, respond, statistics
 
 
 class Gradient(NamedTuple):
@@ -75,42 +75,43 @@ class Objective:
         """The loss of summaries with the given information."""
         return self._loss(info, self._strength, self._rate)
 
-    def statistics(self, simulations: Simulations, *, training: bool = False) -> Statistics:
-        """Statistics of the summaries of all simulations."""
+    def statistics(
+        self, simulations: Simulations, *, training: bool = False, update: tf.Tensor | int = 0
+    ) -> Statistics:
+        """Statistics of the summaries of all simulations, those of a given update."""
         return accumulate(
             self.model,
             simulations,
-            simulations.begin(),
+            simulations.begin(update),
             training=training,
             n_summaries=self.n_summaries,
         )
 
-    def gradient(self, simulations: Simulations) -> Gradient:
+    def gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
         """Loss and gradient, in the memory that one batch needs."""
         if simulations.n_batches == 1:
-            return self.whole_gradient(simulations)
-        return self.streamed_gradient(simulations)
+            return self.whole_gradient(simulations, update)
+        return self.streamed_gradient(simulations, update)
 
-    def whole_gradient(self, simulations: Simulations) -> Gradient:
+    def whole_gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
         """Loss and gradient of simulations that are one batch, in one pass."""
-        batch = simulations.begin()(tf.constant(0))
+        batch = simulations.begin(update)(tf.constant(0))
         with tf.GradientTape() as tape:
-            info = information.fisher_information(
-                statistics(self._summarise(batch.data, simulations), batch)
-            )
+            total = statistics(self.model, batch, simulations, training=True)
+            info = information.fisher_information(total)
             loss = self.loss(info)
         return Gradient(loss, info, self._differentiate(tape, loss.total))
 
-    def streamed_gradient(self, simulations: Simulations) -> Gradient:
+    def streamed_gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
         """Loss and gradient a batch at a time, in two passes.
 
         The loss is a function of the scatter and the slope, to which every simulation adds on
         its own. The first pass adds them up; with the gradient by them held fixed, the second
         differentiates each batch's share. The terms through the mean cancel in the sum.
         """
-        batch_at = simulations.begin()
+        batch_at = simulations.begin(update)
         # Both passes must draw the same noise and leave running averages as one pass would.
-        passive = _passive_variables(self.model)
+        passive = passive_variables(self.model)
         before = [tf.identity(variable) for variable in passive]
         total = accumulate(
             self.model, simulations, batch_at, training=True, n_summaries=self.n_summaries
@@ -125,11 +126,11 @@ class Objective:
         def add(index: tf.Tensor, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
             batch = batch_at(index)
             with tf.GradientTape() as tape:
-                summaries = self._summarise(batch.data, simulations)
+                summaries, slope = respond(self.model, batch, simulations, training=True)
                 residuals = summaries - total.moments.mean
                 share = tf.reduce_sum(
                     batch.fiducial[:, None] * tf.matmul(residuals, by_scatter) * residuals
-                ) + tf.reduce_sum(by_slope * information.slope(summaries, batch.slope))
+                ) + tf.reduce_sum(by_slope * slope)
             part = self._differentiate(tape, share)
             return index + 1, [a + b for a, b in zip(gradients, part, strict=True)]
 
@@ -141,23 +142,20 @@ class Objective:
         )
         return Gradient(loss, info, gradients)
 
-    def why_not_finite(self, training: Simulations, validation: Simulations | None) -> str:
+    def why_not_finite(
+        self, training: Simulations, validation: Simulations | None, update: int
+    ) -> str:
         """Which part of the loss at the present weights is not finite, in words."""
         for source, simulations in (("training", training), ("validation", validation)):
             if simulations is None:
                 continue
-            total = self.statistics(simulations, training=source == "training")
+            total = self.statistics(simulations, training=source == "training", update=update)
             info = information.fisher_information(total)
             if not np.isfinite(info.log_det_fisher):
                 return f"on the {source} set {information.explain(total)}"
             if not np.isfinite(self.loss(info).total):
                 return f"its regularisation on the {source} set is not finite"
         return "its gradient is not finite"
-
-    def _summarise(self, data: tf.Tensor, simulations: Simulations) -> tf.Tensor:
-        return summarise(
-            self.model, data, training=True, blocks=simulations.blocks, dtype=simulations.dtype
-        )
 
     def _differentiate(self, tape: tf.GradientTape, target: tf.Tensor) -> list[tf.Tensor]:
         return tape.gradient(
@@ -304,7 +302,7 @@ class UpdateLoop:
 
     def _update(self, iteration: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """One update, unless its loss or gradient is not finite; whether it was, and its row."""
-        loss, info, gradients = self._objective.gradient(self._training)
+        loss, info, gradients = self._objective.gradient(self._training, iteration)
         measured = measure(loss, info)
         finite = tf.math.is_finite(loss.total) & tf.math.is_finite(tf.linalg.global_norm(gradients))
 
@@ -363,12 +361,6 @@ class UpdateLoop:
         _copy([variable.value for variable in self._variables], snapshot.values)
         snapshot.score.assign(tf.cast(score, tf.float64))
         return snapshot.iteration.assign(iteration).op
-
-
-def _passive_variables(model: Any) -> list[Any]:
-    """The variables that a pass over data changes: running averages and states of the noise."""
-    metrics = {id(variable) for variable in model.metrics_variables}
-    return [v for v in model.non_trainable_variables if id(v) not in metrics]
 
 
 def _copy(values: list[tf.Tensor], variables: list[Any]) -> None:

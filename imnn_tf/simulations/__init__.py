@@ -10,16 +10,18 @@ import tensorflow as tf
 from imnn_tf.simulations import datasets, loaders
 from imnn_tf.simulations.arrays import ArraySimulations
 from imnn_tf.simulations.collect import collect
+from imnn_tf.simulations.simulator import Simulator, SimulatorSimulations
 from imnn_tf.utils import checks
 from imnn_tf.utils.tfrecords import read_records
 
-__all__ = ["ArraySimulations", "as_simulations"]
+__all__ = ["ArraySimulations", "Simulator", "SimulatorSimulations", "as_simulations"]
 
 
 def as_simulations(
     fiducial: Any,
     derivative: Any,
-    delta_theta: Any,
+    n_params: int,
+    delta_theta: np.ndarray | None,
     *,
     dtype: tf.DType,
     n_s: int | None = None,
@@ -39,8 +41,11 @@ def as_simulations(
             labelled by `seed`.
         derivative: Simulations off the fiducial, as an array `[n_d, 2, n_params, *input_shape]`,
             those below at `[:, 0]`, those above at `[:, 1]`, or labelled by
-            `(seed, derivative, parameter)`.
-        delta_theta: Differences of the parameters between above and below, `[n_params]`.
+            `(seed, derivative, parameter)`. Where they are exact, `∂d/∂θ` of the first `n_d`
+            fiducial simulations, `[n_d, *input_shape, n_params]` or labelled by `seed`.
+        n_params: Number of parameters.
+        delta_theta: Differences of the parameters between above and below, `[n_params]`; `None`
+            where the derivatives are exact.
         dtype: Floating type of the batches.
         n_s: Number of fiducial simulations; needed by a function only.
         n_d: Number of derivative simulations of each parameter and side, likewise.
@@ -55,29 +60,47 @@ def as_simulations(
             or comes twice.
     """
     name = f"{role}fiducial"
-    n_params = np.size(delta_theta)
     shape = None if input_shape is None else tuple(input_shape)
     fiducial = _as_array(name, fiducial, ("n_s", n_s), (), dtype, shape)
     if fiducial.ndim < 2:
         raise ValueError(f"`{name}` must have shape (n_s, *input_shape), got {fiducial.shape}.")
     shape = fiducial.shape[1:]
-    derivative = _as_array(
-        f"{role}derivative", derivative, ("n_d", n_d), (2, n_params), dtype, shape
-    )
-    if derivative.shape[1:] != (2, n_params, *shape) or not len(derivative):
-        raise ValueError(
-            f"`{role}derivative` must have shape (n_d, 2, n_params, *input_shape) = (n_d, "
-            f"{', '.join(map(str, (2, n_params, *shape)))}), the simulations below the "
-            f"fiducial at [:, 0] and those above at [:, 1], got {derivative.shape}."
-        )
+    name, count = f"{role}derivative", ("n_d", n_d)
+    if delta_theta is None:
+        derivative = _as_array(name, derivative, count, (), dtype, (*shape, n_params))
+        _check_exact(name, derivative, fiducial, n_params)
+    else:
+        derivative = _as_array(name, derivative, count, (2, n_params), dtype, shape)
+        _check_numerical(name, derivative, shape, n_params)
     return ArraySimulations(
         fiducial,
         derivative,
-        np.asarray(delta_theta, np.float64),
+        delta_theta,
         dtype=dtype,
         at_once=at_once,
         map_fn=map_fn,
     )
+
+
+def _check_numerical(
+    name: str, derivative: np.ndarray, shape: tuple[int, ...], n_params: int
+) -> None:
+    if derivative.shape[1:] != (2, n_params, *shape) or not len(derivative):
+        raise ValueError(
+            f"`{name}` must have shape (n_d, 2, n_params, *input_shape) = (n_d, "
+            f"{', '.join(map(str, (2, n_params, *shape)))}), the simulations below the "
+            f"fiducial at [:, 0] and those above at [:, 1], got {derivative.shape}."
+        )
+
+
+def _check_exact(name: str, derivative: np.ndarray, fiducial: np.ndarray, n_params: int) -> None:
+    shape = fiducial.shape[1:]
+    if derivative.shape[1:] != (*shape, n_params) or not 0 < len(derivative) <= len(fiducial):
+        raise ValueError(
+            f"`{name}` must, where `δθ` is left out, have shape (n_d, *input_shape, n_params) = "
+            f"(n_d, {', '.join(map(str, (*shape, n_params)))}), the derivatives of the first n_d "
+            f"of {len(fiducial)} fiducial simulations, got {derivative.shape}."
+        )
 
 
 def _as_array(

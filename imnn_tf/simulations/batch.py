@@ -17,6 +17,7 @@ class Batch(NamedTuple):
     data: tf.Tensor  # [batch, *input_shape]
     fiducial: tf.Tensor  # [batch], one for a simulation at the fiducial parameters, else zero
     slope: tf.Tensor  # [batch, n_params], its weights in the slope of the mean, zero at fiducial
+    tangents: tf.Tensor | None = None  # [batch, *input_shape, n_params], ∂d/∂θ where it is exact
 
 
 class Simulations(Protocol):
@@ -27,8 +28,12 @@ class Simulations(Protocol):
     dtype: tf.DType
     blocks: tuple[int, ...]  # sizes of the runs of rows in a batch that share their noise
 
-    def begin(self) -> Callable[[tf.Tensor], Batch]:
+    def begin(self, update: tf.Tensor | int = 0) -> Callable[[tf.Tensor], Batch]:
         """Starts a pass over the simulations.
+
+        Args:
+            update: The number of the update they are for, `[]`, int64: simulations made on the
+                fly are other ones for every update, and the same for the same.
 
         Returns:
             The batch of a given index. Two calls with one index give the same batch, so that

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+from gradients import MODELS, batch_normalised_model, objective_of, one_tape_gradient, plain_model
 
 from imnn_tf import information
 from imnn_tf.simulations.arrays import ArraySimulations
-from imnn_tf.summaries import statistics, summarise
-from imnn_tf.training import MEASURES, Objective, Snapshot, UpdateLoop
+from imnn_tf.training import MEASURES, Snapshot, UpdateLoop
 
 DTYPE = tf.float64
 
@@ -18,67 +18,6 @@ def source(seed=0, at_once=None, n_s=60, n_d=40, dtype=DTYPE):
     return ArraySimulations(
         *reference.simulations(seed, n_s, n_d), reference.DELTA_THETA, dtype=dtype, at_once=at_once
     )
-
-
-def plain_model():
-    return reference.dense_model(width=16, dtype="float64")
-
-
-def dropout_model():
-    return reference.dense_model(
-        width=16, dtype="float64", extra=[keras.layers.Dropout(0.3, seed=5, dtype="float64")]
-    )
-
-
-def batch_normalised_model():
-    return reference.dense_model(
-        width=16, dtype="float64", extra=[keras.layers.BatchNormalization(dtype="float64")]
-    )
-
-
-def normalised_model():
-    return reference.dense_model(
-        width=16,
-        dtype="float64",
-        extra=[
-            keras.layers.BatchNormalization(dtype="float64"),
-            keras.layers.Dropout(0.3, seed=5, dtype="float64"),
-        ],
-    )
-
-
-MODELS = {"plain": plain_model, "dropout": dropout_model, "normalised": normalised_model}
-
-
-def objective_of(model, loss="divergence"):
-    strength, rate = (tf.Variable(value, dtype=DTYPE) for value in (5.0, 0.953))
-    return Objective(model, 2, information.LOSSES[loss], strength, rate)
-
-
-def one_tape_gradient(objective, simulations):
-    """Loss and gradient with all batches on one tape: what the two passes must reproduce."""
-    batch_at = simulations.begin()
-    with tf.GradientTape() as tape:
-        total = None
-        for index in range(simulations.n_batches):
-            batch = batch_at(tf.constant(index))
-            x = summarise(
-                objective.model,
-                batch.data,
-                training=True,
-                blocks=simulations.blocks,
-                dtype=simulations.dtype,
-            )
-            part = statistics(x, batch)
-            total = (
-                part
-                if total is None
-                else information.Statistics(
-                    information.merge(total.moments, part.moments), total.slope + part.slope
-                )
-            )
-        loss = objective.loss(information.fisher_information(total)).total
-    return loss, tape.gradient(loss, [v.value for v in objective.model.trainable_variables])
 
 
 @pytest.mark.parametrize("at_once", [60, 20, 13, 1])

@@ -71,7 +71,7 @@ SOURCES = {
 def test_sources_hold_the_same_simulations(source, tmp_path):
     fiducial, derivative = SOURCES[source](tmp_path)
     simulations = as_simulations(
-        fiducial, derivative, reference.DELTA_THETA, dtype=tf.float32, n_s=N_S, n_d=N_D
+        fiducial, derivative, 2, reference.DELTA_THETA, dtype=tf.float32, n_s=N_S, n_d=N_D
     )
     np.testing.assert_array_equal(simulations.fiducial, FIDUCIAL)
     np.testing.assert_array_equal(simulations.derivative, DERIVATIVE)
@@ -120,12 +120,12 @@ def test_sources_give_the_same_information(source, tmp_path):
 )
 def test_bad_functions_are_named(fiducial, message):
     with pytest.raises(ValueError, match=message):
-        as_simulations(fiducial, DERIVATIVE, np.ones(2), dtype=tf.float32, n_s=3)
+        as_simulations(fiducial, DERIVATIVE, 2, np.ones(2), dtype=tf.float32, n_s=3)
 
 
 def test_functions_need_a_number_of_seeds():
     with pytest.raises(TypeError, match="`n_s` must be given where `fiducial` is a function"):
-        as_simulations(lambda seed: seed, DERIVATIVE, np.ones(2), dtype=tf.float32)
+        as_simulations(lambda seed: seed, DERIVATIVE, 2, np.ones(2), dtype=tf.float32)
 
 
 def dataset_of(seeds, count=None):
@@ -145,13 +145,13 @@ def dataset_of(seeds, count=None):
 )
 def test_missing_and_doubled_simulations_are_named(seeds, n_s, message):
     with pytest.raises(ValueError, match=message):
-        as_simulations(dataset_of(seeds), DERIVATIVE, np.ones(2), dtype=tf.float32, n_s=n_s)
+        as_simulations(dataset_of(seeds), DERIVATIVE, 2, np.ones(2), dtype=tf.float32, n_s=n_s)
 
 
 def test_data_sets_without_labels_are_refused():
     dataset = tf.data.Dataset.from_tensor_slices(FIDUCIAL)
     with pytest.raises(TypeError, match=r"data set of \(simulation, label\) pairs"):
-        as_simulations(dataset, DERIVATIVE, np.ones(2), dtype=tf.float32)
+        as_simulations(dataset, DERIVATIVE, 2, np.ones(2), dtype=tf.float32)
 
 
 def test_a_missing_file_is_missed(tmp_path):
@@ -159,5 +159,5 @@ def test_a_missing_file_is_missed(tmp_path):
     assert len(fiducial) > 2
     with pytest.raises(ValueError, match="`fiducial` must hold all 30 simulations"):
         as_simulations(
-            [*fiducial[:1], *fiducial[2:]], derivative, np.ones(2), dtype=tf.float32, n_s=N_S
+            [*fiducial[:1], *fiducial[2:]], derivative, 2, np.ones(2), dtype=tf.float32, n_s=N_S
         )

@@ -1,0 +1,166 @@
+"""Simulations on the fly."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+from imnn_tf import IMNN
+from imnn_tf.simulations import SimulatorSimulations
+
+
+def in_tensorflow(parameters, seed):
+    noise = tf.random.stateless_normal([tf.shape(parameters)[0], 10], seed, dtype=parameters.dtype)
+    return parameters[:, :1] + tf.sqrt(parameters[:, 1:]) * noise
+
+
+def in_numpy(parameters, seed):
+    noise = np.random.default_rng(seed).normal(size=(len(parameters), 10))
+    return reference.simulate(np.asarray(parameters), noise)
+
+
+def without_parameters(parameters, seed):
+    return tf.random.stateless_normal([tf.shape(parameters)[0], 3], seed)
+
+
+def source(simulator=in_tensorflow, delta_theta=reference.DELTA_THETA, **changes):
+    settings = {"n_s": 12, "n_d": 8, "seed": 3, "dtype": tf.float64, **changes}
+    return SimulatorSimulations(simulator, reference.THETA_FID, delta_theta, **settings)
+
+
+@pytest.mark.parametrize("simulator", [in_tensorflow, in_numpy])
+def test_members_of_a_derivative_share_their_noise(simulator):
+    simulations = source(simulator)
+    batch = simulations.begin(5)(0)
+    fiducial, *varied = tf.split(batch.data, simulations.blocks)
+    noise = fiducial[:8]
+    for got, (mean, variance) in zip(
+        varied, [(-0.05, 1), (0, 0.95), (0.05, 1), (0, 1.05)], strict=True
+    ):
+        # TensorFlow's stateless numbers depend on the number of rows, NumPy's do not.
+        noise = (varied[0] + 0.05) if simulator is in_tensorflow else fiducial[:8]
+        np.testing.assert_allclose(got, mean + np.sqrt(variance) * noise, rtol=1e-12)
+    np.testing.assert_array_equal(batch.fiducial, [1] * 12 + [0] * 32)
+    np.testing.assert_allclose(batch.slope[12:20], [[-1 / 0.8, 0]] * 8)
+    np.testing.assert_allclose(batch.slope[36:], [[0, 1 / 0.8]] * 8)
+
+
+@pytest.mark.parametrize("simulator", [in_tensorflow, in_numpy])
+def test_updates_and_batches_and_seeds_see_other_noise_and_the_same_again(simulator):
+    def data(seed=3, update=0, index=0):
+        return (
+            source(simulator, seed=seed, at_once=6).begin(update)(tf.constant(index)).data.numpy()
+        )
+
+    first = data()
+    np.testing.assert_array_equal(data(), first)
+    for other in (data(seed=4), data(seed=3 + 2**31), data(update=1), data(index=1)):
+        assert not np.isin(other, first).any()
+
+
+def test_exact_derivatives_are_those_of_the_simulator():
+    batch = source(delta_theta=None, n_d=5).begin(0)(0)
+    exact = np.stack([np.ones_like(batch.data), batch.data / 2], axis=-1)
+    np.testing.assert_allclose(batch.tangents, exact)
+    np.testing.assert_allclose(batch.slope, [[1 / 5] * 2] * 5 + [[0] * 2] * 7)
+
+
+@pytest.mark.parametrize("delta_theta", [None, reference.DELTA_THETA])
+@pytest.mark.parametrize("at_once", [None, 5])
+def test_held_out_simulations_are_none_that_an_update_sees(delta_theta, at_once):
+    simulations = source(delta_theta=delta_theta, at_once=at_once)
+    held_out = simulations.held_out()
+    assert held_out.fiducial.shape == (12, 10)
+    assert held_out.n_d == 8
+    assert not np.isin(held_out.fiducial, simulations.begin(0)(0).data).any()
+    counts = sum(
+        held_out.begin()(tf.constant(k)).fiducial.numpy().sum() for k in range(held_out.n_batches)
+    )
+    assert counts == 12
+    if delta_theta is not None:
+        np.testing.assert_allclose(held_out.derivative[:, 1, 0] - held_out.derivative[:, 0, 0], 0.1)
+
+
+def imnn_of(simulator, *, n_s=200, **changes):
+    settings = {
+        "θ_fid": reference.THETA_FID,
+        "δθ": reference.DELTA_THETA,
+        "n_s": n_s,
+        "simulator": simulator,
+        "model": reference.dense_model(width=32),
+        "optimiser": keras.optimizers.Adam(0.01),
+        "verbose": False,
+        **changes,
+    }
+    return IMNN(**settings)
+
+
+@pytest.mark.parametrize(
+    ("simulator", "delta_theta"),
+    [
+        (in_tensorflow, reference.DELTA_THETA),
+        (in_tensorflow, None),
+        (in_numpy, reference.DELTA_THETA),
+    ],
+)
+def test_a_fit_on_the_fly_is_one_fit_however_it_is_cut(simulator, delta_theta):
+    whole, parts = (imnn_of(simulator, δθ=delta_theta) for _ in range(2))
+    whole.fit(30)
+    parts.fit(11)
+    parts.fit(19, steps_per_execution=4)
+    assert whole.history["loss"] == parts.history["loss"]
+    assert whole.history["val_det_F"][-1] > 10 * whole.history["val_det_F"][0]
+    assert whole.input_shape == (10,)
+    assert whole.n_d == 200
+    assert whole.data is None
+
+
+def test_batches_of_a_simulator_are_summed():
+    def simulator(parameters, seed):
+        # The same simulations whatever the batch: what is summed must not depend on it.
+        del seed
+        noise = tf.tile(tf.constant(np.random.default_rng(0).normal(size=(1, 10))), [6, 1])
+        noise += tf.range(6, dtype=tf.float64)[:, None] ** 2
+        return parameters[:, :1] + tf.sqrt(parameters[:, 1:]) * noise[: tf.shape(parameters)[0]]
+
+    model = reference.dense_model(width=8, dtype="float64")
+    given = {"dtype": tf.float64, "model": model, "n_s": 12, "at_once": 6}
+    imnn = imnn_of(simulator, **given)
+    half = imnn_of(simulator, **{**given, "n_s": 6})
+    x = np.array(imnn.model(half._training.begin(0)(0).data[:6]))
+    np.testing.assert_allclose(imnn.C, np.cov(np.tile(x, (2, 1)), rowvar=False))
+    np.testing.assert_allclose(imnn.dμ_dθ, half.dμ_dθ)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"n_s": None}, TypeError, "`n_s` must be an integer, got None"),
+        ({"simulator": 3}, TypeError, "`simulator` must be callable"),
+        ({"seed": -1}, ValueError, "`seed` must be at least 0"),
+        ({"fiducial": np.zeros((5, 10))}, ValueError, "left out where a `simulator` is given"),
+        ({"δθ": None, "simulator": in_numpy}, ValueError, "`δθ` must be given for a `simulator`"),
+        (
+            {"simulator": lambda parameters, seed: tf.reduce_sum(parameters)},
+            ValueError,
+            r"`simulator` must return a simulation for each row of parameters, .* got \(\)",
+        ),
+        (
+            {"δθ": None, "simulator": without_parameters},
+            ValueError,
+            "`simulator` must be differentiable TensorFlow code",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(changes, error, message):
+    with pytest.raises(error, match=message):
+        imnn_of(**{"simulator": in_tensorflow, **changes})
+
+
+def test_an_error_of_the_simulator_is_its_own():
+    def failing(parameters, seed):
+        raise RuntimeError("the simulator's own")
+
+    with pytest.raises((RuntimeError, tf.errors.OpError), match="the simulator's own"):
+        imnn_of(failing)
