@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imnn_tf.lfi import calibration
+    import imnn_tf.lfi.calibration as calibration
     from imnn_tf.lfi.approximate_bayesian_computation import ApproximateBayesianComputation
     from imnn_tf.lfi.gaussian_approximation import GaussianApproximation
     from imnn_tf.lfi.population_monte_carlo import PopulationMonteCarlo
