@@ -90,6 +90,15 @@ class Posterior:
         """Mean of each parameter, `(n_params,)`."""
         return self.weights @ self.samples
 
+    def mean_error(self) -> np.ndarray:
+        """Monte Carlo standard error of each mean, `(n_params,)`.
+
+        For weighted samples, `sqrt(sum w^2 (x - mean)^2)` (Owen 2013, "Monte Carlo theory,
+        methods and examples", equation 9.9). Larger than `std() / sqrt(ess)` where the
+        weights are large far from the mean.
+        """
+        return np.sqrt(self.weights**2 @ (self.samples - self.mean()) ** 2)
+
     def covariance(self) -> np.ndarray:
         """Covariance of the parameters, `(n_params, n_params)`, unbiased for equal weights.
 

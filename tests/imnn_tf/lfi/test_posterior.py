@@ -42,6 +42,19 @@ def test_moments_of_weighted_samples_are_those_of_the_target(gaussian):
     assert summary["b"]["low"] == interval[0, 1]
 
 
+def test_error_of_the_mean_is_its_scatter():
+    rng = np.random.default_rng(3)
+    means, errors = [], []
+    for _ in range(400):
+        samples = rng.normal(0, 2, (200, 1))
+        weights = np.exp(-(samples[:, 0] ** 2) / 2 + samples[:, 0] ** 2 / 8)
+        posterior = Posterior(samples, weights)
+        means.append(posterior.mean()[0])
+        errors.append(posterior.mean_error()[0])
+    # A standard deviation from 400 is known to 1 / sqrt(800).
+    assert abs(np.std(means) / np.mean(errors) - 1) < 4 / np.sqrt(800)
+
+
 def test_effective_sample_size():
     assert Posterior(np.zeros((5, 1))).ess == pytest.approx(5)
     assert Posterior(np.zeros((4, 1)), [1, 1, 0, 0]).ess == pytest.approx(2)
