@@ -11,13 +11,14 @@ from scipy.stats import qmc
 from imnn_tf.lfi import plotting
 from imnn_tf.lfi.base import LikelihoodFreeInference
 from imnn_tf.lfi.density import (
+    Marginals,
     axes_of_grid,
     log_integral,
     marginals_of_grid,
     trapezium_widths,
     zoom,
 )
-from imnn_tf.lfi.posterior import Posterior
+from imnn_tf.lfi.posterior import Posterior, sample_ranges
 from imnn_tf.lfi.seeds import Seed, child, seed_sequence
 from imnn_tf.utils import checks
 
@@ -244,8 +245,8 @@ class GaussianApproximation(LikelihoodFreeInference):
 
         Args:
             grid: A full grid to evaluate the posterior on, `(n_params, n_1, ..., n_p)`.
-            gridsize: Points along each axis of a grid that spans the prior. With neither, a
-                grid is laid where the posteriors of all targets are.
+            gridsize: Points along each axis of a grid that spans the prior. With neither,
+                the figure shows where the posteriors of all targets are.
             **kwargs: See `imnn_tf.lfi.plotting.triangle`: `ax`, `figsize`, `color`, `label`,
                 `levels`, `smoothing` and Matplotlib's own.
 
@@ -256,21 +257,32 @@ class GaussianApproximation(LikelihoodFreeInference):
             ValueError: If `grid` is not a full grid.
         """
         if grid is None and gridsize is None:
-            grid = np.stack(np.meshgrid(*self._plot_axes(), indexing="ij"))
-        log_post = self.log_posterior(grid, 20 if gridsize is None else gridsize)
-        if self.grid is None or log_post.ndim != self.n_params + 1:
-            raise ValueError(
-                f"`grid` must be a full grid, of shape ({self.n_params}, "
-                f"n_1, ..., n_{self.n_params}), got {log_post.shape[1:]} points."
-            )
-        axes = axes_of_grid(self.grid)
-        top = log_post.max(axis=tuple(range(1, log_post.ndim)), keepdims=True)
-        density = np.exp(log_post - np.where(np.isfinite(top), top, 0.0))
-        return plotting.triangle(
-            [marginals_of_grid(each, axes) for each in density],
-            labels=self.axis_labels,
-            **kwargs,
-        )
+            marginals = self._marginals()
+        else:
+            log_post = self.log_posterior(grid, 20 if gridsize is None else gridsize)
+            if self.grid is None or log_post.ndim != self.n_params + 1:
+                raise ValueError(
+                    f"`grid` must be a full grid, of shape ({self.n_params}, "
+                    f"n_1, ..., n_{self.n_params}), got {log_post.shape[1:]} points."
+                )
+            axes = axes_of_grid(self.grid)
+            top = log_post.max(axis=tuple(range(1, log_post.ndim)), keepdims=True)
+            density = np.exp(log_post - np.where(np.isfinite(top), top, 0.0))
+            marginals = [marginals_of_grid(each, axes) for each in density]
+        return plotting.triangle(marginals, labels=self.axis_labels, **kwargs)
+
+    def _marginals(self) -> list[Marginals]:
+        """On a grid where the posteriors are, or with many parameters from samples."""
+        if self.n_params not in _POINTS:
+            results = self.results(n=200_000)
+            return [result.marginals(40, sample_ranges(results)) for result in results]
+        boxes = [self._closing_in(target, depth=10) for target in range(self.targets)]
+        low = np.min([[axis[0] for axis in box] for box in boxes], axis=0)
+        high = np.max([[axis[-1] for axis in box] for box in boxes], axis=0)
+        size = _PLOT_POINTS[self.n_params]
+        axes = [np.linspace(*ends, size) for ends in zip(low, high, strict=True)]
+        joints = [self._log_joint(target, axes) for target in range(self.targets)]
+        return [marginals_of_grid(np.exp(joint - joint.max()), axes) for joint in joints]
 
     def _points(
         self, grid: ArrayLike | None, gridsize: GridSize
@@ -367,17 +379,6 @@ class GaussianApproximation(LikelihoodFreeInference):
     def _is_gaussian(self) -> bool:
         own = GaussianApproximation.log_gaussian
         return getattr(self.log_gaussian, "__func__", None) is own
-
-    def _plot_axes(self) -> list[np.ndarray]:
-        if self.n_params in _POINTS:
-            size = _PLOT_POINTS[self.n_params]
-            boxes = [self._closing_in(target, depth=10) for target in range(self.targets)]
-            low = np.min([[axis[0] for axis in box] for box in boxes], axis=0)
-            high = np.max([[axis[-1] for axis in box] for box in boxes], axis=0)
-        else:
-            size = int(1e6 ** (1 / self.n_params))
-            low, high = self.ranges()
-        return [np.linspace(*ends, size) for ends in zip(low, high, strict=True)]
 
     def _gaussian_evidence(self) -> np.ndarray:
         if not self._is_gaussian or self.F is None or self.estimate is None:

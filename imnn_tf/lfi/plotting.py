@@ -202,7 +202,8 @@ def _legend(axes: np.ndarray) -> None:
     handles, names = axes[0, 0].get_legend_handles_labels()
     corner = axes[0, -1]
     place = "upper right" if len(axes) > 1 else "best"
-    corner.legend(handles, names, frameon=False, loc=place)
+    # Taken into the layout, a long name would push the columns apart.
+    corner.legend(handles, names, frameon=False, loc=place).set_in_layout(False)
 
 
 def target_names(label: str | Sequence[str] | None, targets: int) -> list[str | None]:

@@ -323,6 +323,17 @@ def bounded_ranges(
     return list(zip(starts.tolist(), stops.tolist(), strict=True))
 
 
+def sample_ranges(posteriors: Sequence[Posterior]) -> list[tuple[float, float]]:
+    """Where the samples of several posteriors are, with a margin, within the bounds."""
+    low, high = posteriors[0].low, posteriors[0].high
+    anywhere = np.full(len(low), np.inf)
+    spans = bounded_ranges(-anywhere, anywhere, [each.samples for each in posteriors])
+    return [
+        (max(least, start - 0.05 * (stop - start)), min(most, stop + 0.05 * (stop - start)))
+        for (start, stop), least, most in zip(spans, low, high, strict=True)
+    ]
+
+
 def bin_edges(bins: Bins, ranges: Ranges) -> list[np.ndarray]:
     """Edges of equal bins for each parameter.
 

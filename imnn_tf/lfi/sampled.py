@@ -12,7 +12,7 @@ import numpy as np
 
 from imnn_tf.lfi.base import LikelihoodFreeInference
 from imnn_tf.lfi.executors import Pool
-from imnn_tf.lfi.posterior import Bins, Posterior, Ranges, bounded_ranges
+from imnn_tf.lfi.posterior import Bins, Posterior, Ranges, bounded_ranges, sample_ranges
 from imnn_tf.lfi.regression import regression_adjusted
 from imnn_tf.lfi.runs import Failure, SimulationResult
 from imnn_tf.lfi.seeds import Seed, child, seed_sequence
@@ -225,7 +225,7 @@ class SampledInference(LikelihoodFreeInference):
         self._prepare(**run)
         results = self.results(adjust=adjust)
         if ranges is None:
-            ranges = self._sample_ranges(results)
+            ranges = sample_ranges(results)
         return plotting.triangle(
             [result.marginals(bins, ranges) for result in results],
             labels=self.axis_labels,
@@ -308,17 +308,6 @@ class SampledInference(LikelihoodFreeInference):
         spelt = {unicodedata.normalize("NFKC", key): value for key, value in kwargs.items()}
         run = {key: value for key, value in spelt.items() if key in known}
         return run, {key: value for key, value in spelt.items() if key not in known}
-
-    def _sample_ranges(self, results: Sequence[Posterior]) -> list[tuple[float, float]]:
-        """Where the samples are, with a margin, within the prior's bounds."""
-        unbounded = np.full(self.n_params, np.inf)
-        spans = bounded_ranges(-unbounded, unbounded, [result.samples for result in results])
-        return [
-            (max(low, start - 0.05 * (stop - start)), min(high, stop + 0.05 * (stop - start)))
-            for (start, stop), low, high in zip(
-                spans, self.prior.low, self.prior.high, strict=True
-            )
-        ]
 
     def _distance(self, estimates: np.ndarray, target: int) -> np.ndarray:
         """Distances of estimates `(n, n_params)` from one target's, `(n,)`."""
