@@ -32,6 +32,23 @@ class Marginals(NamedTuple):
     pairs: dict[tuple[int, int], np.ndarray]
 
 
+def axes_of_grid(grid: np.ndarray) -> list[np.ndarray]:
+    """The axes of a full grid, `(p, n_1, ..., n_p)`.
+
+    Raises:
+        ValueError: If its points are others.
+    """
+    p = len(grid)
+    axes = [np.moveaxis(grid[i], i, 0).reshape(grid.shape[i + 1], -1)[:, 0] for i in range(p)]
+    full = np.stack(np.meshgrid(*axes, indexing="ij"))
+    if not np.array_equal(grid, full) or any((np.diff(axis) <= 0).any() for axis in axes):
+        raise ValueError(
+            "`grid` must be a full grid of increasing axes, as np.meshgrid with "
+            "indexing='ij' makes, got other points."
+        )
+    return axes
+
+
 def trapezium_widths(points: np.ndarray) -> np.ndarray:
     """Weights of the trapezium rule: the share of each point in an integral over them.
 

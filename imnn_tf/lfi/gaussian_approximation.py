@@ -10,7 +10,16 @@ from scipy.stats import qmc
 
 from imnn_tf.lfi import plotting
 from imnn_tf.lfi.base import LikelihoodFreeInference
-from imnn_tf.lfi.density import log_integral, marginals_of_grid, trapezium_widths, zoom
+from imnn_tf.lfi.density import (
+    Marginals,
+    axes_of_grid,
+    log_integral,
+    marginals_of_grid,
+    trapezium_widths,
+    zoom,
+)
+from imnn_tf.lfi.posterior import Posterior, sample_ranges
+from imnn_tf.lfi.seeds import Seed, child, seed_sequence
 from imnn_tf.utils import checks
 
 GridSize = int | Sequence[int]
@@ -164,6 +173,46 @@ class GaussianApproximation(LikelihoodFreeInference):
             evidence.append(log_integral(self._log_joint(target, axes), widths))
         return np.array(evidence)
 
+    def result(self, target: int = 0, *, n: int = 10_000, seed: Seed = 0) -> Posterior:
+        """The posterior of one target, as weighted samples.
+
+        They are draws from the Gaussian, weighed by the prior; or, of a subclass's own
+        likelihood, from the cells of a grid.
+
+        Args:
+            target: Which one.
+            n: How many.
+            seed: An integer or a `SeedSequence`; `None` for fresh ones.
+
+        Raises:
+            ValueError: If the prior supports none, or a subclass with its own likelihood has
+                more than three parameters.
+        """
+        target = range(self.targets)[checks.integer("target", target)]
+        n = checks.integer("n", n, minimum=1)
+        rng = np.random.default_rng(seed_sequence(seed))
+        if self._is_gaussian and self.F is not None and self.estimate is not None:
+            steps = np.linalg.solve(
+                np.linalg.cholesky(self.F).T, rng.normal(size=(n, self.n_params)).T
+            )
+            samples = self.estimate[target] + steps.T
+            weights = self.prior.prob(samples)
+        else:
+            samples, weights = self._grid_draws(target, n, rng), None
+        return Posterior(
+            samples,
+            weights,
+            parameter_names=self.parameter_names,
+            labels=self.axis_labels,
+            low=self.prior.low,
+            high=self.prior.high,
+        )
+
+    def results(self, *, n: int = 10_000, seed: Seed = 0) -> list[Posterior]:
+        """The posteriors of all targets."""
+        sequence = seed_sequence(seed)
+        return [self.result(i, n=n, seed=child(sequence, i)) for i in range(self.targets)]
+
     def ranges(self) -> tuple[np.ndarray, np.ndarray]:
         """The box that grids span when none is passed: two arrays, `(n_params,)`.
 
@@ -194,8 +243,8 @@ class GaussianApproximation(LikelihoodFreeInference):
 
         Args:
             grid: A full grid to evaluate the posterior on, `(n_params, n_1, ..., n_p)`.
-            gridsize: Points along each axis of a grid that spans the prior. With neither, a
-                grid is laid where the posteriors of all targets are.
+            gridsize: Points along each axis of a grid that spans the prior. With neither,
+                the figure shows where the posteriors of all targets are.
             **kwargs: See `imnn_tf.lfi.plotting.triangle`: `ax`, `figsize`, `color`, `label`,
                 `levels`, `smoothing` and Matplotlib's own.
 
@@ -206,21 +255,32 @@ class GaussianApproximation(LikelihoodFreeInference):
             ValueError: If `grid` is not a full grid.
         """
         if grid is None and gridsize is None:
-            grid = np.stack(np.meshgrid(*self._plot_axes(), indexing="ij"))
-        log_post = self.log_posterior(grid, 20 if gridsize is None else gridsize)
-        if self.grid is None or log_post.ndim != self.n_params + 1:
-            raise ValueError(
-                f"`grid` must be a full grid, of shape ({self.n_params}, "
-                f"n_1, ..., n_{self.n_params}), got {log_post.shape[1:]} points."
-            )
-        axes = _axes_of(self.grid)
-        top = log_post.max(axis=tuple(range(1, log_post.ndim)), keepdims=True)
-        density = np.exp(log_post - np.where(np.isfinite(top), top, 0.0))
-        return plotting.triangle(
-            [marginals_of_grid(each, axes) for each in density],
-            labels=self.axis_labels,
-            **kwargs,
-        )
+            marginals = self._marginals()
+        else:
+            log_post = self.log_posterior(grid, 20 if gridsize is None else gridsize)
+            if self.grid is None or log_post.ndim != self.n_params + 1:
+                raise ValueError(
+                    f"`grid` must be a full grid, of shape ({self.n_params}, "
+                    f"n_1, ..., n_{self.n_params}), got {log_post.shape[1:]} points."
+                )
+            axes = axes_of_grid(self.grid)
+            top = log_post.max(axis=tuple(range(1, log_post.ndim)), keepdims=True)
+            density = np.exp(log_post - np.where(np.isfinite(top), top, 0.0))
+            marginals = [marginals_of_grid(each, axes) for each in density]
+        return plotting.triangle(marginals, labels=self.axis_labels, **kwargs)
+
+    def _marginals(self) -> list[Marginals]:
+        """On a grid where the posteriors are, or with many parameters from samples."""
+        if self.n_params not in _POINTS:
+            results = self.results(n=200_000)
+            return [result.marginals(40, sample_ranges(results)) for result in results]
+        boxes = [self._closing_in(target, depth=10) for target in range(self.targets)]
+        low = np.min([[axis[0] for axis in box] for box in boxes], axis=0)
+        high = np.max([[axis[-1] for axis in box] for box in boxes], axis=0)
+        size = _PLOT_POINTS[self.n_params]
+        axes = [np.linspace(*ends, size) for ends in zip(low, high, strict=True)]
+        joints = [self._log_joint(target, axes) for target in range(self.targets)]
+        return [marginals_of_grid(np.exp(joint - joint.max()), axes) for joint in joints]
 
     def _points(
         self, grid: ArrayLike | None, gridsize: GridSize
@@ -290,21 +350,31 @@ class GaussianApproximation(LikelihoodFreeInference):
                 return np.maximum(low, near_low), np.minimum(high, near_high)
         return low, high
 
+    def _grid_draws(self, target: int, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draws from the cells of a grid, and uniformly within them."""
+        self._need_grid()
+        axes = self._closing_in(target, depth=20)
+        joint = self._log_joint(target, axes)
+        mass = np.exp(joint - joint.max()).ravel()
+        cells = rng.choice(mass.size, size=n, p=mass / mass.sum())
+        points = np.stack(
+            [a[i] for a, i in zip(axes, np.unravel_index(cells, joint.shape), strict=True)], 1
+        )
+        steps = np.array([axis[1] - axis[0] for axis in axes])
+        moved = points + rng.uniform(-0.5, 0.5, points.shape) * steps
+        return np.clip(moved, self.prior.low, self.prior.high)
+
+    def _need_grid(self) -> None:
+        if self.n_params not in _POINTS:
+            raise ValueError(
+                f"`log_gaussian` must be the Gaussian likelihood with more than "
+                f"{max(_POINTS)} parameters, got another one and {self.n_params}."
+            )
+
     @property
     def _is_gaussian(self) -> bool:
         own = GaussianApproximation.log_gaussian
         return getattr(self.log_gaussian, "__func__", None) is own
-
-    def _plot_axes(self) -> list[np.ndarray]:
-        if self.n_params in _POINTS:
-            size = _PLOT_POINTS[self.n_params]
-            boxes = [self._closing_in(target, depth=10) for target in range(self.targets)]
-            low = np.min([[axis[0] for axis in box] for box in boxes], axis=0)
-            high = np.max([[axis[-1] for axis in box] for box in boxes], axis=0)
-        else:
-            size = int(1e6 ** (1 / self.n_params))
-            low, high = self.ranges()
-        return [np.linspace(*ends, size) for ends in zip(low, high, strict=True)]
 
     def _gaussian_evidence(self) -> np.ndarray:
         if not self._is_gaussian or self.F is None or self.estimate is None:
@@ -333,16 +403,3 @@ def _sizes(gridsize: GridSize, n_params: int) -> list[int]:
 def _product(log_like: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
     """Their sum; a likelihood undefined where the prior forbids the parameters is no matter."""
     return np.where(np.isneginf(log_prior), -np.inf, log_like + log_prior)
-
-
-def _axes_of(grid: np.ndarray) -> list[np.ndarray]:
-    """The axes of a full grid, `(n_params, n_1, ..., n_p)`."""
-    p = len(grid)
-    axes = [np.moveaxis(grid[i], i, 0).reshape(grid.shape[i + 1], -1)[:, 0] for i in range(p)]
-    full = np.stack(np.meshgrid(*axes, indexing="ij"))
-    if not np.array_equal(grid, full) or any((np.diff(axis) <= 0).any() for axis in axes):
-        raise ValueError(
-            "`grid` must be a full grid of increasing axes, as np.meshgrid with "
-            "indexing='ij' makes, got other points."
-        )
-    return axes

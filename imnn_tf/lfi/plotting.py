@@ -1,4 +1,7 @@
-"""All figures of likelihood-free inference. Nothing else here imports Matplotlib."""
+"""Triangles of marginal densities, and what all figures of inference are laid out with.
+
+Nothing else here imports pyplot.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -55,7 +58,7 @@ def triangle(
     n_params = len(labels)
     axes = _triangle_axes(n_params, labels, ax, figsize, wspace, hspace)
     names = target_names(label, len(marginals))
-    styles = _styles(color, len(marginals))
+    styles = target_styles(color, len(marginals))
     line, contour = _split(kwargs)
     for this, name, style in zip(marginals, names, styles, strict=True):
         this = _smoothed(this, smoothing)
@@ -210,7 +213,7 @@ def target_names(label: str | Sequence[str] | None, targets: int) -> list[str | 
     return list(checks.strings("label", label, targets) or ())
 
 
-def _styles(color: Any, targets: int) -> list[dict[str, Any]]:
+def target_styles(color: Any, targets: int) -> list[dict[str, Any]]:
     """How each target's curves look: by colour, or by dashes where one colour is given."""
     if color is None:
         return [{} for _ in range(targets)]

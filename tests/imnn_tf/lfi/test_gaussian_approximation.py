@@ -242,6 +242,34 @@ def test_wrong_arguments_are_named(change, error, message, box_prior):
         GaussianApproximation(**{**arguments, **change})
 
 
+def test_samples_are_the_posterior(two_targets, box_prior, target):
+    # The prior's edge cuts the second target; and a likelihood of a subclass's own.
+    two_targets.estimate[1] = [9.5, 0.2]
+    analytic = AnalyticLikelihood(target, box_prior)
+    for method, targets in ((two_targets, 2), (analytic, 1)):
+        density = method.posterior(gridsize=(801, 401))
+        x, y = np.linspace(-10, 10, 801), np.linspace(0.1, 10, 401)
+        for i in range(targets):
+            weights = density[i] / density[i].sum()
+            mean = np.array([weights.sum(1) @ x, weights.sum(0) @ y])
+            result = method.results(n=20_000)[i]
+            cell = [20 / 800, 9.9 / 400]
+            error = 4 * result.std() / np.sqrt(result.ess) + np.multiply(0.5, cell)
+            assert (np.abs(result.mean() - mean) < error).all()
+            assert (result.samples[result.weights > 0] >= [-10, 0.1]).all()
+
+
+def test_plot_of_many_parameters():
+    prior = tfd.Independent(tfd.Uniform([-100.0] * 5, [100.0] * 5), 1)
+    ga = GaussianApproximation([np.arange(5.0)], prior, np.eye(5), identity)
+    axes = ga.plot()
+    assert axes.shape == (5, 5)
+    for i in range(5):
+        line = axes[i, i].lines[0]
+        expected = stats.norm(i, 1).pdf(line.get_xdata())
+        np.testing.assert_allclose(line.get_ydata(), expected, atol=0.01)
+
+
 def test_wrong_grids_are_named(two_targets):
     with pytest.raises(ValueError, match=r"`grid` must have shape \(2, ...\), got \(3, 4\)"):
         two_targets.posterior(np.zeros((3, 4)))

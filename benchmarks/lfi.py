@@ -1,0 +1,232 @@
+"""Population Monte Carlo beside imnn-tf 0.2.0 and pyABC, to the same final tolerance.
+
+The problem is mean and variance of ten Gaussian draws, d from N(3, 2), prior
+U(-10, 10) x U(0.1, 10), with the sample mean and variance as the estimator and
+F = diag(10, 5) as the metric. The posterior given that the distance is below the tolerance is
+known by quadrature.
+
+    python benchmarks/lfi.py
+
+The others run if the interpreters of their environments are named:
+
+    IMNN02_PYTHON=/path/to/python PYABC_PYTHON=/path/to/python python benchmarks/lfi.py
+
+For each tool: simulations for each effective sample, where the number of effective samples is
+what the scatter of the posterior mean over seeds amounts to, and, in brackets, what the weights
+say; overhead, which is all time not spent in the simulator, in microseconds for each
+simulation; and root mean square errors of posterior means and standard deviations, in posterior
+standard deviations.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+LOW, HIGH = np.array([-10.0, 0.1]), np.array([10.0, 10.0])
+FISHER = np.diag([10.0, 5.0])
+DATA = np.random.RandomState(37).normal([3.0], np.sqrt([2.0]), (10, 1)).T
+
+
+def estimate(data):
+    """Mean and variance of each row."""
+    return np.stack([np.mean(data, axis=1), np.var(data, axis=1)], axis=1)
+
+
+class Simulator:
+    """Draws ten numbers for each row of parameters, and keeps count and time."""
+
+    def __init__(self, rng):
+        self.rng, self.calls, self.seconds = rng, 0, 0.0
+
+    def __call__(self, theta):
+        """Simulates."""
+        start = time.perf_counter()
+        theta = np.asarray(theta, dtype=float)
+        data = self.rng.normal(theta[:, :1], np.sqrt(theta[:, 1:]), (len(theta), 10))
+        self.calls += len(theta)
+        self.seconds += time.perf_counter() - start
+        return data
+
+
+def gaussian_prior(dtype):
+    """The prior as a distribution of TensorFlow Probability."""
+    import tensorflow_probability as tfp
+
+    low, high = LOW.astype(dtype), HIGH.astype(dtype)
+    return tfp.distributions.Blockwise(
+        [tfp.distributions.Uniform(a, b) for a, b in zip(low, high, strict=True)]
+    )
+
+
+def ours(simulator, particles, tolerance, seed, percentile, recycle):
+    """This package."""
+    from imnn_tf.lfi import PopulationMonteCarlo
+
+    pmc = PopulationMonteCarlo(
+        DATA,
+        gaussian_prior("float32"),
+        FISHER,
+        estimate,
+        simulator,
+        seed=seed,
+        progress=False,
+        recycle=recycle,
+    )
+    pmc(particles, particles, percentile=percentile, tolerance=tolerance)
+    result = pmc.result()
+    return result.samples, result.weights
+
+
+def imnn02(simulator, particles, tolerance, seed):
+    """imnn-tf 0.2.0, stopped after the iteration that reaches the tolerance."""
+    from imnn_tf.lfi import PopulationMonteCarlo
+
+    class ReachedError(Exception):
+        pass
+
+    def until_reached(theta):
+        distances = pmc.distances
+        if distances.shape == (1, particles) and distances.max() < tolerance:
+            raise ReachedError
+        return simulator(theta)
+
+    np.random.seed(seed)  # noqa: NPY002 - its only generator
+    pmc = PopulationMonteCarlo(
+        target_data=DATA,
+        prior=gaussian_prior("float64"),
+        Fisher=FISHER,
+        get_estimate=estimate,
+        simulator=until_reached,
+    )
+    with contextlib.suppress(ReachedError):
+        pmc(draws=particles, initial_draws=particles, criterion=1e-9, tqdm_notebook=False)
+    # Its own results, as it plots them, take no account of the weights.
+    return pmc.parameters[0], np.ones(particles)
+
+
+def pyabc(simulator, particles, tolerance, seed):
+    """pyABC, in one process, its history in memory."""
+    import logging
+
+    from pyabc import ABCSMC, RV, Distribution, QuantileEpsilon, SingleCoreSampler
+
+    logging.getLogger("ABC").setLevel("ERROR")
+    np.random.seed(seed)  # noqa: NPY002 - its only generator
+    target = estimate(DATA)[0]
+    metric = np.sqrt(np.diag(FISHER))
+
+    class Shrinking(QuantileEpsilon):
+        def __call__(self, t):
+            return max(super().__call__(t), tolerance)
+
+    def model(theta):
+        data = simulator(np.array([[theta["mean"], theta["variance"]]]))
+        return {"x": estimate(data)[0]}
+
+    def distance(x, x0):
+        return float(np.linalg.norm((x["x"] - x0["x"]) * metric))
+
+    width = HIGH - LOW
+    prior = Distribution(
+        mean=RV("uniform", LOW[0], width[0]), variance=RV("uniform", LOW[1], width[1])
+    )
+    smc = ABCSMC(
+        model, prior, distance, particles, eps=Shrinking(alpha=0.5), sampler=SingleCoreSampler()
+    )
+    smc.new("sqlite://", {"x": target})
+    history = smc.run(minimum_epsilon=tolerance)
+    samples, weights = history.get_distribution()
+    return samples[["mean", "variance"]].to_numpy(), np.asarray(weights)
+
+
+TOOLS = {
+    "imnn-tf, all generations": lambda *a: ours(*a, percentile=50, recycle=True),
+    "imnn-tf, last generation": lambda *a: ours(*a, percentile=50, recycle=False),
+    "imnn-tf, default percentile": lambda *a: ours(*a, percentile=75, recycle=True),
+    "imnn-tf 0.2.0": imnn02,
+    "pyABC": pyabc,
+}
+INTERPRETERS = {"imnn-tf 0.2.0": "IMNN02_PYTHON", "pyABC": "PYABC_PYTHON"}
+
+
+def measure(tool, particles, tolerance, seed):
+    """One run of one tool, as numbers."""
+    simulator = Simulator(np.random.default_rng(1000 + seed))
+    start = time.perf_counter()
+    samples, weights = TOOLS[tool](simulator, particles, tolerance, seed)
+    seconds = time.perf_counter() - start
+    weights = weights / weights.sum()
+    mean = weights @ samples
+    return {
+        "simulations": simulator.calls,
+        "overhead": (seconds - simulator.seconds) / simulator.calls * 1e6,
+        "ess": 1 / (weights**2).sum(),
+        "mean": mean.tolist(),
+        "std": np.sqrt(weights @ (samples - mean) ** 2).tolist(),
+    }
+
+
+def rms(values):
+    """Root mean square."""
+    return float(np.sqrt((values**2).mean()))
+
+
+def report(tool, runs, mean, std):
+    """One line of the table."""
+    error = (np.array([run["mean"] for run in runs]) - mean) / std
+    width = (np.array([run["std"] for run in runs]) - std) / std
+    simulations = np.mean([run["simulations"] for run in runs])
+    effective = 1 / rms(error) ** 2
+    by_weights = simulations / np.mean([run["ess"] for run in runs])
+    overhead = np.median([run["overhead"] for run in runs])
+    print(
+        f"| {tool} | {simulations:,.0f} | {simulations / effective:,.0f} ({by_weights:,.0f}) | "
+        f"{overhead:,.1f} | {rms(error):.3f} | {rms(width):.3f} |",
+        flush=True,
+    )
+
+
+def main():
+    """Runs every tool that there is an interpreter for, and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--particles", type=int, default=1000)
+    parser.add_argument("--tolerance", type=float, default=1.0)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--tool", choices=TOOLS, help="run this one here, and print JSON")
+    options = parser.parse_args()
+    settings = (options.particles, options.tolerance)
+    if options.tool:
+        for seed in range(options.seeds):
+            print("RUN " + json.dumps(measure(options.tool, *settings, seed)), flush=True)
+        return
+    root = Path(__file__).resolve().parent.parent
+    sys.path.insert(0, str(root / "tests" / "imnn_tf" / "lfi"))
+    import exact
+
+    mean, std = exact.moments(*exact.abc_posterior(estimate(DATA)[0], options.tolerance))
+    print("| tool | simulations | for each effective sample | overhead, us | mean | std |")
+    print("|---|---|---|---|---|---|")
+    for tool in TOOLS:
+        interpreter = os.environ.get(INTERPRETERS.get(tool, ""), "")
+        if tool in INTERPRETERS and not interpreter:
+            continue
+        command = [interpreter or sys.executable, __file__, "--tool", tool]
+        command += ["--particles", str(options.particles), "--seeds", str(options.seeds)]
+        command += ["--tolerance", str(options.tolerance)]
+        path = {} if interpreter else {"PYTHONPATH": str(root)}
+        done = subprocess.run(
+            command, env={**os.environ, **path}, stdout=subprocess.PIPE, text=True, check=True
+        )
+        lines = [line[4:] for line in done.stdout.splitlines() if line.startswith("RUN ")]
+        report(tool, [json.loads(line) for line in lines], mean, std)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The methods on mean and variance of ten Gaussian draws, against the exact ABC posterior."""
+
+import exact
+import numpy as np
+import pytest
+
+from imnn_tf.lfi import ApproximateBayesianComputation, PopulationMonteCarlo, Posterior
+
+TOLERANCE = 1.0
+SEEDS = 20
+
+
+@pytest.fixture(scope="module")
+def truth():
+    legacy = np.random.RandomState(37)
+    data = legacy.normal([3.0], np.sqrt([2.0]), (10, 1)).T
+    estimate = np.array([data.mean(), data.var()])
+    return data, *exact.abc_posterior(estimate, TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def arguments(truth, box_prior, mean_variance):
+    def simulator(theta, rng):
+        return rng.normal(theta[:, :1], np.sqrt(theta[:, 1:]), (len(theta), exact.N))
+
+    return {
+        "target_data": truth[0],
+        "prior": box_prior,
+        "Fisher": exact.FISHER,
+        "get_estimate": mean_variance,
+        "simulator": simulator,
+        "progress": False,
+    }
+
+
+@pytest.fixture(scope="module")
+def populations(arguments):
+    """Populations of 2,000 particles, from their last generation and with all recycled."""
+    made: dict[bool, list[Posterior]] = {False: [], True: []}
+    for seed in range(SEEDS):
+        pmc = PopulationMonteCarlo(**arguments, seed=seed)
+        pmc(draws=2000, initial_draws=2000, percentile=50, tolerance=TOLERANCE)
+        for recycle, results in made.items():
+            pmc._recycle = recycle
+            results.append(pmc.result())
+    return made
+
+
+def deviations(results, truth):
+    """Mean over runs of means and standard deviations, in their standard errors, `(2, 2)`."""
+    found = np.array([[result.mean(), result.std()] for result in results])
+    error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
+    return (found.mean(axis=0) - exact.moments(*truth[1:])) / error
+
+
+def separability(samples, others, rng):
+    """Accuracy with which a classifier tells two sets of as many samples apart.
+
+    Logistic regression on polynomials of third degree, fitted to one half, by Newton's method.
+    """
+    x = np.concatenate([samples, others])
+    x = np.column_stack([x[:, 0], np.log(x[:, 1])])
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    powers = [(i, j) for i in range(4) for j in range(4 - i)]
+    features = np.stack([x[:, 0] ** i * x[:, 1] ** j for i, j in powers], axis=1)
+    labels = np.repeat([0.0, 1.0], len(samples))
+    order = rng.permutation(len(labels))
+    train, test = order[::2], order[1::2]
+    beta = np.zeros(features.shape[1])
+    for _ in range(20):
+        p = 1 / (1 + np.exp(-np.clip(features[train] @ beta, -30, 30)))
+        hessian = (features[train] * (p * (1 - p))[:, np.newaxis]).T @ features[train]
+        hessian += 1e-3 * np.eye(len(beta))
+        beta += np.linalg.solve(hessian, features[train].T @ (labels[train] - p) - 1e-3 * beta)
+    return float(((features[test] @ beta > 0) == labels[test]).mean())
+
+
+def test_rejection(arguments, truth):
+    abc = ApproximateBayesianComputation(**arguments, seed=0)
+    abc(500_000)
+    abc.accept_reject(TOLERANCE)
+    result, (mean, std) = abc.result(), exact.moments(*truth[1:])
+    assert (np.abs(result.mean() - mean) < 3 * std / np.sqrt(len(result))).all()
+    fourth = ((result.samples - mean) ** 4).mean(axis=0)
+    error = np.sqrt((fourth - std**4) / len(result)) / (2 * std)
+    assert (np.abs(result.std() - std) < 3 * error).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recycle", [False, True])
+def test_population_monte_carlo_over_seeds(populations, truth, recycle):
+    assert (np.abs(deviations(populations[recycle], truth)) < 3).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recycle", [False, True])
+def test_particles_and_exact_draws_cannot_be_told_apart(populations, truth, recycle):
+    rng = np.random.default_rng(0)
+    accuracies = []
+    for seed, result in enumerate(populations[recycle]):
+        draws = exact.draw(*truth[1:], 2000, rng)
+        accuracies.append(separability(result.sample(2000, seed), draws, rng))
+    assert abs(np.mean(accuracies) - 0.5) < 0.05
+    # The classifier is no dunce: it knows particles without their spread.
+    narrow = [r.mean() + 0.6 * (r.sample(2000, 0) - r.mean()) for r in populations[recycle][:3]]
+    for samples in narrow:
+        assert separability(samples, exact.draw(*truth[1:], 2000, rng), rng) > 0.6
+
+
+@pytest.mark.slow
+def test_recycling_pays(populations):
+    def spread(results):
+        return np.array([result.mean() for result in results]).var(axis=0, ddof=1)
+
+    # Fewer than half of the squared errors; F(19, 19) exceeds 2.2 by chance in 5 % of cases.
+    assert (spread(populations[True]) < spread(populations[False]) / 2).all()
