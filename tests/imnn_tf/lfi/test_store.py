@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from imnn_tf.lfi.store import Store, save_simulations, write_atomically
+from imnn_tf.lfi.store import Store, save_simulations
 
 IDENTITY = {"seed": ["1", 2], "theta": "abc"}
 
@@ -81,13 +81,6 @@ def test_only_one_writer_at_a_time(tmp_path):
         Store(tmp_path, IDENTITY)
     store.close()
     Store(tmp_path, IDENTITY).close()
-
-
-def test_atomic_writing_leaves_nothing_behind(tmp_path):
-    for content in (b"old", b"new"):
-        write_atomically(tmp_path / "file", content)
-    assert (tmp_path / "file").read_bytes() == b"new"
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_saved_simulations_never_overwrite(tmp_path):
