@@ -142,3 +142,35 @@ def array(
             f"`{name}` must be finite, got {count} infinite or NaN values of {result.size}."
         )
     return result
+
+
+def sizes(
+    name: str,
+    value: Any,
+    *,
+    minimum: int = 1,
+    length: int | None = None,
+    unknown: bool = False,
+) -> tuple[int | None, ...]:
+    """A tuple of integers of at least `minimum`, such as the sizes of an array's axes.
+
+    Args:
+        name: The argument's name, for messages.
+        value: A list, tuple or 1-D array of integers.
+        minimum: The smallest value allowed.
+        length: How many there must be; any number when `None`.
+        unknown: Whether `None` may stand for a size that is not known yet.
+
+    Raises:
+        TypeError: If `value` is no sequence, or an entry is not an integer.
+        ValueError: If an entry is below `minimum`, or there are not `length` of them.
+    """
+    if not isinstance(value, list | tuple | np.ndarray):
+        raise TypeError(f"`{name}` must be a tuple of integers, got {value!r}.")
+    result = tuple(
+        None if unknown and size is None else integer(name, size, minimum=minimum)
+        for size in value
+    )
+    if length is not None and len(result) != length:
+        raise ValueError(f"`{name}` must have {length} entries, got {len(result)}.")
+    return result
