@@ -3,6 +3,7 @@
 All are channels last, take any spatial size, and in 0 dimensions are dense layers.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,6 +13,9 @@ import tensorflow as tf
 from imnn_tf.utils import checks
 
 PADDINGS = ("zero", "reflect", "periodic")
+
+# Always said: without it TensorFlow cannot differentiate eagerly in three dimensions.
+_FORMATS = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
 
 
 def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
@@ -127,7 +131,7 @@ class Convolution(keras.layers.Layer):
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
 
-    def _kernel_shape(self, channels: int) -> tuple[int, ...]:
+    def _kernel_shape(self, channels: int | None) -> tuple[int | None, ...]:
         return (self.kernel_size,) * self.rank + (channels, self.filters)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
@@ -141,11 +145,11 @@ class Convolution(keras.layers.Layer):
         if self.rank == 0:
             return tf.matmul(x, kernel)
         if self.padding == "zero":
-            return tf.nn.convolution(x, kernel, strides=self.strides, padding="SAME")
+            return tf.nn.convolution(x, kernel, self.strides, "SAME", _FORMATS[self.rank])
         for axis in range(1, self.rank + 1):
             widths = same_padding(x.shape[axis], self.kernel_size, self.strides)
             x = pad_axis(x, axis, *widths, self.padding)
-        return tf.nn.convolution(x, kernel, strides=self.strides, padding="VALID")
+        return tf.nn.convolution(x, kernel, self.strides, "VALID", _FORMATS[self.rank])
 
     def get_config(self) -> dict[str, Any]:
         """All constructor arguments."""
@@ -175,7 +179,7 @@ class TransposedConvolution(Convolution):
         sizes: The spatial sizes wanted.
     """
 
-    def _kernel_shape(self, channels: int) -> tuple[int, ...]:
+    def _kernel_shape(self, channels: int | None) -> tuple[int | None, ...]:
         return (self.kernel_size,) * self.rank + (self.filters, channels)
 
     def call(self, x: tf.Tensor, sizes: tuple[int, ...] = ()) -> tf.Tensor:
@@ -185,14 +189,14 @@ class TransposedConvolution(Convolution):
             y = y + self.bias
         return self.activation(y)
 
-    def _transpose(
-        self, x: tf.Tensor, kernel: tf.Tensor, sizes: tuple[int, ...]
-    ) -> tf.Tensor:
+    def _transpose(self, x: tf.Tensor, kernel: tf.Tensor, sizes: tuple[int, ...]) -> tf.Tensor:
         if self.rank == 0:
             return tf.matmul(x, kernel, transpose_b=True)
         if self.padding == "zero":
             shape = [tf.shape(x)[0], *sizes, self.filters]
-            return tf.nn.conv_transpose(x, kernel, shape, self.strides, "SAME")
+            return tf.nn.conv_transpose(
+                x, kernel, shape, self.strides, "SAME", _FORMATS[self.rank]
+            )
         return self._transpose_padded(x, kernel, sizes)
 
     def _transpose_padded(
@@ -204,9 +208,11 @@ class TransposedConvolution(Convolution):
             x = pad_axis(x, axis, margin, margin, self.padding)
         full = [(n - 1) * self.strides + self.kernel_size for n in x.shape[1:-1]]
         shape = [tf.shape(x)[0], *full, self.filters]
-        y = tf.nn.conv_transpose(x, kernel, shape, self.strides, "VALID")
+        y = tf.nn.conv_transpose(x, kernel, shape, self.strides, "VALID", _FORMATS[self.rank])
         for axis, size in enumerate(sizes, start=1):
-            start = margin * self.strides + same_padding(size, self.kernel_size, self.strides)[0]
+            start = (
+                margin * self.strides + same_padding(size, self.kernel_size, self.strides)[0]
+            )
             y = _slice_axis(y, axis, start, start + size)
         return y
 
@@ -224,7 +230,7 @@ def check_rank(name: str, value: Any) -> int:
     return rank
 
 
-def build_chain(layers: list[Any], channels: int) -> int:
+def build_chain(layers: Sequence[Any], channels: int | None) -> int | None:
     """Builds convolutions that follow one another; returns the last one's channels."""
     for layer in layers:
         layer.build((None,) * (layer.rank + 1) + (channels,))

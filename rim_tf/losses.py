@@ -70,9 +70,7 @@ def weighted_mean(errors: tf.Tensor, weights: Any = None) -> tf.Tensor:
     if weights is None:
         return tf.reduce_mean(errors)
     weights = broadcast_weights(weights, errors)
-    return tf.math.divide_no_nan(
-        tf.reduce_sum(weights * errors), tf.reduce_sum(weights)
-    )
+    return tf.math.divide_no_nan(tf.reduce_sum(weights * errors), tf.reduce_sum(weights))
 
 
 @keras.saving.register_keras_serializable("rim_tf")

@@ -5,14 +5,15 @@ they are that tensor after its link, or a dictionary of fields, each after its o
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from imnn_tf.utils import checks
 from rim_tf.links import Link, get_link
 
-Values = tf.Tensor | dict[str, tf.Tensor]
+Values: TypeAlias = Any
+"""A tensor, or a dictionary of tensors by field."""
 
 
 class Parameters:

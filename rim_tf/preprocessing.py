@@ -31,6 +31,11 @@ class Identity:
         """All constructor arguments."""
         return {}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Identity":
+        """The method with the constructor arguments given."""
+        return cls(**config)
+
 
 @keras.saving.register_keras_serializable("rim_tf")
 class Arcsinh(Identity):

@@ -33,15 +33,11 @@ class Downsample(Convolution):
         **kwargs: As for `Convolution`.
     """
 
-    def __init__(
-        self, filters: int, fir_kernel: Sequence[float], *, rank: int, **kwargs: Any
-    ):
+    def __init__(self, filters: int, fir_kernel: Sequence[float], *, rank: int, **kwargs: Any):
         self.fir_kernel = check_fir_kernel("fir_kernel", fir_kernel)
-        super().__init__(
-            filters, len(self.fir_kernel), **{"strides": 2, **kwargs}, rank=rank
-        )
+        super().__init__(filters, len(self.fir_kernel), **{"strides": 2, **kwargs}, rank=rank)
 
-    def _kernel_shape(self, channels: int) -> tuple[int, ...]:
+    def _kernel_shape(self, channels: int | None) -> tuple[int | None, ...]:
         return (1,) * self.rank + (channels, self.filters)
 
     def _linear(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -64,20 +60,14 @@ class Upsample(TransposedConvolution):
         **kwargs: As for `Convolution`.
     """
 
-    def __init__(
-        self, filters: int, fir_kernel: Sequence[float], *, rank: int, **kwargs: Any
-    ):
+    def __init__(self, filters: int, fir_kernel: Sequence[float], *, rank: int, **kwargs: Any):
         self.fir_kernel = check_fir_kernel("fir_kernel", fir_kernel)
-        super().__init__(
-            filters, len(self.fir_kernel), **{"strides": 2, **kwargs}, rank=rank
-        )
+        super().__init__(filters, len(self.fir_kernel), **{"strides": 2, **kwargs}, rank=rank)
 
-    def _kernel_shape(self, channels: int) -> tuple[int, ...]:
+    def _kernel_shape(self, channels: int | None) -> tuple[int | None, ...]:
         return (1,) * self.rank + (self.filters, channels)
 
-    def _transpose(
-        self, x: tf.Tensor, kernel: tf.Tensor, sizes: tuple[int, ...]
-    ) -> tf.Tensor:
+    def _transpose(self, x: tf.Tensor, kernel: tf.Tensor, sizes: tuple[int, ...]) -> tf.Tensor:
         smoothing = _smoothing(self.fir_kernel, self.rank, self.strides, x)
         return super()._transpose(x, smoothing * kernel, sizes)
 

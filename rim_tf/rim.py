@@ -144,40 +144,43 @@ class RIM(keras.Model):
     def call(self, inputs: Any, training: bool = False, T: int | None = None) -> tf.Tensor:
         """The trajectory `(batch, T, *dimensions, channels)`, unlinked."""
         y, *args = self._standardize(inputs)
-        x, state = self._start(y, args)
+        shown = self._shown(y)
+        x, state = self._start(y, args, shown)
         memory = self.score_preprocessing.initial_state(x)
         trajectory = []
         for step in range(self.T if T is None else T):
             score = tf.ensure_shape(self._score(x, y, *args), x.shape)
             score, memory = self.score_preprocessing(score, memory, step)
-            update, state = self._propose(x, score, y, state)
+            update, state = self._propose([x, score, *shown], state)
             x = x + update
             trajectory.append(x)
         return tf.stack(trajectory, axis=1)
 
-    def _propose(
-        self, x: tf.Tensor, score: tf.Tensor, y: tf.Tensor, state: Any
-    ) -> tuple[tf.Tensor, Any]:
+    def _propose(self, seen: list[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
         """One call of the network: the step, and the new state."""
-        seen = [x, score]
-        if self.observation_channels:
-            seen.append(self._observation(x, y))
         update, state = self.network(tf.concat(seen, -1), state)
-        return tf.cast(update, x.dtype), state
+        return tf.cast(update, self.variable_dtype), state
 
-    def _observation(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """The observation as channels beside the parameters."""
-        if len(y.shape) == len(x.shape) - 1:
+    def _shown(self, y: tf.Tensor) -> list[tf.Tensor]:
+        """The observation as channels beside the parameters, if the network is to see it."""
+        if not self.observation_channels:
+            return []
+        if len(y.shape) == len(self.dimensions) + 1:
             y = y[..., tf.newaxis]
-        expected = [*x.shape[1:-1], self.observation_channels]
-        if y.shape[1:].as_list() != expected:
+        expected = (*self.dimensions, self.observation_channels)
+        got = tuple(y.shape[1:])
+        if len(got) != len(expected) or any(
+            want not in (None, size) for want, size in zip(expected, got, strict=True)
+        ):
             raise ValueError(
                 f"`y` must have shape (batch, *{expected}) to be shown to the network as "
                 f"`observation_channels` says, got {y.shape}."
             )
-        return y
+        return [y]
 
-    def _start(self, y: tf.Tensor, args: Sequence[Any]) -> tuple[tf.Tensor, Any]:
+    def _start(
+        self, y: tf.Tensor, args: Sequence[Any], shown: list[tf.Tensor]
+    ) -> tuple[tf.Tensor, Any]:
         """The initial iterate and hidden state."""
         if self.initialization_method == "approximate_inverse":
             inverse = self._functions["approximate_inverse_fn"](y, *args)
@@ -187,7 +190,7 @@ class RIM(keras.Model):
             x = tf.zeros([tf.shape(y)[0], *sizes, self.channels], self.variable_dtype)
         state = self.network.initial_state(tf.shape(x)[0], x.shape[1:-1].as_list())
         if self.initialization_method == "model":
-            x, state = self._propose(x, tf.zeros_like(x), y, state)
+            x, state = self._propose([x, tf.zeros_like(x), *shown], state)
         return x, state
 
     def _observed_sizes(self, y: tf.Tensor) -> list[int]:
@@ -344,7 +347,9 @@ class RIM(keras.Model):
         """
         if isinstance(y, tf.data.Dataset | keras.utils.PyDataset):
             if args or T is not None or trajectory:
-                raise ValueError("`y` must hold arrays for `T`, `trajectory` or more arguments.")
+                raise ValueError(
+                    "`y` must hold arrays for `T`, `trajectory` or more arguments."
+                )
             return super().predict(y, batch_size=batch_size, **kwargs)
         inputs = tuple(y) + args if isinstance(y, tuple | list) else (y, *args)
         steps = self.T if T is None else checks.integer("T", T, minimum=1)
@@ -357,7 +362,7 @@ class RIM(keras.Model):
         )
 
     def predict_step(self, data: Any) -> Any:
-        """The parameters of one batch of `y`, `((y, *args),)`, `(y, x, *args)` or Keras's own."""
+        """The parameters of one element of a data set."""
         return self.parameters.link(self(prediction.inputs_of(data), training=False)[:, -1])
 
     # Configuration
@@ -405,9 +410,7 @@ class RIM(keras.Model):
 def _check_functions(functions: dict[str, Any], initialization: str) -> dict[str, Any]:
     """Checks what the user gave against each other and what must be callable."""
     given = [
-        name
-        for name in ("score_fn", "energy_fn", "likelihood")
-        if functions[name] is not None
+        name for name in ("score_fn", "energy_fn", "likelihood") if functions[name] is not None
     ]
     if len(given) != 1:
         raise ValueError(

@@ -93,13 +93,18 @@ def unlinked_score(
 
     Returns:
         `score_fn(u, y, *args)`, `(batch, *sizes, channels)`.
+
+    Raises:
+        ValueError: If neither function is given.
     """
-    function = score_fn if score_fn is not None else energy_fn
-    batched = vectorized(function) if vectorize else function
+    batched = vectorized if vectorize else lambda function: function
     if score_fn is not None:
-        score = through_link(batched, link)
+        score = through_link(batched(score_fn), link)
+    elif energy_fn is not None:
+        energy = batched(energy_fn)
+        score = score_from_energy(lambda u, *args: energy(link(u), *args))
     else:
-        score = score_from_energy(lambda u, *args: batched(link(u), *args))
+        raise ValueError("One of `score_fn` and `energy_fn` must be given, got neither.")
     if gradient:
         return score
     return lambda u, *args: tf.stop_gradient(score(tf.stop_gradient(u), *args))

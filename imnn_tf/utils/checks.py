@@ -5,7 +5,7 @@ A message names the argument, what was expected and what came.
 
 import operator
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -100,7 +100,7 @@ def array(
     value: ArrayLike,
     *,
     shape: Sequence[int | None] | None = None,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
     finite: bool = True,
 ) -> np.ndarray:
     """Anything `np.asarray` takes, as a real array.
@@ -144,6 +144,24 @@ def array(
     return result
 
 
+@overload
+def sizes(
+    name: str,
+    value: Any,
+    *,
+    minimum: int = ...,
+    length: int | None = ...,
+    unknown: Literal[False] = ...,
+) -> tuple[int, ...]: ...
+@overload
+def sizes(
+    name: str,
+    value: Any,
+    *,
+    minimum: int = ...,
+    length: int | None = ...,
+    unknown: Literal[True],
+) -> tuple[int | None, ...]: ...
 def sizes(
     name: str,
     value: Any,

@@ -72,7 +72,9 @@ class Hourglass(keras.layers.Layer):
         self.channels = checks.integer("channels", channels, minimum=1)
         self.dimensions = check_rank("dimensions", dimensions)
         if self.dimensions == 0:
-            raise ValueError("`dimensions` must be 1 to 3, got 0: there is nothing to resample.")
+            raise ValueError(
+                "`dimensions` must be 1 to 3, got 0: there is nothing to resample."
+            )
         self.nf = checks.integer("nf", nf, minimum=1)
         self.ch_mult = checks.sizes("ch_mult", ch_mult)
         self.hidden_units = checks.integer("hidden_units", hidden_units, minimum=2)
@@ -130,19 +132,12 @@ class Hourglass(keras.layers.Layer):
 
     def _resampler(self, direction: str, filters: int, seed: int | None) -> keras.layers.Layer:
         initializer = keras.initializers.GlorotUniform(seed)
-        if not self.resample_with_conv:
-            kind = Downsample if direction == "down" else Upsample
-            return kind(
-                filters, self.fir_kernel, kernel_initializer=initializer, **self._shared()
-            )
-        kind = Convolution if direction == "down" else TransposedConvolution
-        return kind(
-            filters,
-            self.kernel_size,
-            strides=2,
-            kernel_initializer=initializer,
-            **self._shared(),
-        )
+        options = {"kernel_initializer": initializer, **self._shared()}
+        if self.resample_with_conv:
+            strided = Convolution if direction == "down" else TransposedConvolution
+            return strided(filters, self.kernel_size, strides=2, **options)
+        smooth = Downsample if direction == "down" else Upsample
+        return smooth(filters, self.fir_kernel, **options)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the weights for inputs of `input_shape`."""

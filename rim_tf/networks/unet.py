@@ -69,7 +69,9 @@ class UNet(keras.layers.Layer):
         self.channels = checks.integer("channels", channels, minimum=1)
         self.dimensions = check_rank("dimensions", dimensions)
         if self.dimensions == 0:
-            raise ValueError("`dimensions` must be 1 to 3, got 0: there is nothing to resample.")
+            raise ValueError(
+                "`dimensions` must be 1 to 3, got 0: there is nothing to resample."
+            )
         self.nf = checks.integer("nf", nf, minimum=1)
         self.ch_mult = checks.sizes("ch_mult", ch_mult)
         self.hidden_units = checks.integer("hidden_units", hidden_units, minimum=2)
@@ -148,8 +150,8 @@ class UNet(keras.layers.Layer):
             channels = build_chain([down], channels)
         self.block.build((*lead, channels))
         for up, stack in zip(self.up, self.decoder, strict=True):
-            channels = build_chain([up], channels)
-            joined = 2 * channels if self.combine_method == "cat" else channels
+            build_chain([up], channels)
+            joined = 2 * up.filters if self.combine_method == "cat" else up.filters
             channels = build_chain(stack, joined)
         build_chain([self.output_layer], channels)
 

@@ -108,9 +108,7 @@ def test_block_is_its_equations_and_moves_both_states(rank):
 
 
 def test_seed_decides_the_weights_and_each_tensor_has_its_own():
-    first, again, other = (
-        GRUBlock(8, 4, 3, rank=1, seed=seed) for seed in (1, 1, 2)
-    )
+    first, again, other = (GRUBlock(8, 4, 3, rank=1, seed=seed) for seed in (1, 1, 2))
     for block in (first, again, other):
         block.build((None, None, 4))
     for a, b, c in zip(first.variables, again.variables, other.variables, strict=True):

@@ -68,9 +68,7 @@ def test_every_weight_gets_a_gradient(make):
 @each_network
 def test_round_trip(make):
     network = make(dimensions=1)
-    again = keras.saving.deserialize_keras_object(
-        keras.saving.serialize_keras_object(network)
-    )
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(network))
     assert again.get_config() == network.get_config()
     network.build((None, None, 4))
     again.build((None, None, 4))
@@ -91,7 +89,10 @@ def test_putzky_welling_takes_vectors():
         (lambda: Hourglass(0), "`channels` must be at least 1, got 0"),
         (lambda: Hourglass(1, 0), "`dimensions` must be 1 to 3, got 0"),
         (lambda: UNet(1, 4), "`dimensions` must be at most 3, got 4"),
-        (lambda: UNet(1, combine_method="mean"), "`combine_method` must be one of 'cat', 'sum'"),
+        (
+            lambda: UNet(1, combine_method="mean"),
+            "`combine_method` must be one of 'cat', 'sum'",
+        ),
         (lambda: UNet(1, ch_mult=(2, 0)), "`ch_mult` must be at least 1, got 0"),
         (lambda: PutzkyWelling(1, features=(1, 2)), "`features` must have 3 entries, got 2"),
     ],
