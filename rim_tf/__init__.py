@@ -10,6 +10,7 @@ from imnn_tf.version import __version__
 
 if TYPE_CHECKING:
     from rim_tf.cells import ConvGRUCell, GRUBlock
+    from rim_tf.likelihoods import GaussianLikelihood
     from rim_tf.losses import TrajectoryLoss
     from rim_tf.networks import Hourglass, PutzkyWelling, UNet
     from rim_tf.rim import RIM
@@ -18,6 +19,7 @@ __all__ = [
     "RIM",
     "ConvGRUCell",
     "GRUBlock",
+    "GaussianLikelihood",
     "Hourglass",
     "PutzkyWelling",
     "TrajectoryLoss",
@@ -29,6 +31,7 @@ _HOMES = {
     "RIM": "rim_tf.rim",
     "ConvGRUCell": "rim_tf.cells",
     "GRUBlock": "rim_tf.cells",
+    "GaussianLikelihood": "rim_tf.likelihoods",
     "Hourglass": "rim_tf.networks",
     "PutzkyWelling": "rim_tf.networks",
     "TrajectoryLoss": "rim_tf.losses",

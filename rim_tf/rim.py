@@ -7,18 +7,20 @@ import keras
 import tensorflow as tf
 
 from imnn_tf.utils import checks
+from rim_tf import checkpoints as saved_fits
 from rim_tf import prediction
 from rim_tf.configuration import restore_functions, store_functions
-from rim_tf.losses import TrajectoryLoss, weighted_mean
-from rim_tf.parameters import Parameters, Values
+from rim_tf.data import as_tensors
+from rim_tf.parameters import Parameters
 from rim_tf.preprocessing import get_preprocessing
 from rim_tf.scores import unlinked_score
+from rim_tf.training import Training
 
 INITIALIZATIONS = ("zeros", "approximate_inverse", "model")
 
 
 @keras.saving.register_keras_serializable("rim_tf")
-class RIM(keras.Model):
+class RIM(Training):
     """Solves inverse problems by steps that a network proposes from the score.
 
     From an observation `y`, anything else that the score depends on, and `u_0`,
@@ -135,15 +137,14 @@ class RIM(keras.Model):
             gradient=self.score_gradient,
         )
         self._build_network()
-        self._error = keras.metrics.Mean(name="error")
-        self._chi2 = keras.metrics.Mean(name="chi2") if likelihood is not None else None
+        self._prepare_training(likelihood)
         self._predictors: dict[Any, Callable[..., Any]] = {}
 
     # The model
 
     def call(self, inputs: Any, training: bool = False, T: int | None = None) -> tf.Tensor:
         """The trajectory `(batch, T, *dimensions, channels)`, unlinked."""
-        y, *args = self._standardize(inputs)
+        y, *args = as_tensors(inputs, self.variable_dtype)
         shown = self._shown(y)
         x, state = self._start(y, args, shown)
         memory = self.score_preprocessing.initial_state(x)
@@ -204,16 +205,6 @@ class RIM(keras.Model):
             )
         return sizes
 
-    def _standardize(self, inputs: Any) -> list[Any]:
-        """Every input as a tensor, real numbers in the model's own precision."""
-
-        def convert(value: Any) -> tf.Tensor:
-            tensor = tf.convert_to_tensor(value)
-            return tf.cast(tensor, self.variable_dtype) if tensor.dtype.is_floating else tensor
-
-        inputs = inputs if isinstance(inputs, tuple | list) else (inputs,)
-        return [tf.nest.map_structure(convert, value) for value in inputs]
-
     def _build_network(self) -> None:
         """Makes the network's weights, and checks that it does what a RIM needs."""
         if not isinstance(self.network, keras.layers.Layer):
@@ -238,79 +229,6 @@ class RIM(keras.Model):
                     f"got {now.numpy()}."
                 )
         self.built = True
-
-    # Training
-
-    def compile(
-        self,
-        optimizer: Any = "adam",
-        loss: Any = None,
-        *,
-        jit_compile: bool | str = "auto",
-        **kwargs: Any,
-    ) -> None:
-        """Keras's `compile`, with a RIM's defaults.
-
-        Args:
-            optimizer: What `keras.optimizers.get` takes.
-            loss: A function of unlinked targets and trajectory; `TrajectoryLoss()` when
-                `None`.
-            jit_compile: Whether XLA compiles. "auto" compiles parameters of at most one
-                dimension, where many small operations dominate, on any device; of more on
-                an accelerator only, because TensorFlow's own convolutions in two and three
-                dimensions are the faster ones on a CPU.
-            **kwargs: Keras's own.
-        """
-        super().compile(
-            optimizer=optimizer,
-            loss=TrajectoryLoss() if loss is None else loss,
-            jit_compile=self.resolve_jit(jit_compile),
-            **kwargs,
-        )
-
-    def resolve_jit(self, jit_compile: bool | str) -> bool | str:
-        """What "auto" means for this model; see `compile`."""
-        distributed = tf.distribute.get_strategy().num_replicas_in_sync > 1
-        if jit_compile == "auto" and len(self.dimensions) <= 1 and not distributed:
-            return True
-        return jit_compile
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> tf.Tensor:
-        """The compiled loss, of unlinked targets and trajectory."""
-        return super().compute_loss(x, self._target(y), y_pred, sample_weight, training)
-
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, Any]:
-        """Keras's metrics and the model's own.
-
-        `error` is the mean squared error of the last iterate, in the parameters' own space;
-        `chi2`, where there is a likelihood, its mean chi-squared per datum.
-        """
-        last = self.parameters.link(y_pred[:, -1])
-        errors = [
-            tf.square(estimate - tf.cast(truth, estimate.dtype))
-            for estimate, truth in zip(tf.nest.flatten(last), tf.nest.flatten(y), strict=True)
-        ]
-        examples = tf.shape(y_pred)[0]
-        error = weighted_mean(tf.concat(errors, -1), sample_weight)
-        self._error.update_state(error, sample_weight=examples)
-        if self._chi2 is not None:
-            chi2 = self._functions["likelihood"].chi2(last, *self._standardize(x))
-            self._chi2.update_state(tf.reduce_mean(chi2), sample_weight=examples)
-        return super().compute_metrics(x, self._target(y), y_pred, sample_weight)
-
-    def _target(self, y: Values) -> tf.Tensor:
-        """Targets, unlinked."""
-        cast = [tf.cast(value, self.variable_dtype) for value in tf.nest.flatten(y)]
-        return self.parameters.unlink(tf.nest.pack_sequence_as(y, cast))
 
     # Prediction
 
@@ -361,6 +279,25 @@ class RIM(keras.Model):
             self._predictors[key], inputs, batch_size, self.variable_dtype
         )
 
+    def plot_trajectory(self, y: Any, *args: Any, truth: Any = None, **options: Any) -> Any:
+        """Draws how one example's parameters change from step to step.
+
+        Args:
+            y: The observation, with a batch axis.
+            *args: The score's other arguments.
+            truth: The true parameters, drawn beside them if given.
+            **options: `T`, as for `predict`; `example`, `channel`, `axes`, as for
+                `rim_tf.plotting.plot_trajectory`.
+
+        Returns:
+            The Matplotlib axes, as an array.
+        """
+        from rim_tf import plotting
+
+        steps = options.pop("T", None)
+        trajectory = self.predict(y, *args, T=steps, trajectory=True)
+        return plotting.plot_trajectory(trajectory, truth=truth, **options)
+
     def predict_step(self, data: Any) -> Any:
         """The parameters of one element of a data set."""
         return self.parameters.link(self(prediction.inputs_of(data), training=False)[:, -1])
@@ -405,6 +342,21 @@ class RIM(keras.Model):
                 config[name], custom_objects=custom_objects
             )
         return cls(**config, **functions)
+
+    @classmethod
+    def from_checkpoints(cls, directory: Any, which: Any = "best", **functions: Any) -> "RIM":
+        """The model of a fit that was saved: network, weights, T, preprocessing, everything.
+
+        Args:
+            directory: The `checkpoints_directory` of the fit.
+            which: "best", "newest", or the number of an epoch. Where the fit kept a moving
+                average of the weights, the model gets that.
+            **functions: The functions that Keras could not store, by argument: `score_fn`, ...
+
+        Raises:
+            ValueError: If there is no such checkpoint, or a function is missing.
+        """
+        return saved_fits.load(cls, directory, which, functions)
 
 
 def _check_functions(functions: dict[str, Any], initialization: str) -> dict[str, Any]:
