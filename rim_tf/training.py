@@ -57,6 +57,11 @@ class Training(keras.Model):
             **kwargs,
         )
 
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a model that Keras has loaded, as it was when saved."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def fit(
         self,
         x: Any = None,
@@ -164,6 +169,31 @@ class Training(keras.Model):
             sample_weight=sample_weight,
             **kwargs,
         )
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Keras's `evaluate`, of data as `fit` takes them.
+
+        Args:
+            x: As for `fit`.
+            y: As for `fit`.
+            batch_size: As for `fit`.
+            sample_weight: As for `fit`.
+            **kwargs: Keras's own, such as `verbose` and `return_dict`.
+
+        Returns:
+            Loss and metrics, as Keras does.
+        """
+        arranged = training_data.arrange(x, y, sample_weight, batch_size=batch_size)
+        kwargs.setdefault("steps", arranged.steps)
+        return super().evaluate(arranged.data, **kwargs)
 
     def resolve_jit(self, jit_compile: bool | str) -> bool | str:
         """What "auto" means for this model; see `compile`."""

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from problems import SIZE, draw, energy_fn, score_fn, small_network, small_rim
 
-from rim_tf import RIM, Hourglass, PutzkyWelling, UNet
+from rim_tf import RIM, Hourglass, PutzkyWelling, TrajectoryLoss, UNet
 from rim_tf.preprocessing import Adam
 
 
@@ -218,6 +218,22 @@ def test_saved_and_loaded_predictions_are_equal_to_the_bit(tmp_path, kind):
         again = make(1)
         again.load_weights(path)
     np.testing.assert_array_equal(again.predict(y, jit_compile=False), expected)
+
+
+def test_a_compiled_rim_trains_on_after_loading(tmp_path):
+    data = draw(8, 0)
+    rim = small_rim(energy_fn=energy_fn)
+    rim.compile(keras.optimizers.Adam(1e-2), TrajectoryLoss("linear"), jit_compile=False)
+    rim.fit(data, verbose=0, seed=0)
+    rim.save(tmp_path / "rim.keras")
+    again = keras.saving.load_model(
+        tmp_path / "rim.keras", custom_objects={"energy_fn": energy_fn}
+    )
+    for model in (rim, again):
+        model.fit(data, verbose=0, seed=1)
+    assert int(again.optimizer.iterations) == 2
+    for ours, theirs in zip(again.variables, rim.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_loading_without_the_functions_says_which(tmp_path):

@@ -119,6 +119,29 @@ def test_metrics_are_those_of_the_last_iterate():
     np.testing.assert_allclose(logs["loss"], loss, rtol=1e-4)
 
 
+def test_data_sets_are_evaluated_and_predicted_like_arrays():
+    y, x, a, sigma = draw(10, 5)
+    rim = compiled_rim()
+    data = tf.data.Dataset.from_tensor_slices((y, x, a, sigma))
+    options = {"verbose": 0, "return_dict": True}
+    expected = rim.evaluate((y, a, sigma), x, batch_size=4, **options)
+    for layout in (
+        {"x": (y, x, a, sigma), "batch_size": 4},
+        {"x": data, "batch_size": 4},
+        {"x": data.batch(4)},
+    ):
+        logs = rim.evaluate(**layout, **options)
+        for name, value in expected.items():
+            np.testing.assert_allclose(logs[name], value, rtol=1e-6)
+    estimate = rim.predict(y, a, sigma, jit_compile=False)
+    for dataset in (data.batch(4), data.map(lambda y, x, *args: ((y, *args),)).batch(4)):
+        np.testing.assert_allclose(
+            rim.predict(dataset, verbose=0), estimate, rtol=1e-4, atol=1e-5
+        )
+    with pytest.raises(ValueError, match="`y` must hold arrays for `T`"):
+        rim.predict(data.batch(4), T=3)
+
+
 def test_masked_pixels_train_as_if_absent():
     """Spoiling the targets of pixels without weight changes no weight of the network."""
     y, x, a, sigma = draw(16, 6)
