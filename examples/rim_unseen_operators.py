@@ -168,7 +168,7 @@ def report(results: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     """Trains, compares, reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--updates", type=int, default=600)
+    parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--sigma", type=float, default=0.1, help="noise of the comparison")
     options = parser.parse_args()
     rim = make_rim()

@@ -1,6 +1,6 @@
 """The U-Net with recurrent units on its bottleneck and, if wanted, on every skip."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -90,54 +90,51 @@ class UNet(keras.layers.Layer):
         widths = [self.nf]
         for factor in self.ch_mult:
             widths.append(widths[-1] * factor)
-        levels = len(self.ch_mult)
-        seeds = iter(spawn(self.seed, 3 + levels * (3 + 2 * self.num_layers)))
-        shared = {"rank": self.dimensions, "padding": self.padding, "dtype": self.dtype_policy}
+        seeds = iter(spawn(self.seed, 3 + len(self.ch_mult) * (3 + 2 * self.num_layers)))
 
-        def convolution(
-            filters: int, size: int, activation: Any, kind: Any = Convolution, strides: int = 1
-        ) -> Any:
-            return kind(
-                filters,
-                size,
-                strides=strides,
-                activation=activation,
-                kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
-                **shared,
-            )
+        def convolution(filters: int, size: int = self.kernel_size, **options: Any) -> Any:
+            return self._convolution(filters, size, next(seeds), **options)
 
         def stack(filters: int) -> list[Any]:
-            return [
-                convolution(filters, self.kernel_size, self.activation)
-                for _ in range(self.num_layers)
-            ]
+            return [convolution(filters) for _ in range(self.num_layers)]
 
-        size = self.kernel_size
-        first = self.input_kernel_size or size
-        self.input_layer = convolution(self.nf, first, self.activation)
+        up: dict[str, Any] = {"kind": TransposedConvolution, "strides": 2}
+        self.input_layer = convolution(self.nf, self.input_kernel_size or self.kernel_size)
         self.encoder = [stack(width) for width in widths[:-1]]
-        self.down = [
-            convolution(width, size, self.activation, strides=2) for width in widths[1:]
-        ]
+        self.down = [convolution(width, strides=2) for width in widths[1:]]
+        self._make_memory(widths, seeds)
+        self.up = [convolution(width, **up) for width in widths[-2::-1]]
+        self.decoder = [stack(width) for width in widths[-2::-1]]
+        self.output_layer = convolution(self.channels, 1, activation=None)
+
+    def _convolution(
+        self, filters: int, size: int, seed: int | None, kind: Any = Convolution, **options: Any
+    ) -> Any:
+        return kind(
+            filters,
+            size,
+            kernel_initializer=keras.initializers.GlorotUniform(seed),
+            **{"activation": self.activation, **self._shared(), **options},
+        )
+
+    def _make_memory(self, widths: Sequence[int], seeds: Iterator[int | None]) -> None:
+        """The recurrent units: on the bottleneck, and on the skips if wanted."""
         self.block = GRUBlock(
             self.hidden_units,
             widths[-1],
-            size,
+            self.kernel_size,
             conv_kernel_size=self.conv_kernel_size,
             seed=next(seeds),
-            **shared,
+            **self._shared(),
         )
         self.skips = [
-            ConvGRUCell(width, size, seed=next(seeds), **shared)
+            ConvGRUCell(width, self.kernel_size, seed=next(seeds), **self._shared())
             for width in widths[:-1]
             if self.recurrent_skips
         ]
-        self.up = [
-            convolution(width, size, self.activation, TransposedConvolution, 2)
-            for width in widths[-2::-1]
-        ]
-        self.decoder = [stack(width) for width in widths[-2::-1]]
-        self.output_layer = convolution(self.channels, 1, None)
+
+    def _shared(self) -> dict[str, Any]:
+        return {"rank": self.dimensions, "padding": self.padding, "dtype": self.dtype_policy}
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the weights for inputs of `input_shape`."""
