@@ -150,8 +150,12 @@ class Torch:
 
     def __init__(self, python: str, folder: Path):
         worker = Path(__file__).with_name("rim_torch.py")
+        # -P: or this file, of the same name, would be imported for torch_rim's package.
         self.process = subprocess.Popen(
-            [python, str(worker)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, "-P", str(worker)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         paths = {name: str(folder / f"{name}.npz") for name in ("train", "test")}
         self._send({**paths, "size": SIZE, "batch": BATCH})

@@ -30,7 +30,8 @@ LEVELS = (15, 25, 50)
 UNIT = 25.5
 """Grey levels in one unit of the parameters, so that scores are of order one."""
 
-PATCH = 48
+WHITE = 255 / UNIT
+PATCH = 40
 FIGURES = Path("figures")
 
 
@@ -42,25 +43,38 @@ def photographs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def patches(image: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Random patches at several scales, turned and mirrored, `(count, PATCH, PATCH, 1)`."""
+    """Random patches, `(count, PATCH, PATCH, 1)`.
+
+    One photograph is a narrow prior. Patches are therefore taken at scales both coarser and
+    finer than its own, turned, mirrored, and with contrast and brightness drawn anew.
+    """
     random = np.random.default_rng(seed)
-    scales = [rescale(image, factor, anti_aliasing=True) for factor in (1.0, 0.8, 0.6, 0.45)]
+    factors = (0.45, 0.6, 0.8, 1.0, 1.5, 2.0)
+    scales = [rescale(image, factor, anti_aliasing=factor < 1) for factor in factors]
     result = np.empty((count, PATCH, PATCH, 1), "float32")
     for row in result:
         source = scales[random.integers(len(scales))]
         top, left = (random.integers(size - PATCH + 1) for size in source.shape)
         patch = np.rot90(source[top : top + PATCH, left : left + PATCH], random.integers(4))
-        row[..., 0] = patch[:, :: random.choice((-1, 1))]
+        patch = patch[:, :: random.choice((-1, 1))]
+        if random.uniform() < 0.5:
+            patch = WHITE - patch
+        contrast = random.uniform(0.4, 1.0)
+        row[..., 0] = contrast * patch + random.uniform(0, 1 - contrast) * WHITE
     return result
 
 
-def training_data(clean: np.ndarray, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Endless batches `((y, sigma), x)`; noise and its level are new in every one."""
+def observe(x: tf.Tensor, level: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+    """The observation: the noisy image, and the noise level as a second channel."""
+    return tf.concat([x + level * noise, level * tf.ones_like(x)], -1)
 
-    def noisy(x: tf.Tensor, index: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
+
+def training_data(clean: np.ndarray, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Endless batches `(y, x)`; noise and its level are new in every one."""
+
+    def noisy(x: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         level = tf.random.stateless_uniform([], (seed, index), 5.0, 55.0) / UNIT
-        noise = tf.random.stateless_normal(x.shape, (seed + 1, index))
-        return (x + level * noise, level), x
+        return observe(x, level, tf.random.stateless_normal(x.shape, (seed + 1, index))), x
 
     order = tf.data.Dataset.from_tensor_slices(clean).shuffle(len(clean), seed).repeat()
     numbered = tf.data.Dataset.zip(order, tf.data.Dataset.counter())
@@ -68,11 +82,7 @@ def training_data(clean: np.ndarray, batch_size: int, seed: int) -> tf.data.Data
 
 
 def make_rim() -> RIM:
-    """A U-Net of 0.2 million weights that takes four steps."""
-
-    def score_fn(x: tf.Tensor, y: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
-        return (y - x) / sigma[:, tf.newaxis, tf.newaxis, tf.newaxis] ** 2
-
+    """A U-Net that takes three steps from the noisy image."""
     network = UNet(
         1,
         2,
@@ -84,12 +94,20 @@ def make_rim() -> RIM:
         padding="reflect",
         seed=1,
     )
-    return RIM([None, None], network, score_fn=score_fn, T=4, observation_channels=1)
+    return RIM(
+        [None, None],
+        network,
+        score_fn=lambda x, y: (y[..., :1] - x) / y[..., 1:] ** 2,
+        initialization_method="approximate_inverse",
+        approximate_inverse_fn=lambda y: y[..., :1],
+        observation_channels=2,
+        T=3,
+    )
 
 
-def train(rim: RIM, image: np.ndarray, updates: int, batch_size: int = 16) -> None:
+def train(rim: RIM, image: np.ndarray, updates: int, batch_size: int = 12) -> None:
     """Trains with Keras's own `fit`; the averaged weights are kept."""
-    data = training_data(patches(image, 6000, seed=2), batch_size, seed=3)
+    data = training_data(patches(image, 12000, seed=2), batch_size, seed=3)
     optimizer = keras.optimizers.Adam(
         keras.optimizers.schedules.CosineDecay(2e-3, updates, warmup_target=2e-3),
         global_clipnorm=1.0,
@@ -103,7 +121,7 @@ def train(rim: RIM, image: np.ndarray, updates: int, batch_size: int = 16) -> No
 
 def psnr(estimate: np.ndarray, truth: np.ndarray) -> float:
     """Peak signal-to-noise ratio of images in units of `UNIT`, in decibels."""
-    return float(20 * np.log10(255 / UNIT) - 10 * np.log10(np.mean((estimate - truth) ** 2)))
+    return float(20 * np.log10(WHITE) - 10 * np.log10(np.mean((estimate - truth) ** 2)))
 
 
 def rivals(sigma: float) -> dict[str, list[Callable[[np.ndarray], np.ndarray]]]:
@@ -115,7 +133,7 @@ def rivals(sigma: float) -> dict[str, list[Callable[[np.ndarray], np.ndarray]]]:
             restoration.denoise_wavelet,
             max_shifts=3,
             func_kw={"sigma": sigma, "mode": "soft", "rescale_sigma": True},
-            num_workers=1,
+            workers=1,
         )
 
     def variation(weight: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -135,17 +153,17 @@ def rivals(sigma: float) -> dict[str, list[Callable[[np.ndarray], np.ndarray]]]:
 
 def compare(rim: RIM, image: np.ndarray) -> dict[int, dict[str, np.ndarray]]:
     """Every method's reconstruction of the image at every noise level."""
-    truth = image / (255 / UNIT)
+    truth = image / WHITE
     results = {}
     for level in LEVELS:
         noise = np.random.default_rng(level).normal(size=image.shape).astype("float32")
-        noisy = image + level / UNIT * noise
-        sigma = np.full(1, level / UNIT, "float32")
-        images = {"noisy": noisy, "RIM": rim.predict(noisy[None, ..., None], sigma)[0, ..., 0]}
+        y = observe(image[None, ..., None], level / UNIT, noise[None, ..., None])
+        noisy = y[0, ..., 0].numpy()
+        images = {"noisy": noisy, "RIM": rim.predict(y)[0, ..., 0]}
         for name, settings in rivals(level / 255).items():
-            candidates = [setting(noisy / (255 / UNIT)) for setting in settings]
+            candidates = [setting(noisy / WHITE) for setting in settings]
             best = min(candidates, key=lambda estimate: np.mean((estimate - truth) ** 2))
-            images[name] = best * (255 / UNIT)
+            images[name] = best * WHITE
         results[level] = images
     return results
 
@@ -162,7 +180,7 @@ def report(results: dict[int, dict[str, np.ndarray]], truth: np.ndarray) -> None
     )
     for row, (level, images) in zip(axes, results.items(), strict=True):
         for axis, (name, shown) in zip(row, {"truth": truth, **images}.items(), strict=True):
-            axis.imshow(shown[detail], cmap="gray", vmin=0, vmax=255 / UNIT)
+            axis.imshow(shown[detail], cmap="gray", vmin=0, vmax=WHITE)
             quality = "" if name == "truth" else f" {psnr(shown, truth):.2f} dB"
             axis.set_title(name + quality, fontsize=9)
             axis.set_xticks([])

@@ -41,8 +41,9 @@ def spectrum() -> np.ndarray:
 
 def blur(image: tf.Tensor, transfer: tf.Tensor) -> tf.Tensor:
     """Multiplies Fourier modes: `(batch, SIZE, SIZE, 1)` by `(batch, SIZE, SIZE)`."""
-    modes = tf.signal.fft2d(tf.cast(image[..., 0], tf.complex64))
-    blurred = tf.signal.ifft2d(modes * tf.cast(transfer, tf.complex64))
+    field = image[..., 0]
+    modes = tf.signal.fft2d(tf.complex(field, tf.zeros_like(field)))
+    blurred = tf.signal.ifft2d(modes * tf.complex(transfer, tf.zeros_like(transfer)))
     return tf.math.real(blurred)[..., tf.newaxis]
 
 

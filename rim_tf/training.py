@@ -277,7 +277,7 @@ def _run(
             seed=seed,
             remembering=[each for each in callbacks if hasattr(each, "set_state")],
         )
-        done = saver.resume(rim, model_checkpoint)
+        done = saver.resume(rim, model_checkpoint) or done
         seed = saver.seed
         callbacks.append(saver)
     arranged = training_data.arrange(
