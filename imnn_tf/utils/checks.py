@@ -5,7 +5,7 @@ A message names the argument, what was expected and what came.
 
 import operator
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -158,4 +158,53 @@ def array(
         raise ValueError(
             f"`{name}` must be finite, got {count} infinite or NaN values of {result.size}."
         )
+    return result
+
+
+@overload
+def sizes(
+    name: str,
+    value: Any,
+    *,
+    minimum: int = ...,
+    length: int | None = ...,
+    unknown: Literal[False] = ...,
+) -> tuple[int, ...]: ...
+@overload
+def sizes(
+    name: str,
+    value: Any,
+    *,
+    minimum: int = ...,
+    length: int | None = ...,
+    unknown: Literal[True],
+) -> tuple[int | None, ...]: ...
+def sizes(
+    name: str,
+    value: Any,
+    *,
+    minimum: int = 1,
+    length: int | None = None,
+    unknown: bool = False,
+) -> tuple[int | None, ...]:
+    """A tuple of integers of at least `minimum`, such as the sizes of an array's axes.
+
+    Args:
+        name: The argument's name, for messages.
+        value: A list, tuple or 1-D array of integers.
+        minimum: The smallest value allowed.
+        length: How many there must be; any number when `None`.
+        unknown: Whether `None` may stand for a size that is not known yet.
+
+    Raises:
+        TypeError: If `value` is no sequence, or an entry is not an integer.
+        ValueError: If an entry is below `minimum`, or there are not `length` of them.
+    """
+    if not isinstance(value, list | tuple | np.ndarray):
+        raise TypeError(f"`{name}` must be a tuple of integers, got {value!r}.")
+    result = tuple(
+        None if unknown and size is None else integer(name, size, minimum=minimum) for size in value
+    )
+    if length is not None and len(result) != length:
+        raise ValueError(f"`{name}` must have {length} entries, got {len(result)}.")
     return result

@@ -1,0 +1,84 @@
+"""Reasons to stop training, as Keras callbacks whose memory survives a restart."""
+
+import logging
+import math
+import time
+from typing import Any
+
+import keras
+
+from imnn_tf.utils import checks
+
+_log = logging.getLogger(__name__)
+
+
+class Patience(keras.callbacks.Callback):
+    """Stops when the monitored value has not improved for a number of epochs in a row.
+
+    Args:
+        patience: That number of epochs.
+        tolerance: By which fraction a value must lie below the best to count as improved.
+        monitor: The value's name in the logs.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(self, patience: int, tolerance: float = 0.0, monitor: str = "loss"):
+        super().__init__()
+        self.patience = checks.integer("patience", patience, minimum=1)
+        self.tolerance = checks.real("tolerance", tolerance, minimum=0, below=1)
+        self.monitor = monitor
+        self.best, self.misses = math.inf, 0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts, and stops the model when patience is out."""
+        value = float((logs or {})[self.monitor])
+        if value < (1 - self.tolerance) * self.best:
+            self.best, self.misses = value, 0
+            return
+        self.misses += 1
+        if self.misses >= self.patience:
+            _log.info("Stopped: no improvement in %d epochs.", self.misses)
+            self.model.stop_training = True
+
+    def get_state(self) -> dict[str, float]:
+        """What a resumed fit must know."""
+        return {"best": self.best, "misses": self.misses}
+
+    def set_state(self, state: dict[str, float]) -> None:
+        """Takes up where another left off."""
+        self.best, self.misses = float(state["best"]), int(state["misses"])
+
+
+class MaxTime(keras.callbacks.Callback):
+    """Stops before an epoch that would end after a wall-clock limit.
+
+    Args:
+        hours: The limit, from the start of this call of `fit`.
+
+    Raises:
+        TypeError: If `hours` is not a real number.
+        ValueError: If it is not positive.
+    """
+
+    def __init__(self, hours: float):
+        super().__init__()
+        self.seconds = 3600 * checks.real("max_time", hours, above=0)
+        self._start = self._epoch = 0.0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Starts the clock."""
+        self._start = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes when the epoch began."""
+        self._epoch = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Stops the model if another epoch like this one would be too long."""
+        now = time.monotonic()
+        if now - self._start + now - self._epoch > self.seconds:
+            _log.info("Stopped: out of time after epoch %d.", epoch + 1)
+            self.model.stop_training = True

@@ -1,0 +1,250 @@
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from problems import draw, score_fn, small_network, small_rim
+
+from rim_tf import RIM, storage
+from rim_tf.callbacks import MaxTime, Patience
+from rim_tf.checkpoints import saved_epochs
+
+OPTIONS = {"batch_size": 8, "seed": 5, "verbose": 0, "checkpoints": 1}
+
+
+@keras.saving.register_keras_serializable("test_checkpoints")
+class Noisy(keras.layers.Layer):
+    """A network with a random layer, whose seed is part of the state of a fit."""
+
+    channels = 1
+
+    def __init__(self, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.inner = small_network(seed)
+        self.dropout = keras.layers.Dropout(0.3, seed=seed)
+
+    def build(self, input_shape):
+        self.inner.build(input_shape)
+
+    def initial_state(self, batch_size, sizes):
+        return self.inner.initial_state(batch_size, sizes)
+
+    def call(self, inputs, state):
+        return self.inner(self.dropout(inputs), state)
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+
+def make_rim(**options):
+    rim = small_rim(network=Noisy(), score_preprocessing_method="adam", T=3, **options)
+    rim.compile(jit_compile=False)
+    return rim
+
+
+def fit(rim, epochs, directory=None, **options):
+    settings = {**OPTIONS, "learning_rate": 1e-2, "ema_decay": 0.9, "patience": 50}
+    return rim.fit(
+        draw(40, 0), epochs=epochs, checkpoints_directory=directory, **{**settings, **options}
+    )
+
+
+class Killed(keras.callbacks.Callback):
+    """Raises in the middle of an epoch, as a dying machine would."""
+
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.place, self.epoch = (epoch, batch), None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.place:
+            raise KeyboardInterrupt
+
+
+def test_a_killed_fit_goes_on_as_if_it_had_not_been(tmp_path):
+    """Weights, averages, moments, order of the data, dropout, history: equal to the bit."""
+    whole = make_rim()
+    expected = fit(whole, 5)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_rim(), 5, tmp_path, callbacks=[Killed(3, 2)])
+    resumed = make_rim()
+    # A new process knows nothing of the old one's seed.
+    history = fit(resumed, 5, tmp_path, seed=None)
+    for ours, theirs in zip(resumed.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(resumed.optimizer.variables, whole.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert history.history == expected.history
+    assert history.epoch == expected.epoch
+
+
+def test_a_finished_fit_is_not_repeated(tmp_path):
+    fit(make_rim(), 2, tmp_path)
+    again = make_rim()
+    history = fit(again, 2, tmp_path)
+    assert len(history.history["loss"]) == 2
+    assert int(again.optimizer.iterations) == 2 * 5
+
+
+def test_the_directory_rebuilds_the_rim(tmp_path):
+    rim = make_rim(link_function="softplus")
+    fit(rim, 3, tmp_path)
+    again = RIM.from_checkpoints(tmp_path, "newest", score_fn=score_fn)
+    assert json.dumps(again.get_config()) == json.dumps(rim.get_config())
+    y, _, *args = draw(6, 1)
+    # After the fit the model has the averaged weights, and so has the one rebuilt.
+    np.testing.assert_array_equal(
+        again.predict(y, *args, jit_compile=False), rim.predict(y, *args, jit_compile=False)
+    )
+
+
+def test_a_new_process_predicts_the_same_to_the_bit(tmp_path):
+    rim = small_rim()
+    rim.compile(jit_compile=False)
+    fit(rim, 2, tmp_path, ema_decay=0.0)
+    y, _, *args = draw(6, 1)
+    np.save(tmp_path / "here.npy", rim.predict(y, *args, jit_compile=False))
+    program = f"""
+        import numpy as np
+        from problems import draw, score_fn
+        from rim_tf import RIM
+        rim = RIM.from_checkpoints({str(tmp_path)!r}, "newest", score_fn=score_fn)
+        y, _, *args = draw(6, 1)
+        np.save({str(tmp_path / "there.npy")!r}, rim.predict(y, *args, jit_compile=False))
+    """
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+        check=True,
+    )
+    here, there = (np.load(tmp_path / f"{name}.npy") for name in ("here", "there"))
+    np.testing.assert_array_equal(there, here)
+
+
+def test_the_best_are_kept_and_the_newest(tmp_path):
+    rim = make_rim()
+    # A rate that ruins the model from the third epoch on.
+    ruin = keras.optimizers.schedules.PiecewiseConstantDecay([9], [1e-3, 10.0])
+    options = {"learning_rate": ruin, "models_to_keep": 1, "ema_decay": 0.0}
+    losses = fit(rim, 5, tmp_path, **options).history["loss"]
+    best = int(np.argmin(losses)) + 1
+    assert best < 5
+    assert saved_epochs(tmp_path) == [best, 5]
+    found = RIM.from_checkpoints(tmp_path, score_fn=score_fn)
+    arrays, meta = storage.read_arrays(tmp_path / f"checkpoint_{best:05d}.npz")
+    assert meta["score"] == min(losses)
+    np.testing.assert_array_equal(found.variables[0], arrays["model/0000"])
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, caplog):
+    fit(make_rim(), 3, tmp_path)
+    newest = tmp_path / "checkpoint_00003.npz"
+    content = bytearray(newest.read_bytes())
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    else:
+        content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    rim = make_rim()
+    fit(rim, 2, tmp_path)
+    assert int(rim.optimizer.iterations) == 2 * 5
+    assert "Passed over" in caplog.text
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    storage.write(path, b"old")
+
+    def refuse(descriptor):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="no space left"):
+        storage.write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_arrays_with_code_in_them_are_refused(tmp_path):
+    path = tmp_path / "evil.npz"
+    np.savez(path, a=np.array([print], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="is damaged"):
+        storage.read_arrays(path)
+
+
+def test_checkpoints_of_another_model_are_refused(tmp_path):
+    fit(make_rim(), 1, tmp_path)
+    other = small_rim(network=small_network(features=(6, 9, 6)))
+    other.compile(jit_compile=False)
+    with pytest.raises(ValueError, match="is of another model"):
+        fit(other, 2, tmp_path)
+    with pytest.raises(ValueError, match="Checkpoint 7 must be one of those"):
+        fit(make_rim(), 2, tmp_path, model_checkpoint=7)
+    with pytest.raises(ValueError, match=r"must hold rim.json"):
+        RIM.from_checkpoints(tmp_path / "nowhere", score_fn=score_fn)
+    with pytest.raises(ValueError, match=r"pass \['score_fn'\]"):
+        RIM.from_checkpoints(tmp_path)
+
+
+def test_a_fit_can_go_back_to_an_epoch(tmp_path):
+    whole = make_rim()
+    fit(whole, 3, tmp_path)
+    again = make_rim()
+    fit(again, 3, tmp_path, model_checkpoint=1)
+    for ours, theirs in zip(again.variables, whole.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_folder_is_named_for_the_fit(tmp_path):
+    fit(make_rim(), 1, logdir=tmp_path / "new", logname="mine")
+    fit(make_rim(), 1, logdir=tmp_path / "new", logname_prefix="try")
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names[0] == "mine"
+    assert names[1].startswith("try_")
+
+
+def run(callback, values):
+    """Feeds a callback one loss for each epoch; how many epochs it let run."""
+    callback.set_model(tf.Module())
+    callback.model.stop_training = False
+    callback.on_train_begin()
+    for epoch, value in enumerate(values):
+        callback.on_epoch_begin(epoch)
+        callback.on_epoch_end(epoch, {"loss": value})
+        if callback.model.stop_training:
+            return epoch + 1
+    return len(values)
+
+
+def test_patience_counts_misses_in_a_row():
+    losses = [5.0, 4.0, 4.5, 4.4, 3.0, 3.5, 3.1, 3.2, 1.0]
+    assert run(Patience(3), losses) == 8
+    assert run(Patience(4), losses) == 9
+    # Nothing here falls by half but the second and the last.
+    assert run(Patience(2, tolerance=0.5), [5.0, 2.0, 1.5, 1.1, 0.1]) == 4
+
+
+def test_patience_takes_up_where_it_left_off():
+    first, second = Patience(3), Patience(3)
+    run(first, [2.0, 3.0, 3.0])
+    second.set_state(json.loads(json.dumps(first.get_state())))
+    assert run(second, [3.0, 1.0]) == 1
+
+
+def test_time_runs_out(monkeypatch):
+    clock = iter(range(0, 1000, 30))  # half a minute between any two looks
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    # Half a minute's epoch and half a minute's pause: the sixth ends when time is up.
+    assert run(MaxTime(6 / 60), [1.0] * 20) == 6

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rim_tf.links import LINKS, get_link
+from rim_tf.parameters import Parameters
+from rim_tf.scores import score_from_energy, unlinked_score, vectorized
+
+WRAPS = {
+    "eager": lambda f: f,
+    "graph": tf.function,
+    "xla": lambda f: tf.function(f, jit_compile=True),
+}
+
+
+def energy(x, y, a):
+    """Half the squared residual of a matrix, on the first channel, and a quartic."""
+    residual = y - tf.linalg.matvec(a, x[..., 0])
+    return 0.5 * tf.reduce_sum(residual**2, -1) + 0.1 * tf.reduce_sum(x**4, (1, 2))
+
+
+def score(x, y, a):
+    residual = y - tf.linalg.matvec(a, x[..., 0])
+    return tf.linalg.matvec(a, residual, transpose_a=True)[..., None] - 0.4 * x**3
+
+
+def example_energy(x, y, a):
+    return energy(x[None], y[None], a[None])[0]
+
+
+@pytest.fixture
+def problem():
+    random = np.random.default_rng(0)
+    u = tf.constant(0.5 * random.normal(size=(4, 5, 1)))
+    return (
+        u,
+        tf.constant(random.normal(size=(4, 7))),
+        tf.constant(random.normal(size=(4, 7, 5))),
+    )
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+def test_score_is_minus_the_energys_gradient(problem, wrap):
+    u, y, a = problem
+    np.testing.assert_allclose(wrap(score_from_energy(energy))(u, y, a), score(u, y, a), rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+@pytest.mark.parametrize("name", LINKS)
+def test_chain_rule_agrees_with_autodiff_of_the_composition(problem, wrap, name):
+    u, y, a = problem
+    link = get_link(name).forward
+    with tf.GradientTape() as tape:
+        tape.watch(u)
+        composed = -tf.reduce_sum(energy(link(u), y, a))
+    expected = tape.gradient(composed, u)
+    for options in (
+        {"score_fn": score},
+        {"energy_fn": energy},
+        {"energy_fn": example_energy, "vectorize": True},
+    ):
+        result = wrap(unlinked_score(link, **options))(u, y, a)
+        np.testing.assert_allclose(result, expected, rtol=1e-10)
+
+
+def test_vectorized_score_is_the_batched_one(problem):
+    single = vectorized(lambda x, y, a: score(x[None], y[None], a[None])[0])
+    np.testing.assert_allclose(single(*problem), score(*problem), rtol=1e-12)
+
+
+@pytest.mark.parametrize("gradient", [True, False])
+@pytest.mark.parametrize("options", [{"score_fn": score}, {"energy_fn": energy}])
+def test_gradient_through_the_score_is_an_option(problem, gradient, options):
+    u, y, a = problem
+    function = unlinked_score(tf.exp, gradient=gradient, **options)
+    with tf.GradientTape() as tape:
+        tape.watch(u)
+        total = tf.reduce_sum(function(u, y, a) ** 2)
+    result = tape.gradient(total, u)
+    if not gradient:
+        assert result is None
+        return
+    step = 1e-6
+    for entry in range(3):
+        bump = np.zeros(u.shape)
+        bump[entry, entry, 0] = step
+        upper, lower = (tf.reduce_sum(function(u + s * bump, y, a) ** 2) for s in (1, -1))
+        np.testing.assert_allclose(result[entry, entry, 0], (upper - lower) / (2 * step), rtol=1e-5)
+
+
+def test_fields_share_the_chain_rule():
+    parameters = Parameters(3, {"source": 2, "mass": 1}, {"source": "exp"})
+    u = tf.constant(np.random.default_rng(1).normal(size=(2, 4, 3)))
+
+    def joint(x, y):
+        return tf.reduce_sum(x["source"] ** 2 * x["mass"] * y, (1, 2))
+
+    def joint_score(x, y):
+        return {
+            "source": -2 * x["source"] * x["mass"] * y,
+            "mass": -tf.reduce_sum(x["source"] ** 2 * y, -1, keepdims=True),
+        }
+
+    y = tf.constant(np.random.default_rng(2).normal(size=(2, 4, 1)))
+    from_energy = unlinked_score(parameters.link, energy_fn=joint)(u, y)
+    from_score = unlinked_score(parameters.link, score_fn=joint_score)(u, y)
+    with tf.GradientTape() as tape:
+        tape.watch(u)
+        composed = -tf.reduce_sum(joint(parameters.link(u), y))
+    expected = tape.gradient(composed, u)
+    np.testing.assert_allclose(from_energy, expected, rtol=1e-12)
+    np.testing.assert_allclose(from_score, expected, rtol=1e-12)

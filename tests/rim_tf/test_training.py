@@ -1,0 +1,256 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from problems import SIZE, draw, score_fn, small_network, small_rim
+
+from rim_tf import RIM, Hourglass, TrajectoryLoss
+from rim_tf.likelihoods import GaussianLikelihood
+from rim_tf.optimizers import Warmup, make_optimizer
+
+FAST = {"verbose": 0, "seed": 0, "learning_rate": 1e-2, "batch_size": 8}
+
+
+def compiled_rim(**options):
+    """Compiled without XLA, which takes its time, before `fit` sees it."""
+    rim = small_rim(**options)
+    rim.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
+    return rim
+
+
+def weights_after(rim, *data, **options):
+    rim.fit(*data, **{**FAST, "learning_rate": None, **options})
+    return [variable.numpy() for variable in rim.variables]
+
+
+def test_the_call_of_the_predecessor():
+    """As its documentation has it, with channels last."""
+    y, x, a, sigma = draw(32, 0)
+    dataset = tf.data.Dataset.from_tensor_slices((y, x, a, sigma))
+    net = Hourglass(channels=1, dimensions=1, nf=4, hidden_units=4)
+    rim = RIM([SIZE], net, score_fn=score_fn, T=2)
+    history = rim.fit(dataset, epochs=3, learning_rate=1e-3, batch_size=16, verbose=0)
+    assert rim.jit_compile is True
+    assert len(history.history["loss"]) == 3
+    assert rim.predict(y, a, sigma).shape == x.shape
+
+
+def test_training_beats_doing_nothing():
+    """Zeros have error one; the posterior mean of this problem has about 0.1."""
+    data, held_out = draw(1024, 1), draw(512, 2)
+    rim = compiled_rim(T=4)
+    y, x, *args = held_out
+    before = np.mean((rim.predict(y, *args, jit_compile=False) - x) ** 2)
+    rim.fit(data, epochs=12, batch_size=64, verbose=0, seed=0)
+    after = np.mean((rim.predict(y, *args, jit_compile=False) - x) ** 2)
+    assert after < 0.5 < before
+
+
+@pytest.mark.parametrize("layout", ["arrays", "keras", "examples", "batches", "sequence"])
+def test_every_layout_gives_the_same_fit(layout):
+    y, x, a, sigma = draw(20, 3)
+    examples = tf.data.Dataset.from_tensor_slices((y, x, a, sigma))
+    options = {"shuffle": False, "epochs": 2}
+    data = {
+        "arrays": ((y, x, a, sigma),),
+        "keras": ((y, a, sigma), x),
+        "examples": (examples,),
+        "batches": (examples.batch(8),),
+        "sequence": ([(y[k], x[k], a[k], sigma[k]) for k in range(20)],),
+    }[layout]
+    if layout == "batches":
+        options["batch_size"] = None
+    if layout == "sequence":
+
+        class Sequence:
+            def __len__(self):
+                return 20
+
+            def __getitem__(self, index):
+                return y[index], x[index], a[index], sigma[index]
+
+        data = (Sequence(),)
+    expected = weights_after(compiled_rim(), (y, x, a, sigma), shuffle=False, epochs=2)
+    for ours, theirs in zip(weights_after(compiled_rim(), *data, **options), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_seed_decides_the_order():
+    data = draw(20, 3)
+    first, again, other = (
+        weights_after(compiled_rim(), data, seed=seed, epochs=2) for seed in (1, 1, 2)
+    )
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(not np.array_equal(a, c) for a, c in zip(first, other, strict=True))
+
+
+def test_plain_keras_works_too():
+    y, x, *args = draw(24, 4)
+    rim = small_rim()
+    rim.compile("adam", loss=TrajectoryLoss("last"), metrics=[], jit_compile=False)
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=1e9)
+    history = rim.fit(
+        (y, *args), x, validation_data=((y, *args), x), epochs=9, callbacks=[stop], verbose=0
+    )
+    assert len(history.epoch) == 2
+    assert set(history.history) == {"loss", "error", "val_loss", "val_error"}
+    # With the last step alone, loss and error are the same number.
+    np.testing.assert_allclose(history.history["val_loss"], history.history["val_error"], rtol=1e-5)
+
+
+def test_metrics_are_those_of_the_last_iterate():
+    y, x, *args = draw(10, 5)
+    likelihood = GaussianLikelihood(lambda x, a: tf.linalg.matvec(a, x[..., 0]))
+    rim = compiled_rim(likelihood=likelihood, link_function="exp")
+    x = np.exp(x)
+    logs = rim.evaluate((y, *args), x, batch_size=4, verbose=0, return_dict=True)
+    estimate = rim.predict(y, *args, jit_compile=False)
+    np.testing.assert_allclose(logs["error"], np.mean((estimate - x) ** 2), rtol=1e-5)
+    residual = y - np.einsum("nij,nj->ni", args[0], estimate[..., 0])
+    chi2 = np.sum((residual / args[1][:, None]) ** 2, 1)
+    np.testing.assert_allclose(logs["chi2"], chi2.mean(), rtol=1e-5)
+    unlinked = rim((y, *args))
+    loss = np.mean((np.asarray(unlinked) - np.log(x)[:, None]) ** 2)
+    np.testing.assert_allclose(logs["loss"], loss, rtol=1e-4)
+
+
+def test_data_sets_are_evaluated_and_predicted_like_arrays():
+    y, x, a, sigma = draw(10, 5)
+    rim = compiled_rim()
+    data = tf.data.Dataset.from_tensor_slices((y, x, a, sigma))
+    options = {"verbose": 0, "return_dict": True}
+    expected = rim.evaluate((y, a, sigma), x, batch_size=4, **options)
+    for layout in (
+        {"x": (y, x, a, sigma), "batch_size": 4},
+        {"x": data, "batch_size": 4},
+        {"x": data.batch(4)},
+    ):
+        logs = rim.evaluate(**layout, **options)
+        for name, value in expected.items():
+            np.testing.assert_allclose(logs[name], value, rtol=1e-6)
+    estimate = rim.predict(y, a, sigma, jit_compile=False)
+    for dataset in (data.batch(4), data.map(lambda y, x, *args: ((y, *args),)).batch(4)):
+        np.testing.assert_allclose(rim.predict(dataset, verbose=0), estimate, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="`y` must hold arrays for `T`"):
+        rim.predict(data.batch(4), T=3)
+
+
+def test_masked_pixels_train_as_if_absent():
+    """Spoiling the targets of pixels without weight changes no weight of the network."""
+    y, x, a, sigma = draw(16, 6)
+    mask = (np.random.default_rng(0).uniform(size=(16, SIZE)) < 0.6).astype("float32")
+    spoiled = np.where(mask[..., None] > 0, x, 1e3).astype("float32")
+    results = [
+        weights_after(compiled_rim(), (y, a, sigma), target, sample_weight=mask)
+        for target in (x, spoiled)
+    ]
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_two_replicas_train_like_one():
+    """Each sees half of every batch; the gradients add up to the whole batch's."""
+    data = draw(16, 7)
+    devices = tf.config.list_logical_devices("CPU")
+    assert len(devices) == 2  # made in conftest.py
+    results = []
+    for strategy in (
+        tf.distribute.OneDeviceStrategy(devices[0].name),
+        tf.distribute.MirroredStrategy([device.name for device in devices]),
+    ):
+        with strategy.scope():
+            rim = small_rim()
+            rim.compile(keras.optimizers.SGD(0.1), jit_compile=False)
+        results.append(weights_after(rim, data, epochs=2))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_xla_trains_like_the_graph():
+    data = draw(16, 8)
+    results = []
+    for jit in (True, False):
+        rim = small_rim()
+        rim.compile(keras.optimizers.SGD(0.1), jit_compile=jit)
+        results.append(weights_after(rim, data, epochs=2))
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_averaged_weights_replace_the_last_ones():
+    """The average of the weights after each update, by hand."""
+    data = draw(8, 9)
+    rim = small_rim()
+    rim.compile(jit_compile=False)
+    trace = []
+    record = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: trace.append(rim.network.down.bias.numpy())
+    )
+    rim.fit(data, epochs=5, ema_decay=0.6, callbacks=[record], **FAST)
+    average = trace[0]  # Keras starts from the weights after the first update
+    for value in trace[1:]:
+        average = 0.6 * average + 0.4 * value
+    result = rim.network.down.bias.numpy()
+    np.testing.assert_allclose(result, average, rtol=1e-5)
+    assert not np.allclose(result, trace[-1])
+
+
+def test_learning_rates_are_the_keywords():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.1)
+    assert make_optimizer(scheduler=schedule).learning_rate == schedule(0)
+    rates = [float(Warmup(schedule, 4)(step)) for step in range(8)]
+    expected = [0.5 * 0.1 ** (k / 10) * min((k + 1) / 4, 1) for k in range(8)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+    again = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(Warmup(schedule, 4))
+    )
+    np.testing.assert_allclose([float(again(step)) for step in range(8)], rates)
+    assert make_optimizer(0.1, clip=2.0).global_clipnorm == 2.0
+    np.testing.assert_allclose(float(make_optimizer().learning_rate), 1e-4)
+
+
+def test_a_function_can_set_the_rate():
+    rim = small_rim()
+    rim.compile(jit_compile=False)
+    history = rim.fit(draw(8, 1), epochs=3, scheduler=lambda epoch, rate: 0.1 / (epoch + 1), **FAST)
+    np.testing.assert_allclose(history.history["learning_rate"], [0.1, 0.05, 0.1 / 3])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"learning_rate": -1.0}, ValueError, "`learning_rate` must be greater than 0"),
+        ({"clip": -1.0}, ValueError, "`clip` must be at least 0"),
+        ({"ema_decay": 1.0}, ValueError, "`ema_decay` must be less than 1"),
+        ({"warmup": 3, "scheduler": lambda e, r: r}, ValueError, "`warmup` must be 0 with"),
+        ({"scheduler": 3}, TypeError, "`scheduler` must be callable, got int"),
+        ({"patience": 0}, ValueError, "`patience` must be at least 1"),
+        ({"max_time": 0.0}, ValueError, "`max_time` must be greater than 0"),
+    ],
+)
+def test_bad_keywords_are_named(options, error, words):
+    with pytest.raises(error, match=words):
+        small_rim().fit(draw(4, 0), **{**FAST, **options})
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "words"),
+    [
+        (3, TypeError, "Training data must be arrays"),
+        ((np.ones((3, 2)),), ValueError, r"must hold \(y, x, \*args\), got 1 entries"),
+        (
+            (np.ones((3, 2)), np.ones((4, 2))),
+            ValueError,
+            r"share their batch axis, got \[3, 4\]",
+        ),
+    ],
+)
+def test_bad_data_are_named(data, error, words):
+    with pytest.raises(error, match=words):
+        small_rim().fit(data, **FAST)
+
+
+def test_network_of_the_small_problem_is_reproducible():
+    for one, two in zip(small_network().variables, small_network().variables, strict=True):
+        np.testing.assert_array_equal(one, two)
