@@ -98,7 +98,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Writes the configuration that the model is rebuilt from."""
         self.directory.mkdir(parents=True, exist_ok=True)
         config = json.dumps(self.model.get_config(), indent=2)
-        storage.write(self.directory / CONFIGURATION, config.encode())
+        storage.write_text(self.directory / CONFIGURATION, config)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves when it is time, or when this epoch is the last."""

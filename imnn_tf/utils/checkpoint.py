@@ -30,11 +30,12 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     aside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         write(aside)
-        with aside.open("rb") as written:
-            os.fsync(written.fileno())
+        _to_disk(aside)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        _to_disk(path.parent)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -107,6 +108,15 @@ def verify(folder: Path, names: list[str]) -> None:
                 f"{folder / name} is damaged or not of one piece with the files beside it: its "
                 f"SHA-256 differs from that in {MANIFEST}."
             )
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file's content, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _previous(path: Path) -> Path:

@@ -165,15 +165,15 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, caplog):
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    storage.write(path, b"old")
+    storage.write_text(path, "old")
 
     def refuse(descriptor):
         raise OSError("no space left")
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="no space left"):
-        storage.write(path, b"new")
-    assert path.read_bytes() == b"old"
+        storage.write_text(path, "new")
+    assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
