@@ -50,9 +50,16 @@ $(PEERS)/%/installed: benchmarks/environments/%.txt
 	$(@D)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
-bench: $(VENV)/installed $(PEERS)/imnn-tf-0.2.0/installed
+RESULTS := benchmarks/results
+
+bench: $(VENV)/installed $(PEERS)/imnn-tf-0.2.0/installed $(PEERS)/pyabc-0.12.18/installed \
+		$(PEERS)/torch-rim-0.2.9/installed
 	$(BIN)/python benchmarks/imnn_in_memory.py \
-		--predecessor $(PEERS)/imnn-tf-0.2.0/bin/python
+		--predecessor $(PEERS)/imnn-tf-0.2.0/bin/python | tee $(RESULTS)/imnn_in_memory.txt
+	IMNN02_PYTHON=$(PEERS)/imnn-tf-0.2.0/bin/python PYABC_PYTHON=$(PEERS)/pyabc-0.12.18/bin/python \
+		$(BIN)/python benchmarks/lfi.py | tee $(RESULTS)/lfi.txt
+	$(BIN)/python benchmarks/rim.py \
+		--torch $(PEERS)/torch-rim-0.2.9/bin/python | tee $(RESULTS)/rim.txt
 
 # Needs uv; resolves for every supported Python at once.
 lock:
