@@ -319,7 +319,9 @@ def test_store_resumes_after_kill_9(tmp_path):
 
     theta = np.arange(20.0)[:, np.newaxis]
     resumed = simulate(simulator, theta, seed=3, store=tmp_path, progress=False)
-    assert calls == list(range(12, 20))
+    # The first is written at once; the last before the end may not have been yet.
+    assert 1 <= calls[0] <= 12
+    assert calls == list(range(int(calls[0]), 20))
     afresh = simulate(simulator, theta, seed=3, progress=False)
     np.testing.assert_array_equal(resumed.x, afresh.x)
     with pytest.raises(ValueError, match="`store` must be a new folder or the same run's"):
