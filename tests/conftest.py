@@ -8,6 +8,11 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import tensorflow as tf
+
+# Before anything touches the devices: one processor stands for two, for distributed training.
+_processor = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(_processor, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
 @pytest.fixture(autouse=True)
