@@ -204,12 +204,13 @@ class Run:
             while self.queue or suspects or pending:
                 source = suspects or self.queue
                 while source and len(pending) < (1 if suspects else limit):
+                    if self.interrupt.is_set() or not self._submit(pool, source[0], pending):
+                        break
+                    source.popleft()
+                if not pending:
                     if self.interrupt.is_set():
                         break
-                    batch = source.popleft()
-                    pending[pool.submit(self._task(batch))] = (batch, time.monotonic())
-                if not pending:
-                    break
+                    continue
                 wait(pending, timeout=_PATIENCE, return_when=FIRST_COMPLETED)
                 lost = self._collect(pending)
                 if lost:
@@ -220,6 +221,21 @@ class Run:
             for future in pending:
                 future.cancel()
         self.queue.extend(suspects)
+
+    def _submit(
+        self,
+        pool: Pool,
+        batch: Batch,
+        pending: "dict[Future[np.ndarray], tuple[Batch, float]]",
+    ) -> bool:
+        """Sends a batch off, unless the workers turn out to have died since the last look."""
+        try:
+            pending[pool.submit(self._task(batch))] = (batch, time.monotonic())
+        except BrokenExecutor as error:
+            if not pending:  # else what is pending tells who was running
+                self._restart(pool, error)
+            return False
+        return True
 
     def _collect(
         self, pending: "dict[Future[np.ndarray], tuple[Batch, float]]"
@@ -251,6 +267,16 @@ class Run:
     ) -> None:
         """Goes on with new workers after some have died."""
         error = lost[0][1]
+        self._restart(pool, error)
+        running = [batch for batch, _ in lost] + [batch for batch, _ in pending.values()]
+        pending.clear()
+        if len(running) == 1 and running[0].suspect:  # it was alone, and it happened again
+            self._failed(running[0], error)
+        else:
+            suspects.extend(batch._replace(suspect=True) for batch in sorted(running))
+
+    def _restart(self, pool: Pool, error: BrokenExecutor) -> None:
+        """Ends what is left of the workers; the next task starts new ones."""
         if not pool.replaceable:
             raise SimulationError(
                 "A worker of `executor` died. What had finished is in `.result`. To go on by "
@@ -258,12 +284,6 @@ class Run:
                 self.result(),
             ) from error
         pool.stop(kill=True)
-        running = [batch for batch, _ in lost] + [batch for batch, _ in pending.values()]
-        pending.clear()
-        if len(running) == 1 and running[0].suspect:  # it was alone, and it happened again
-            self._failed(running[0], error)
-        else:
-            suspects.extend(batch._replace(suspect=True) for batch in sorted(running))
 
     def _expire(
         self,

@@ -6,7 +6,7 @@ import sys
 import textwrap
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
@@ -241,6 +241,31 @@ def test_a_killed_worker_is_replaced_and_nothing_finished_is_lost(kind, tmp_path
     result = run(once, theta, executor=2 if kind == "own" else factory)
     assert os.path.exists(marker)
     np.testing.assert_array_equal(result.x, theta)
+
+
+@pytest.mark.parametrize("after", [0, 5])
+def test_workers_found_dead_when_the_next_task_is_sent_are_replaced(after):
+    made = []
+
+    class Dying(ThreadPoolExecutor):
+        def submit(self, *args):
+            if len(made) == 1 and self.sent >= after:
+                raise BrokenExecutor("the workers are dead")
+            self.sent += 1
+            return super().submit(*args)
+
+    def factory():
+        made.append(Dying(2))
+        made[-1].sent = 0
+        return made[-1]
+
+    theta = np.arange(20.0)[:, np.newaxis]
+    result = run(lambda theta: theta, theta, executor=factory)
+    np.testing.assert_array_equal(result.x, theta)
+    assert len(made) == 2
+    made.clear()
+    with pytest.raises(SimulationError, match="A worker of `executor` died"):
+        run(lambda theta: theta, theta, executor=factory())
 
 
 def test_a_simulation_that_always_kills_its_worker_is_found_out():
