@@ -100,13 +100,6 @@ def like_torch() -> RIM:
     return RIM([SIZE], Hourglass(1, seed=0), score_fn=score_fn)
 
 
-def same_size() -> RIM:
-    """As many weights, more of them where the grid is coarse and a weight costs less."""
-    network = Hourglass(1, ch_mult=(1, 4), hidden_units=74, seed=0)
-    options = {"score_preprocessing_method": "arcsinh"}
-    return RIM([SIZE], network, score_fn=score_fn, **options)
-
-
 def of_our_choice() -> RIM:
     """A dense network, since sixteen numbers are no field, that starts from least squares."""
 
@@ -214,7 +207,6 @@ def main() -> None:
         print(f"{name}: error {np.mean((estimate - x[..., 0]) ** 2):.4f}", flush=True)
     contestants: dict[str, Any] = {
         "rim_tf, the same layers": Ours(like_torch(), train, test),
-        "rim_tf, as many weights": Ours(same_size(), train, test),
     }
     for name, each in contestants.items():
         print(f"{name}: {each.rim.count_params()} weights", flush=True)
