@@ -75,7 +75,7 @@ class IMNN:
         at_once: Fiducial simulations, each with its derivative simulations, that go through the
             model at once; all if left out. It bounds the memory of an update, not its result.
         map_fn: Applied to each simulation as a tensor, anew at every pass, and not to data given
-            to `get_estimate`.
+            to `get_estimate`. Not with a `simulator`.
         check_shape: Taken for the predecessor's sake; shapes are always checked.
         simulator: A function `simulator(parameters, seed)` in the place of `fiducial` and
             `derivative`: takes parameters `[batch, n_params]` and a seed of two non-negative
@@ -206,6 +206,10 @@ class IMNN:
         self._delta_theta, self.δθ = step, tf.constant(step, self.dtype)
 
     def _simulated(self, simulator: Simulator, seed: int) -> SimulatorSimulations:
+        if self.map_fn is not None:
+            raise ValueError(
+                "`map_fn` must be left out where a `simulator` is given, which can do its work."
+            )
         n_s = checks.integer("n_s", self.n_s, minimum=1)
         return SimulatorSimulations(
             checks.function("simulator", simulator),

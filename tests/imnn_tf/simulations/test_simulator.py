@@ -140,6 +140,7 @@ def test_batches_of_a_simulator_are_summed():
         ({"simulator": 3}, TypeError, "`simulator` must be callable"),
         ({"seed": -1}, ValueError, "`seed` must be at least 0"),
         ({"fiducial": np.zeros((5, 10))}, ValueError, "left out where a `simulator` is given"),
+        ({"map_fn": tf.abs}, ValueError, "`map_fn` must be left out where a `simulator` is given"),
         ({"δθ": None, "simulator": in_numpy}, ValueError, "`δθ` must be given for a `simulator`"),
         (
             {"simulator": lambda parameters, seed: tf.reduce_sum(parameters)},
