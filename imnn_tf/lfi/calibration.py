@@ -28,6 +28,9 @@ from imnn_tf.lfi.seeds import Seed, child, seed_sequence
 from imnn_tf.lfi.simulation import simulate
 from imnn_tf.utils import checks
 
+# How the range of what is right is named in legends.
+_BAND = "99 % if right"
+
 
 class Coverage(NamedTuple):
     """How often regions of a given credibility hold the truth.
@@ -220,12 +223,12 @@ def plot_ranks(
     expected = np.histogram(np.arange(draws + 1), edges)[0] / (draws + 1)
     low, high = stats.binom(n, expected).ppf([[0.005], [0.995]])
     for i, this in enumerate(axes[0]):
-        this.stairs(high, edges, baseline=low, fill=True, color="0.85", label="99 % if right")
+        this.stairs(high, edges, baseline=low, fill=True, color="0.85", label=_BAND)
         this.stairs(np.histogram(values[:, i], edges)[0], edges, label="found")
         this.set_xlabel(f"Rank of {names[i]}")
         this.set_ylim(bottom=0)
     axes[0, 0].set_ylabel("Simulations")
-    axes[0, -1].legend(frameon=False)
+    axes[0, -1].legend(fontsize="small")
     return axes
 
 
@@ -240,7 +243,8 @@ def plot_coverage(
 
     Args:
         coverage: From `expected_coverage` or `tarp`.
-        labels: One for each curve.
+        labels: One for each curve; by default the number of the parameter, or "all parameters"
+            for a single curve.
         ax: Axes to draw into; `None` makes a figure.
         figsize: Its size in inches.
 
@@ -248,10 +252,15 @@ def plot_coverage(
         The axes.
     """
     curves = coverage.coverage.shape[1]
-    names = checks.strings("labels", labels, curves) or [f"{i + 1}" for i in range(curves)]
+    names = checks.strings("labels", labels, curves)
+    if names is None:
+        names = [f"parameter {i + 1}" for i in range(curves)]
+        names = names if curves > 1 else ["all parameters"]
     this = new_axes((1, 1), figsize or (5, 5), 0, 0)[0, 0] if ax is None else ax
     low, high = coverage.band()
-    this.fill_between(coverage.levels, low, high, color="0.85", label="99 % if right")
+    known = this.get_legend_handles_labels()[1]
+    band = None if _BAND in known else _BAND
+    this.fill_between(coverage.levels, low, high, color="0.85", label=band, zorder=0)
     this.plot([0, 1], [0, 1], color="0.5", linewidth=1)
     for name, curve in zip(names, coverage.coverage.T, strict=True):
         this.plot(coverage.levels, curve, label=name)
