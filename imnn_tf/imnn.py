@@ -341,7 +341,8 @@ class IMNN:
                 `callbacks`, so that they see every update, else about a quarter of a second's
                 worth. With more, callbacks are called in turn after each call of the loop. It
                 does not change the result of a fit.
-            jit_compile: Whether to compile the loop with XLA; `"auto"` does on a GPU.
+            jit_compile: Whether to compile the loop with XLA. `"auto"` does on a GPU, unless a
+                `map_fn` or a simulator that is not TensorFlow code is part of it.
             verbose: Whether to show a progress bar; the object's own setting if left out.
 
         Returns:
@@ -369,7 +370,7 @@ class IMNN:
         loop = self._compiled_loop(
             checks.integer("validation_freq", validation_freq, minimum=1),
             limits.updates_per_call or _CAPACITY,
-            _resolve_jit(jit_compile),
+            self._resolve_jit(jit_compile),
         )
         if checks.flag("reset", reset):
             self._state.reset()
@@ -416,6 +417,12 @@ class IMNN:
                 f"model has the last weights with a finite loss, those of update {sound}."
             )
         self._information()
+
+    def _resolve_jit(self, jit_compile: bool | str) -> bool:
+        if jit_compile != "auto":
+            return checks.flag("jit_compile", jit_compile)
+        compilable = all(source.compilable for source in self._sources().values())
+        return compilable and bool(tf.config.list_physical_devices("GPU"))
 
     def _compiled_loop(self, validation_freq: int, capacity: int, jit: bool) -> UpdateLoop:
         """The loop of updates, compiled once for each set of settings."""
@@ -648,9 +655,3 @@ def _floating(dtype: DTypeLike) -> tf.DType:
     if floating is None:
         raise TypeError(f"`dtype` must be float32 or float64, got {dtype!r}.")
     return floating
-
-
-def _resolve_jit(jit_compile: bool | str) -> bool:
-    if jit_compile == "auto":
-        return bool(tf.config.list_physical_devices("GPU"))
-    return checks.flag("jit_compile", jit_compile)

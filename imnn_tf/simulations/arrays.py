@@ -29,6 +29,7 @@ class ArraySimulations:
         input_shape: Shape of one simulation.
         n_batches: Number of batches.
         dtype: Floating type of the batches.
+        compilable: Whether XLA may compile what makes the batches: where no `map_fn` does.
         blocks: Sizes of the blocks of a batch.
     """
 
@@ -61,6 +62,7 @@ class ArraySimulations:
         largest = max(self.n_s, self.n_d)
         self.n_batches = -(-largest // min(at_once or largest, largest))
         self._map_fn = map_fn
+        self.compilable = map_fn is None
         self._tangents: tf.Tensor | None = None
         if delta_theta is None:
             self.n_params = derivative.shape[-1]

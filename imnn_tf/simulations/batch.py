@@ -26,6 +26,7 @@ class Simulations(Protocol):
     n_batches: int
     n_params: int
     dtype: tf.DType
+    compilable: bool  # whether all that makes the batches is code that XLA may compile
     blocks: tuple[int, ...]  # sizes of the runs of rows in a batch that share their noise
 
     def begin(self, update: tf.Tensor | int = 0) -> Callable[[tf.Tensor], Batch]:

@@ -38,6 +38,7 @@ class SimulatorSimulations:
 
     Attributes:
         n_s, n_d, n_params, input_shape, n_batches, dtype, blocks: As of `ArraySimulations`.
+        compilable: Whether the simulator is TensorFlow code.
 
     Raises:
         ValueError: If the simulator does not return a simulation for each row of parameters, or is
@@ -64,9 +65,9 @@ class SimulatorSimulations:
         largest = max(n_s, n_d)
         self.n_batches = -(-largest // min(at_once or largest, largest))
         self._rows_s, self._rows_d = (-(-n // self.n_batches) for n in (n_s, n_d))
-        self._in_graph = _is_tensorflow(simulator, self.n_params, dtype)
+        self.compilable = _is_tensorflow(simulator, self.n_params, dtype)
         self.input_shape = self._shape_of_one()
-        if delta_theta is None and not self._in_graph:
+        if delta_theta is None and not self.compilable:
             raise ValueError(
                 "`δθ` must be given for a `simulator` that is not TensorFlow code, to difference "
                 "its simulations."
@@ -89,7 +90,7 @@ class SimulatorSimulations:
         return shape[1:]
 
     def _simulate(self, parameters: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        if self._in_graph:
+        if self.compilable:
             return tf.cast(self._simulator(parameters, seed), self.dtype)
         numbers = self.dtype.as_numpy_dtype
 

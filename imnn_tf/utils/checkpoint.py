@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -49,7 +50,10 @@ def write_state(path: Path, arrays: Mapping[str, Any]) -> None:
         # A second name for the old file: should the new one be damaged, `read_state` finds it.
         previous = _previous(path)
         previous.unlink(missing_ok=True)
-        os.link(path, previous)
+        try:
+            os.link(path, previous)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, previous)
     write_arrays(path, arrays)
 
 

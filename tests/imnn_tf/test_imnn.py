@@ -578,6 +578,15 @@ def test_steps_per_execution_does_not_change_a_fit():
     assert [call[1] for call in recorder.calls if call[0] == "epoch"] == list(range(10))
 
 
+def test_xla_is_for_accelerators_and_for_what_it_can_compile(monkeypatch):
+    plain, mapped = make(), make(map_fn=tf.identity)
+    assert not plain._resolve_jit("auto")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    assert plain._resolve_jit("auto")
+    assert not mapped._resolve_jit("auto")
+    assert mapped._resolve_jit(True)
+
+
 def test_validation_freq_validates_when_due():
     imnn = make()
     record = imnn.fit(7, validation_freq=3)
