@@ -4,7 +4,7 @@ A message names the argument, what was expected and what came.
 """
 
 import operator
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -104,7 +104,8 @@ def strings(name: str, value: Any, length: int) -> list[str] | None:
     """
     if value is None:
         return None
-    if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+    iterable = isinstance(value, Iterable) and not isinstance(value, str)
+    if not iterable or not all(isinstance(item, str) for item in value):
         raise TypeError(f"`{name}` must be a list of strings, got {value!r}.")
     listed = list(value)
     if len(listed) != length:

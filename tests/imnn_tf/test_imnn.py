@@ -556,6 +556,14 @@ def test_keras_callbacks_work(tmp_path):
     assert record.epoch == list(range(6))
 
 
+def test_what_the_model_was_compiled_with_stays():
+    model = reference.dense_model(width=4)
+    model.compile("sgd", "mse")
+    before = model.optimizer
+    make(model=model).fit(1)
+    assert model.optimizer is before
+
+
 def test_keras_early_stopping_stops():
     imnn = make(optimiser=keras.optimizers.Adam(0.03))
     stopping = keras.callbacks.EarlyStopping("val_det_F", mode="max", patience=4)

@@ -219,3 +219,51 @@ def test_a_loss_that_is_not_finite_stops_at_once(jit):
     assert loop.sound.iteration == 4
     loop.sound.restore(model)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+class Infinite(keras.layers.Layer):
+    """Adds what is zero and has no finite gradient."""
+
+    def call(self, inputs):
+        return inputs + tf.sqrt(0 * inputs)
+
+
+class NotInUse(keras.layers.Layer):
+    """Gives NaN outside of training."""
+
+    def call(self, inputs, training=False):
+        return inputs if training else inputs * tf.constant(np.nan, inputs.dtype)
+
+
+@pytest.mark.parametrize(
+    ("layer", "loss", "reason"),
+    [
+        (Infinite, "divergence", "its gradient is not finite"),
+        (NotInUse, "divergence", "on the validation set the summaries of the fiducial simulations"),
+        (None, "infinite", "its regularisation on the training set is not finite"),
+    ],
+)
+def test_what_is_not_finite_is_told(monkeypatch, layer, loss, reason):
+    def infinite(info, strength, rate):
+        return information.Loss(*[tf.constant(np.inf, DTYPE)] * 3)
+
+    monkeypatch.setitem(information.LOSSES, "infinite", infinite)
+    extra = [] if layer is None else [layer(dtype="float64")]
+    model = reference.dense_model(width=4, dtype="float64", extra=extra)
+    objective = objective_of(model, loss)
+    assert objective.why_not_finite(source(0), source(1), 1).startswith(reason)
+    optimiser = keras.optimizers.Adam()
+    optimiser.build(model.trainable_variables)
+    loop = UpdateLoop(
+        objective,
+        optimiser,
+        source(0),
+        source(1),
+        validation_freq=1,
+        capacity=5,
+        jit_compile=False,
+        best=Snapshot(model),
+        sound=Snapshot(model),
+    )
+    done, finite, _ = loop.run(5, 0, 0, None)
+    assert (done, finite) == (0, False)

@@ -61,6 +61,18 @@ def test_the_state_before_is_kept(tmp_path):
     assert checkpoint.read_state(path)["a"] == 1
 
 
+def test_the_state_before_is_kept_where_there_are_no_links(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    path = tmp_path / "x.npz"
+    for number in range(2):
+        checkpoint.write_state(path, {"a": number})
+    path.write_bytes(b"nonsense")
+    assert checkpoint.read_state(path)["a"] == 0
+
+
 def test_a_manifest_tells_files_that_belong_together(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)

@@ -86,3 +86,24 @@ def test_arrays_of_anything_that_holds_numbers():
 def test_bad_arrays(value, error, message):
     with pytest.raises(error, match=message):
         checks.array("a", value, shape=(None, 2))
+
+
+def test_lists_of_strings():
+    assert checks.strings("names", ("a", "b"), 2) == ["a", "b"]
+    assert checks.strings("names", None, 2) is None
+    for bad in ("ab", ["a", 1], 3):
+        with pytest.raises(TypeError, match="`names` must be a list of strings, got"):
+            checks.strings("names", bad, 2)
+    with pytest.raises(ValueError, match="`names` must have 3 entries, got 2"):
+        checks.strings("names", ["a", "b"], 3)
+
+
+def test_sizes_of_axes():
+    assert checks.sizes("sizes", [np.int64(3), 4], length=2) == (3, 4)
+    assert checks.sizes("sizes", (3, None), unknown=True) == (3, None)
+    with pytest.raises(TypeError, match="`sizes` must be a tuple of integers, got 3"):
+        checks.sizes("sizes", 3)
+    with pytest.raises(TypeError, match="`sizes` must be an integer, got None"):
+        checks.sizes("sizes", (3, None))
+    with pytest.raises(ValueError, match="`sizes` must have 1 entries, got 2"):
+        checks.sizes("sizes", (3, 4), length=1)

@@ -118,6 +118,19 @@ def test_other_simulations_replace_the_old(tmp_path):
     np.testing.assert_array_equal(read(files)[3,], simulation(3) + 1)
 
 
+def test_simulations_may_be_yielded_with_their_labels(tmp_path):
+    def yielding(seed):
+        yield simulation(seed), seed
+
+    np.testing.assert_array_equal(read(write(tmp_path, get=yielding))[3,], simulation(3))
+
+
+def test_a_damaged_file_is_written_again(tmp_path):
+    files = write(tmp_path)
+    files[0].write_bytes(b"damage")
+    assert len(read(write(tmp_path))) == 12
+
+
 def test_several_writers_share_the_files(tmp_path):
     with ThreadPoolExecutor(3) as pool:
         parts = list(pool.map(lambda index: write(tmp_path, part=(index, 3)), range(3)))
