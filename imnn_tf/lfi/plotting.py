@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 
 from imnn_tf.lfi.density import Marginals, hpd_levels
@@ -28,6 +29,7 @@ def triangle(
     label: str | Sequence[str] | None = None,
     levels: float | Sequence[float] = LEVELS,
     smoothing: float | None = None,
+    known: ArrayLike | None = None,
     wspace: float = 0.02,
     hspace: float = 0.02,
     **kwargs: Any,
@@ -45,6 +47,7 @@ def triangle(
         levels: Shares of the probability that the contours enclose.
         smoothing: Width of a Gaussian smoothing in cells, which widens a posterior;
             `None` for none.
+        known: True parameters, `(n_params,)`, drawn as dashed lines.
         wspace: Space between columns, as a share of their width, in a new figure.
         hspace: Space between rows, likewise.
         **kwargs: Passed on to `plot` and `contour`, such as `linestyles`, `alpha`.
@@ -76,6 +79,8 @@ def triangle(
                 colors=[style["color"]],
                 **{"linestyles": style.get("linestyle", "-"), **contour},
             )
+    if known is not None:
+        _mark(axes, checks.array("known", known, shape=(n_params,), dtype=float))
     _limits(axes)
     if any(names):
         _legend(axes)
@@ -180,6 +185,16 @@ def _triangle_axes(
                 if column == 0:
                     this.set_ylabel(labels[row])
     return axes
+
+
+def _mark(axes: np.ndarray, known: np.ndarray) -> None:
+    """Draws lines where the parameters are known to be."""
+    style = {"color": "black", "linestyle": "--", "linewidth": 0.8}
+    for row in range(len(axes)):
+        for column in range(row + 1):
+            axes[row, column].axvline(known[column], **style)
+            if column < row:
+                axes[row, column].axhline(known[row], **style)
 
 
 def _limits(axes: np.ndarray) -> None:

@@ -63,6 +63,8 @@ class SampledInference(LikelihoodFreeInference):
         timeout: Seconds that a batch may take.
         on_error: What to do about failing simulations: "raise", "skip" or "retry".
         retries: How often.
+        distance: Takes estimates, `(n, n_params)`, and a target's estimate, `(n_params,)`, and
+            returns distances, `(n,)`, in the place of the one above; `Fisher` may then be `None`.
         store: A folder that keeps finished simulations. The same calls on a new object with
             the same seed then go on where the last one was stopped, or killed.
         progress: Whether to show bars.
@@ -95,19 +97,21 @@ class SampledInference(LikelihoodFreeInference):
         timeout: float | None = None,
         on_error: str = "raise",
         retries: int = 0,
+        distance: Callable[[np.ndarray, np.ndarray], Any] | None = None,
         store: str | os.PathLike[str] | None = None,
         progress: bool = True,
     ) -> None:
         super().__init__(
             target_data, prior, Fisher, get_estimate, labels, parameter_names=parameter_names
         )
-        if self.F is None or self.estimate is None:
+        if self.estimate is None or (self.F is None and distance is None):
             raise ValueError(
-                "`Fisher` and `get_estimate` must be given to measure distances, got None; "
-                "`np.eye(n_params)` as `Fisher` makes them Euclidean."
+                "`Fisher` (or `distance`) and `get_estimate` must be given to measure distances, "
+                "got None; `np.eye(n_params)` as `Fisher` makes them Euclidean."
             )
         self.simulator = checks.function("simulator", simulator)
-        self._metric = np.linalg.cholesky(self.F)
+        self._own_distance = None if distance is None else checks.function("distance", distance)
+        self._metric = None if self.F is None else np.linalg.cholesky(self.F)
         self.seed = seed_sequence(seed)
         if store is not None and seed is None:
             raise ValueError("`seed` must be given with a `store`, to find a run again.")
@@ -308,9 +312,16 @@ class SampledInference(LikelihoodFreeInference):
         return run, {key: value for key, value in spelt.items() if key not in known}
 
     def _distance(self, estimates: np.ndarray, target: int) -> np.ndarray:
-        """Distances of estimates `(n, n_params)` from one target's, `(n,)`."""
-        difference = estimates - self.estimate[target]  # type: ignore[index]
-        return np.linalg.norm(difference @ self._metric, axis=1)
+        """Distances of estimates `(n, n_params)` from a target's, `(n,)`."""
+        assert self.estimate is not None
+        centre = self.estimate[target]
+        if self._own_distance is None:
+            return np.linalg.norm((estimates - centre) @ self._metric, axis=1)
+        if len(estimates) == 0:
+            return np.empty(0)
+        values = self._own_distance(estimates, centre)
+        shape = (len(estimates),)
+        return checks.array("distance(estimates, target)", values, shape=shape, dtype=float)
 
     def _distances(self, estimates: np.ndarray) -> np.ndarray:
         """Distances of estimates `(n, n_params)` from the targets', `(n, targets)`."""

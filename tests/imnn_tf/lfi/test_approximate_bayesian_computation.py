@@ -289,7 +289,10 @@ def test_ctrl_c_keeps_what_has_finished(make, gaussian_draws):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda make: make(Fisher=None), "`Fisher` and `get_estimate` must be given"),
+        (
+            lambda make: make(Fisher=None),
+            r"`Fisher` \(or `distance`\) and `get_estimate` must be given",
+        ),
         (lambda make: make()(0), "`draws` must be at least 1"),
         (lambda make: make()(np.zeros((3, 3)), predrawn=True), "`draws` must have shape"),
         (lambda make: make().accept_reject(1.0), "`draws` must be simulated before"),
@@ -312,3 +315,30 @@ def test_a_target_that_does_not_exist(make):
     abc.posterior(ϵ=3.0, draws=1000)
     with pytest.raises(IndexError):
         abc.result(1)
+
+
+def test_a_distance_of_ones_own_takes_the_place_of_the_fisher_metric(make):
+    scale = np.sqrt([10.0, 5.0])
+
+    def distance(estimates, target):
+        return np.sqrt((((estimates - target) * scale) ** 2).sum(axis=1))
+
+    metric, own = make(), make(Fisher=None, distance=distance)
+    for abc in (metric, own):
+        abc(2000)
+        abc.accept_reject(3.0)
+    np.testing.assert_allclose(own.distances, metric.distances)
+    np.testing.assert_array_equal(own.accepted_parameters, metric.accepted_parameters)
+    # Only what is nearer in the mean counts for this one.
+    mean_only = make(distance=lambda estimates, target: np.abs(estimates[:, 0] - target[0]))
+    mean_only(500)
+    np.testing.assert_allclose(mean_only.distances[:, 0], np.abs(mean_only.differences[:, 0, 0]))
+
+
+def test_distances_are_checked(make):
+    with pytest.raises(ValueError, match=r"`Fisher` \(or `distance`\) and `get_estimate`"):
+        make(Fisher=None)
+    with pytest.raises(TypeError, match="`distance` must be callable"):
+        make(distance=3)
+    with pytest.raises(ValueError, match=r"`distance\(estimates, target\)` must have shape \(7,\)"):
+        make(distance=lambda estimates, target: estimates)(7)

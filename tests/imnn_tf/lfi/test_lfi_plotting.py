@@ -96,3 +96,13 @@ def test_axes_of_the_users_own():
         plotting.triangle([gaussian(1)] * 2, labels=["a"], color=["C0"])
     with pytest.raises(ValueError, match="`smoothing` must be greater than 0"):
         plotting.triangle([gaussian(1)], labels=["a"], smoothing=-1)
+
+
+def test_known_parameters_are_marked_and_in_view():
+    axes = plotting.triangle([gaussian(2)], labels=["a", "b"], known=[0.5, 40.0])
+    dashed = [line for line in axes[1, 0].get_lines() if line.get_linestyle() == "--"]
+    np.testing.assert_array_equal(dashed[0].get_xdata(), [0.5, 0.5])
+    np.testing.assert_array_equal(dashed[1].get_ydata(), [40, 40])
+    assert axes[1, 0].get_ylim()[1] >= 40
+    with pytest.raises(ValueError, match=r"`known` must have shape \(2,\), got \(1,\)"):
+        plotting.triangle([gaussian(2)], labels=["a", "b"], known=[0.5])
