@@ -123,8 +123,8 @@ def fisher_information(statistics: Statistics) -> Information:
         tell from zero, all that would need its inverse is NaN; so is all that would need the
         inverse of a singular Fisher matrix.
     """
-    (count, mean, scatter), slope = statistics
-    C = scatter / (count - 1)
+    (count, mean, _), slope = statistics
+    C = covariance(statistics.moments)
     eps = np.finfo(C.dtype.as_numpy_dtype).eps
     # A constant summary has the variance that rounding leaves of its mean.
     resolved = tf.reduce_all(tf.linalg.diag_part(C) > tf.square(8 * eps * mean))

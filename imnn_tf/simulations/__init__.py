@@ -115,19 +115,16 @@ def _as_array(
     counts = (count[1], *inner)
     target = dtype.as_numpy_dtype
     if isinstance(value, tf.data.Dataset):
-        return _finite(
-            name, datasets.read(name, value, counts, dtype=target, input_shape=input_shape)
-        )
-    if _are_paths(value):
+        value = datasets.read(name, value, counts, dtype=target, input_shape=input_shape)
+    elif _are_paths(value):
         labelled = read_records(value, derivative=bool(inner), input_shape=input_shape)
-        return _finite(name, collect(name, labelled, counts, dtype=target, input_shape=input_shape))
-    if callable(value):
+        value = collect(name, labelled, counts, dtype=target, input_shape=input_shape)
+    elif callable(value):
         if count[1] is None:
             raise TypeError(f"`{count[0]}` must be given where `{name}` is a function.")
         n = checks.integer(count[0], count[1], minimum=1)
-        loaded = loaders.load(name, value, (n, *inner), dtype=target, input_shape=input_shape)
-        return _finite(name, loaded)
-    if value is None:
+        value = loaders.load(name, value, (n, *inner), dtype=target, input_shape=input_shape)
+    elif value is None:
         raise TypeError(f"`{name}` must be an array, a function, TFRecord files or a data set.")
     return checks.array(name, value)
 
@@ -138,7 +135,3 @@ def _are_paths(value: Any) -> bool:
         and bool(value)
         and all(isinstance(path, str | Path) for path in value)
     )
-
-
-def _finite(name: str, array: np.ndarray) -> np.ndarray:
-    return checks.array(name, array)

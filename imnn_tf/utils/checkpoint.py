@@ -93,7 +93,7 @@ def read_state(path: Path) -> dict[str, np.ndarray]:
 
 def write_manifest(folder: Path, names: list[str]) -> None:
     """Records the SHA-256 of files that belong together."""
-    hashes = {name: _sha256(folder / name) for name in names}
+    hashes = {name: sha256(folder / name) for name in names}
     text = json.dumps({"sha256": hashes}, indent=2) + "\n"
     write_atomically(folder / MANIFEST, lambda aside: aside.write_text(text, encoding="utf-8"))
 
@@ -107,7 +107,7 @@ def verify(folder: Path, names: list[str]) -> None:
     """
     recorded = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["sha256"]
     for name in names:
-        if _sha256(folder / name) != recorded.get(name):
+        if sha256(folder / name) != recorded.get(name):
             raise CorruptFileError(
                 f"{folder / name} is damaged or not of one piece with the files beside it: its "
                 f"SHA-256 differs from that in {MANIFEST}."
@@ -127,6 +127,7 @@ def _previous(path: Path) -> Path:
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stored:
         return hashlib.file_digest(stored, "sha256").hexdigest()

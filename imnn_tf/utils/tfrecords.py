@@ -6,7 +6,6 @@ derivative simulation, `derivative` (0 below, 1 above) and `parameter`. Files ar
 records, the shape of a simulation and the SHA-256 of the file.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from inspect import isgenerator
@@ -18,7 +17,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from imnn_tf.utils import checks
-from imnn_tf.utils.checkpoint import CorruptFileError, write_atomically
+from imnn_tf.utils.checkpoint import CorruptFileError, sha256, write_atomically
 
 MANIFEST = ".manifest"
 
@@ -140,7 +139,7 @@ class TFRecords:
                     writer.write(_serialise(simulation, label))
 
         write_atomically(path, write)
-        text = json.dumps({**about, "sha256": _sha256(path)}, indent=1) + "\n"
+        text = json.dumps({**about, "sha256": sha256(path)}, indent=1) + "\n"
         write_atomically(_manifest(path), lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
@@ -222,7 +221,7 @@ def _is_written(path: Path, about: dict[str, Any], get_simulation: Callable[...,
     if not (path.exists() and manifest.exists()):
         return False
     recorded = json.loads(manifest.read_text(encoding="utf-8"))
-    if recorded.pop("sha256") != _sha256(path) or recorded != about:
+    if recorded.pop("sha256") != sha256(path) or recorded != about:
         return False
     label = tuple(int(at) for at in np.unravel_index(about["labels"][0], about["counts"]))
     first = next(tf.data.TFRecordDataset(str(path), about["compression"]).as_numpy_iterator())
@@ -234,11 +233,6 @@ def _checked_manifest(path: Path) -> dict[str, Any]:
     if not manifest.exists():
         return {}
     recorded = json.loads(manifest.read_text(encoding="utf-8"))
-    if _sha256(path) != recorded["sha256"]:
+    if sha256(path) != recorded["sha256"]:
         raise CorruptFileError(f"{path} is damaged: its SHA-256 differs from that in {manifest}.")
     return recorded
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stored:
-        return hashlib.file_digest(stored, "sha256").hexdigest()
