@@ -27,6 +27,32 @@ def simulations(seed, n):
     return noise, derivative
 
 
+# What both packages are told of the problem.
+SETTINGS = {
+    "n_s": N_S,
+    "n_d": N_S,
+    "n_params": 2,
+    "n_summaries": 2,
+    "θ_fid": np.array([0.0, 1.0]),
+    "δθ": np.array([STEP, STEP]),
+    "input_shape": (N_DRAWS,),
+}
+
+
+def network(keras):
+    """The network of both, in the Keras of either."""
+    return keras.Sequential(
+        [
+            keras.Input(shape=(N_DRAWS,)),
+            keras.layers.Dense(WIDTH),
+            keras.layers.LeakyReLU(0.01),
+            keras.layers.Dense(WIDTH),
+            keras.layers.LeakyReLU(0.01),
+            keras.layers.Dense(2),
+        ]
+    )
+
+
 def initial_weights():
     """The same weights for both, from Glorot's uniform distribution."""
     rng = np.random.default_rng(10)
@@ -60,16 +86,7 @@ def worker(side):
     import imnn_tf
 
     keras = tf.keras
-    model = keras.Sequential(
-        [
-            keras.Input(shape=(N_DRAWS,)),
-            keras.layers.Dense(WIDTH),
-            keras.layers.LeakyReLU(0.01),
-            keras.layers.Dense(WIDTH),
-            keras.layers.LeakyReLU(0.01),
-            keras.layers.Dense(2),
-        ]
-    )
+    model = network(keras)
     fiducial, derivative = simulations(0, N_S)
     validation_fiducial, validation_derivative = simulations(1, N_S)
     imnn = None
@@ -78,13 +95,7 @@ def worker(side):
         nonlocal imnn
         model.set_weights(initial_weights())
         imnn = imnn_tf.IMNN(
-            n_s=N_S,
-            n_d=N_S,
-            n_params=2,
-            n_summaries=2,
-            θ_fid=np.array([0.0, 1.0]),
-            δθ=np.array([STEP, STEP]),
-            input_shape=(N_DRAWS,),
+            **SETTINGS,
             fiducial=fiducial,
             derivative=derivative,
             validation_fiducial=validation_fiducial,

@@ -59,11 +59,13 @@ class Estimator:
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self._compiled = tf.function(self._estimate, autograph=False, reduce_retracing=True)
 
-    def __call__(self, data: Any) -> tf.Tensor:
+    def __call__(self, data: Any, external: Any = None) -> tf.Tensor:
         """Estimates from data.
 
         Args:
             data: `[batch, *input_shape]`, of any real type.
+            external: External summaries of the data, `[batch, n_external]`, if the statistics
+                have some behind the model's.
 
         Returns:
             `[batch, n_params]`.
@@ -74,10 +76,14 @@ class Estimator:
         data = tf.convert_to_tensor(data)
         self._check_shape(tuple(data.shape))
         data = tf.cast(data, self.dtype)
+        given = (data,) if external is None else (data, tf.cast(external, self.dtype))
         if not tf.executing_eagerly() or tf.size(data) <= _NUMBERS_AT_ONCE:
-            return self._compiled(data)
+            return self._compiled(*given)
         rows = max(1, _NUMBERS_AT_ONCE // int(np.prod(data.shape[1:])))
-        parts = [self._compiled(data[at : at + rows]) for at in range(0, len(data), rows)]
+        parts = [
+            self._compiled(*(part[at : at + rows] for part in given))
+            for at in range(0, len(data), rows)
+        ]
         return tf.concat(parts, axis=0)
 
     def _check_shape(self, got: tuple[int | None, ...]) -> None:
@@ -95,9 +101,19 @@ class Estimator:
             "simulation needs a first axis of length one."
         )
 
-    def _estimate(self, data: tf.Tensor) -> tf.Tensor:
+    def _estimate(self, data: tf.Tensor, external: tf.Tensor | None = None) -> tf.Tensor:
+        summaries = tf.cast(self.model(data, training=False), self.dtype)
+        n_external = self.mean.shape[0] - summaries.shape[1]
+        if (external is None) != (n_external == 0) or (
+            external is not None and external.shape[-1] != n_external
+        ):
+            expected = f"have shape (batch, {n_external})" if n_external else "be left out"
+            got = None if external is None else tuple(external.shape)
+            raise ValueError(f"`external` must {expected}, got {got}.")
+        if external is not None:
+            summaries = tf.concat([summaries, external], axis=1)
         return information.estimate(
-            tf.cast(self.model(data, training=False), self.dtype),
+            summaries,
             self.theta_fid,
             self.mean,
             self.slope,

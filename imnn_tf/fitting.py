@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 from tqdm.auto import tqdm
 
 from imnn_tf.information import determinant
@@ -225,7 +226,8 @@ def own_optimiser(optimiser: Any, model: Any) -> keras.optimizers.Optimizer:
         raise TypeError(
             f"`optimiser` must be a Keras optimiser, its name or its configuration: {error}"
         ) from error
-    if optimiser.built:
+    # Nor can one that was made outside the scope of a strategy serve inside.
+    if optimiser.built or tf.distribute.has_strategy():
         optimiser = optimiser.from_config(optimiser.get_config())
     optimiser.build(model.trainable_variables)
     return optimiser

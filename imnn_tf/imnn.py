@@ -11,12 +11,16 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from imnn_tf import fitting, information, plotting
 from imnn_tf.estimator import MODEL_FILE, Estimator, load_model
-from imnn_tf.information import Information, InformationError
+from imnn_tf.information import Information, InformationError, Statistics
+from imnn_tf.replicas import Replicas
 from imnn_tf.simulations import (
     ArraySimulations,
+    Cache,
     Simulator,
     SimulatorSimulations,
+    StoredSimulations,
     as_simulations,
+    own_errors,
 )
 from imnn_tf.state import FitState
 from imnn_tf.summaries import count_summaries, normalises_by_batch
@@ -50,7 +54,7 @@ class IMNN:
         input_shape: Shape of one simulation.
         fiducial: Simulations at `θ_fid`: an array `[n_s, *input_shape]`; a function of `seed`
             that returns one, or yields it with its label; a list of TFRecord files; or a
-            `tf.data.Dataset` of `(simulation, seed)`. All but arrays are read into memory.
+            `tf.data.Dataset` of `(simulation, seed)`.
         derivative: Likewise an array `[n_d, 2, n_params, *input_shape]`: `[:, 0, α]` has parameter
             α at `θ_fid − δθ/2`, `[:, 1, α]` at `θ_fid + δθ/2`, with the noise of the same seed; or
             any of the others with the label `(seed, derivative, parameter)`. Without `δθ`, exact
@@ -74,15 +78,37 @@ class IMNN:
         filename: Folder inside it, `"model"` if left out.
         at_once: Fiducial simulations, each with its derivative simulations, that go through the
             model at once; all if left out. It bounds the memory of an update, not its result.
-        map_fn: Applied to each simulation as a tensor, anew at every pass, and not to data given
-            to `get_estimate`. Not with a `simulator`.
+        map_fn: Applied to each simulation as a tensor, anew at every update, and not to data given
+            to `get_estimate`. A second argument without a default gets a seed, two int32 numbers
+            for TensorFlow's stateless generators, another one for each update and the same for
+            the members of a derivative; validation simulations always get the same.
         check_shape: Taken for the predecessor's sake; shapes are always checked.
         simulator: A function `simulator(parameters, seed)` in the place of `fiducial` and
             `derivative`: takes parameters `[batch, n_params]` and a seed of two non-negative
             int32 numbers, returns simulations `[batch, *input_shape]`. Every update then sees
             `n_s` and `n_d` fresh ones, and the members of a derivative share their noise. Without
             `δθ` it is differentiated through. If no validation set is given, one is simulated once.
-        seed: Of the simulator.
+        seed: Of the simulator, and of the seeds for `map_fn`.
+        cache: Where simulations are between two updates. `"memory"` holds them there; a folder
+            keeps a copy on disk, found again if it is of the same TFRecord files, that is read at
+            every pass; `False` reads them at every pass from where they came, with functions
+            called again; `"auto"` holds them in memory if they fit, and else does as `False` (what
+            cannot be read in any order, a data set or compressed files, is first unpacked in a
+            temporary folder).
+        memory_limit: The most bytes of one set of simulations that `"auto"` holds in memory; a
+            quarter of the machine's if left out.
+        parallel_reads: How many batches are read at once; by default one for each processor, but
+            one from functions, which are called from several threads only with this.
+        external_fiducial: Summaries made elsewhere, to stand beside the network's: an array
+            `[n_s, n_external]`, or any other source that `fiducial` may be. The information is
+            that of both together, the regulariser is about the network's alone.
+        external_derivative: Likewise `[n_d, 2, n_params, n_external]`, or exact derivatives
+            `[n_d, n_external, n_params]`.
+        validation_external_fiducial: Likewise of the validation set.
+        validation_external_derivative: Likewise.
+        strategy: A `tf.distribute.Strategy` that spreads the batches of an update over replicas,
+            such as `MirroredStrategy`; the model must have been made under its scope. They
+            exchange the statistics of the summaries and the gradient, and nothing else.
         custom_objects: With `load`, classes and functions of the saved model by name. Nothing
             else in the files is executed.
 
@@ -137,6 +163,14 @@ class IMNN:
         simulator: Simulator | None = None,
         seed: int = 0,
         custom_objects: dict[str, Any] | None = None,
+        cache: str | Path | bool = "auto",
+        memory_limit: float | None = None,
+        parallel_reads: int | None = None,
+        external_fiducial: Any = None,
+        external_derivative: Any = None,
+        validation_external_fiducial: Any = None,
+        validation_external_derivative: Any = None,
+        strategy: tf.distribute.Strategy | None = None,
     ) -> None:
         self.verbose = checks.flag("verbose", verbose)
         self.save = checks.flag("save", save)
@@ -149,16 +183,38 @@ class IMNN:
         self._set_parameters(θ_fid, δθ)
         self.n_s, self.n_d = n_s, n_d
         self.input_shape = None if input_shape is None else tuple(input_shape)
-        self._training: ArraySimulations | SimulatorSimulations
+        self._replicas = Replicas(strategy)
+        self._reading: dict[str, Any] = {
+            "at_once": self.at_once,
+            "map_fn": self.map_fn,
+            "seed": checks.integer("seed", seed, minimum=0),
+            "cache": Cache.checked(cache, memory_limit),
+            "parallel_reads": None
+            if parallel_reads is None
+            else checks.integer("parallel_reads", parallel_reads, minimum=1),
+            "min_batches": self._replicas.count,
+            "verbose": self.verbose,
+        }
+        external = _pair("", "external_", external_fiducial, external_derivative)
+        self._training: StoredSimulations | SimulatorSimulations
         if simulator is None:
-            self._training = self._source((fiducial, derivative))
-        elif fiducial is None and derivative is None:
-            self._training = self._simulated(simulator, seed)
+            self._training = self._source((fiducial, derivative), external=external)
+        elif fiducial is None and derivative is None and external is None:
+            self._training = self._simulated(simulator)
         else:
             raise ValueError(
-                "`fiducial` and `derivative` must be left out where a `simulator` is given."
+                "`fiducial`, `derivative` and external summaries must be left out where a "
+                "`simulator` is given."
             )
-        self._validation = self._validation_source(validation_fiducial, validation_derivative)
+        self._validation = self._validation_source(
+            _pair("validation_", "", validation_fiducial, validation_derivative),
+            _pair(
+                "validation_",
+                "external_",
+                validation_external_fiducial,
+                validation_external_derivative,
+            ),
+        )
         self.validate = self._validation is not None
         self.n_s, self.n_d = self._training.n_s, self._training.n_d
         for name, value in (("n_s", n_s), ("n_d", n_d), ("n_params", n_params)):
@@ -173,9 +229,10 @@ class IMNN:
         if load and model is None:
             model = load_model(self._folder, custom_objects)
         self._set_model(model, n_summaries)
-        self._state = FitState(self.model, optimiser)
         self._loops: dict[tuple[Any, ...], UpdateLoop] = {}
-        self._strength, self._rate = (tf.Variable(0, dtype=self.dtype) for _ in range(2))
+        with self._replicas.scope():
+            self._state = FitState(self.model, optimiser)
+            self._strength, self._rate = (tf.Variable(0, dtype=self.dtype) for _ in range(2))
         self._set_regulariser("divergence", None, 0.01)
         self._forget_measurement()
         if load:
@@ -205,47 +262,59 @@ class IMNN:
             )
         self._delta_theta, self.δθ = step, tf.constant(step, self.dtype)
 
-    def _simulated(self, simulator: Simulator, seed: int) -> SimulatorSimulations:
+    def _simulated(self, simulator: Simulator) -> SimulatorSimulations:
         if self.map_fn is not None:
             raise ValueError(
                 "`map_fn` must be left out where a `simulator` is given, which can do its work."
             )
         n_s = checks.integer("n_s", self.n_s, minimum=1)
+        n_d = n_s if self.n_d is None else checks.integer("n_d", self.n_d, minimum=1)
+        share = -(-max(n_s, n_d) // self._replicas.count)
         return SimulatorSimulations(
             checks.function("simulator", simulator),
             self._theta_fid,
             self._delta_theta,
             n_s=n_s,
-            n_d=n_s if self.n_d is None else checks.integer("n_d", self.n_d, minimum=1),
-            seed=checks.integer("seed", seed, minimum=0),
+            n_d=n_d,
+            seed=self._reading["seed"],
             dtype=self.dtype,
-            at_once=self.at_once,
+            at_once=min(self.at_once or share, share),
         )
 
-    def _validation_source(self, fiducial: Any, derivative: Any) -> ArraySimulations | None:
-        if (fiducial is None) != (derivative is None):
-            raise ValueError(
-                "`validation_fiducial` and `validation_derivative` must be given together, got "
-                "only one of them."
-            )
-        if fiducial is not None:
-            simulations = self._source((fiducial, derivative), role="validation_")
-            self._require_input_shape("validation_fiducial", simulations)
-            return simulations
-        if isinstance(self._training, SimulatorSimulations):
-            return self._training.held_out()
-        return None
+    def _validation_source(
+        self, simulations: tuple[Any, Any] | None, external: tuple[Any, Any] | None
+    ) -> StoredSimulations | None:
+        if simulations is None:
+            if external is not None:
+                raise ValueError(
+                    "`validation_external_fiducial` must be given with `validation_fiducial`."
+                )
+            if isinstance(self._training, SimulatorSimulations):
+                return self._source(self._training.held_out())
+            return None
+        source = self._source(simulations, external=external, role="validation_")
+        self._require_shapes("validation_", source)
+        return source
 
-    def _require_input_shape(self, name: str, simulations: Any) -> None:
-        got, want = tuple(simulations.input_shape), tuple(self._training.input_shape)
-        if got != want:
-            raise ValueError(
-                f"`{name}` must hold simulations of the training set's shape, {want}, got {got}."
-            )
+    def _require_shapes(self, role: str, simulations: StoredSimulations) -> None:
+        for argument, got, want in (
+            ("fiducial", simulations.input_shape, self._training.input_shape),
+            ("external_fiducial", (simulations.n_external,), (self._training.n_external,)),
+        ):
+            if tuple(got) != tuple(want):
+                raise ValueError(
+                    f"`{role}{argument}` must be of the training set's shape, {tuple(want)}, got "
+                    f"{tuple(got)}."
+                )
 
     def _source(
-        self, simulations: tuple[Any, Any], *, role: str = "", at_once: int | None = None
-    ) -> ArraySimulations:
+        self,
+        simulations: tuple[Any, Any],
+        *,
+        external: tuple[Any, Any] | None = None,
+        role: str = "",
+        **options: Any,
+    ) -> StoredSimulations:
         return as_simulations(
             *simulations,
             self.n_params,
@@ -254,9 +323,9 @@ class IMNN:
             n_s=self.n_s,
             n_d=self.n_d,
             input_shape=self.input_shape,
-            at_once=at_once or self.at_once,
-            map_fn=self.map_fn,
+            external=external,
             role=role,
+            **{**self._reading, **options},
         )
 
     def _set_model(self, model: Any, n_summaries: int | None) -> None:
@@ -271,7 +340,10 @@ class IMNN:
                 "`model` must not have BatchNormalization with exact derivatives, which its mean "
                 "over the batch would take away; use LayerNormalization, or `δθ`."
             )
-        self.n_summaries = count_summaries(model, self._training)
+        self._require_scope(model)
+        with own_errors(self._training):
+            self.n_summaries = count_summaries(model, self._training)
+        self.n_external = self._training.n_external
         _agree("n_summaries", n_summaries, self.n_summaries)
         if self.n_summaries < self.n_params:
             raise ValueError(
@@ -279,12 +351,22 @@ class IMNN:
                 f"{self.n_params}, got {self.n_summaries}."
             )
         for name, simulations in self._sources().items():
-            if simulations.n_s <= self.n_summaries:
+            if simulations.n_s <= self.n_summaries + self.n_external:
                 raise ValueError(
                     f"`{name}` must hold more simulations than there are summaries, "
-                    f"{self.n_summaries}, for their covariance to have an inverse, got "
-                    f"{simulations.n_s}."
+                    f"{self.n_summaries + self.n_external}, for their covariance to have an "
+                    f"inverse, got {simulations.n_s}."
                 )
+
+    def _require_scope(self, model: Any) -> None:
+        shared = tf.distribute.DistributedValues
+        if self._replicas.count > 1 and not all(
+            isinstance(variable.value, shared) for variable in model.trainable_variables
+        ):
+            raise ValueError(
+                "`model` must be made under `strategy.scope()` where a `strategy` is given, got "
+                "one with variables of its own."
+            )
 
     def _sources(self) -> dict[str, Any]:
         """The sources of simulations, by the argument they came in."""
@@ -391,7 +473,8 @@ class IMNN:
         """Runs the updates and leaves the model on the weights it is to end on."""
         self._forget_measurement()
         outcome, reason = None, ""
-        with fitting.attached(self.model, self.optimiser):
+        sources = self._sources().values()
+        with fitting.attached(self.model, self.optimiser), own_errors(*sources):
             callbacks.on_train_begin()
             try:
                 outcome = fitting.run(
@@ -419,10 +502,18 @@ class IMNN:
         self._information()
 
     def _resolve_jit(self, jit_compile: bool | str) -> bool:
-        if jit_compile != "auto":
-            return checks.flag("jit_compile", jit_compile)
-        compilable = all(source.compilable for source in self._sources().values())
-        return compilable and bool(tf.config.list_physical_devices("GPU"))
+        compilable = self._replicas.count == 1 and all(
+            source.compilable for source in self._sources().values()
+        )
+        if jit_compile == "auto":
+            return compilable and bool(tf.config.list_physical_devices("GPU"))
+        if checks.flag("jit_compile", jit_compile) and not compilable:
+            raise ValueError(
+                "`jit_compile` must be left out where a `strategy`, a `map_fn`, a simulator that "
+                "is not TensorFlow code or simulations that are not held in memory are part of "
+                "the update, which XLA cannot compile, got True."
+            )
+        return bool(jit_compile)
 
     def _compiled_loop(self, validation_freq: int, capacity: int, jit: bool) -> UpdateLoop:
         """The loop of updates, compiled once for each set of settings."""
@@ -451,7 +542,13 @@ class IMNN:
         self._strength.assign(self.λ)
         self._rate.assign(self.α or 0)
         self._objective = Objective(
-            self.model, self.n_summaries, information.LOSSES[name], self._strength, self._rate
+            self.model,
+            self.n_summaries,
+            information.LOSSES[name],
+            self._strength,
+            self._rate,
+            n_external=self.n_external,
+            replicas=self._replicas,
         )
 
     def update_variables(self, variables: list[ArrayLike]) -> None:
@@ -478,23 +575,32 @@ class IMNN:
         return self._state.optimiser
 
     def _forget_measurement(self) -> None:
-        self._measured: Information | None = None
+        self._measured: Statistics | None = None
         self._estimator: Estimator | None = None
 
-    def _information(self) -> Information:
-        """Information of the summaries of the model as it is since the last fit."""
+    def _statistics(self) -> Statistics:
+        """Statistics of the summaries of the model as it is since the last fit."""
         if self._measured is None:
             name, simulations = list(self._sources().items())[-1]
-            self._measured = self._information_of(simulations, f"summaries of `{name}`")
+            self._measured = self._statistics_of(simulations, f"summaries of `{name}`")
         return self._measured
 
-    def _information_of(self, simulations: Any, whose: str) -> Information:
-        total = self._objective.statistics(simulations)
-        info = information.fisher_information(total)
-        information.require_finite(total, info, whose)
-        return info
+    def _statistics_of(self, simulations: Any, whose: str) -> Statistics:
+        with own_errors(simulations):
+            total = self._objective.statistics(simulations)
+        information.require_finite(total, information.fisher_information(total), whose)
+        return total
 
-    def evaluate(self, fiducial: ArrayLike, derivative: ArrayLike) -> Information:
+    def _information(self) -> Information:
+        return information.fisher_information(self._statistics())
+
+    def evaluate(
+        self,
+        fiducial: Any,
+        derivative: Any,
+        external_fiducial: Any = None,
+        external_derivative: Any = None,
+    ) -> Information:
         """Information that the model keeps of other simulations than it was fitted on.
 
         On the simulations that chose the weights, det F is too high: a training set is learnt
@@ -502,7 +608,10 @@ class IMNN:
 
         Args:
             fiducial: Simulations at the fiducial parameters, `[n, *input_shape]`.
-            derivative: `[n_d, 2, n_params, *input_shape]`, as for the constructor.
+            derivative: `[n_d, 2, n_params, *input_shape]`, as for the constructor, and like
+                there any other source.
+            external_fiducial: Their external summaries, if there are some.
+            external_derivative: Likewise.
 
         Returns:
             A named tuple with `fisher`, `log_det_fisher`, `covariance`, `inverse_covariance`,
@@ -514,9 +623,11 @@ class IMNN:
             InformationError: If the information is not defined.
         """
         at_once = self.at_once or max(self._training.n_s, self._training.n_d)
-        simulations = self._source((fiducial, derivative), at_once=at_once)
-        self._require_input_shape("fiducial", simulations)
-        return self._information_of(simulations, "simulations")
+        external = _pair("", "external_", external_fiducial, external_derivative)
+        simulations = self._source((fiducial, derivative), external=external, at_once=at_once)
+        self._require_shapes("", simulations)
+        total = self._statistics_of(simulations, "simulations")
+        return information.fisher_information(total)
 
     @property
     def F(self) -> tf.Tensor:
@@ -549,30 +660,45 @@ class IMNN:
         return self._information().slope
 
     @property
+    def F_external(self) -> tf.Tensor | None:
+        """Fisher information of the external summaries alone; `None` if there are none."""
+        if not self.n_external:
+            return None
+        external = information.block(self._statistics(), slice(self.n_summaries, None))
+        return information.fisher_information(external).fisher
+
+    @property
+    def gain(self) -> float | None:
+        """`det F` over that of the external summaries alone; `None` if there are none."""
+        external = self.F_external
+        return None if external is None else float(np.linalg.det(self.F) / np.linalg.det(external))
+
+    @property
     def reg(self) -> tf.Tensor:
         """Regulariser of the last fit at the model's weights, `Λ₂`."""
-        return self._objective.loss(self._information()).regularisation
+        return self._objective.assess(self._statistics())[0].regularisation
 
     @property
     def r(self) -> tf.Tensor:
         """Its coupling."""
-        return self._objective.loss(self._information()).coupling
+        return self._objective.assess(self._statistics())[0].coupling
 
     @property
     def data(self) -> tf.Tensor | None:
-        """The fiducial simulations, `[n_s, *input_shape]`; `None` with a simulator."""
+        """The fiducial simulations, `[n_s, *input_shape]`; `None` if not held in memory."""
         return self._training.fiducial if isinstance(self._training, ArraySimulations) else None
 
     @property
     def derivative(self) -> tf.Tensor | None:
-        """The derivative simulations, of the shape they had; `None` with a simulator."""
+        """The derivative simulations, of the shape they had; `None` if not held in memory."""
         return self._training.derivative if isinstance(self._training, ArraySimulations) else None
 
-    def get_estimate(self, d: ArrayLike) -> tf.Tensor:
+    def get_estimate(self, d: ArrayLike, external: ArrayLike | None = None) -> tf.Tensor:
         """Quasi-maximum-likelihood estimates `θ_fid + F⁻¹ ∂μ C⁻¹ (f(d) − μ)`.
 
         Args:
             d: Data, `[batch, *input_shape]`.
+            external: Their external summaries, `[batch, n_external]`, if there are some.
 
         Returns:
             Estimates, `[batch, n_params]`.
@@ -580,7 +706,7 @@ class IMNN:
         Raises:
             ValueError: If the data have another shape.
         """
-        return self._get_estimator()(d)
+        return self._get_estimator()(d, external)
 
     def _get_estimator(self) -> Estimator:
         if self._estimator is None:
@@ -642,6 +768,16 @@ class IMNN:
         arrays = {key: np.array(values) for key, values in self.history.items()}
         checkpoint.write_arrays(folder / HISTORY_FILE, arrays)
         self._get_estimator().save(folder, also=[weights_file, HISTORY_FILE])
+
+
+def _pair(role: str, kind: str, fiducial: Any, derivative: Any) -> tuple[Any, Any] | None:
+    """Simulations and their derivatives, of which there must be both or neither."""
+    if (fiducial is None) != (derivative is None):
+        raise ValueError(
+            f"`{role}{kind}fiducial` and `{role}{kind}derivative` must be given together, got "
+            "only one of them."
+        )
+    return None if fiducial is None else (fiducial, derivative)
 
 
 def _agree(name: str, given: Any, found: int) -> None:

@@ -96,6 +96,14 @@ def merge(first: Moments, second: Moments) -> Moments:
     return Moments(count, first.mean + share * shift, first.scatter + second.scatter + between)
 
 
+def block(statistics: Statistics, summaries: slice) -> Statistics:
+    """The statistics of some of the summaries alone."""
+    (count, mean, scatter), slope = statistics
+    return Statistics(
+        Moments(count, mean[summaries], scatter[summaries, summaries]), slope[:, summaries]
+    )
+
+
 def covariance(moments: Moments) -> tf.Tensor:
     """Unbiased covariance of the summaries, `[n_summaries, n_summaries]`."""
     return moments.scatter / (moments.count - 1)

@@ -7,7 +7,10 @@ import keras
 import tensorflow as tf
 
 from imnn_tf.information import Moments, Statistics, merge, moments, slope
-from imnn_tf.simulations.batch import Batch, Simulations
+from imnn_tf.simulations.batch import Batch, BatchAt, Part, Simulations
+
+# More draws than the layers of any model make for one batch.
+_DRAWS = 2**16
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,7 +25,8 @@ def passive_variables(model: Any) -> list[Any]:
 def seed_states(model: Any) -> list[Any]:
     """The variables of a Keras model that its random layers draw their numbers from."""
     known = {id(variable) for variable in (*model.weights, *model.metrics_variables)}
-    return [variable for variable in model.variables if id(variable) not in known]
+    states = [variable for variable in model.variables if id(variable) not in known]
+    return [state for state in states if tuple(state.shape) == (2,)]
 
 
 def normalises_by_batch(model: Any) -> bool:
@@ -99,13 +103,26 @@ def differentiate(
 def respond(
     model: Any, batch: Batch, simulations: Simulations, *, training: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Summaries of one batch, `[batch, n_summaries]`, and what it adds to the slope of the mean."""
+    """Summaries of one batch and what it adds to the slope of their mean.
+
+    Returns:
+        The network's summaries with the external ones behind them, `[batch, n_summaries]`, and
+        the slope, `[n_params, n_summaries]`.
+    """
     if batch.tangents is not None:
-        return differentiate(model, batch, training=training, dtype=simulations.dtype)
-    summaries = summarise(
-        model, batch.data, training=training, blocks=simulations.blocks, dtype=simulations.dtype
-    )
-    return summaries, slope(summaries, batch.slope)
+        summaries, share = differentiate(model, batch, training=training, dtype=simulations.dtype)
+    else:
+        summaries = summarise(
+            model, batch.data, training=training, blocks=simulations.blocks, dtype=simulations.dtype
+        )
+        share = slope(summaries, batch.slope)
+    if batch.external is None:
+        return summaries, share
+    if batch.external_tangents is None:
+        beside = slope(batch.external, batch.slope)
+    else:
+        beside = tf.einsum("bep,bp->pe", batch.external_tangents, batch.slope)
+    return tf.concat([summaries, batch.external], axis=1), tf.concat([share, beside], axis=1)
 
 
 def statistics(model: Any, batch: Batch, simulations: Simulations, *, training: bool) -> Statistics:
@@ -115,22 +132,28 @@ def statistics(model: Any, batch: Batch, simulations: Simulations, *, training: 
 
 
 def accumulate(
-    model: Any, simulations: Simulations, batch_at: Any, *, training: bool, n_summaries: int
+    model: Any,
+    simulations: Simulations,
+    batch_at: BatchAt,
+    *,
+    training: bool,
+    n_summaries: int,
+    part: Part = (0, 1),
 ) -> Statistics:
-    """Statistics of all simulations, a batch at a time.
+    """Statistics of all simulations, or of a part of the batches, a batch at a time.
 
     Args:
         model: As in `summarise`.
         simulations: Where the batches come from.
         batch_at: The pass over them, as `simulations.begin` gives it.
         training: Whether the layers act as in training.
-        n_summaries: Length of a summary.
+        n_summaries: Length of a summary, with the external ones.
+        part: Which batches.
     """
 
-    def add(index: tf.Tensor, total: Statistics) -> tuple[tf.Tensor, Statistics]:
-        part = statistics(model, batch_at(index), simulations, training=training)
-        merged = merge(total.moments, part.moments)
-        return index + 1, Statistics(merged, total.slope + part.slope)
+    def add(index: tf.Tensor, total: Statistics) -> Statistics:
+        more = statistics(model, batch_at(index), simulations, training=training)
+        return Statistics(merge(total.moments, more.moments), total.slope + more.slope)
 
     dtype = simulations.dtype
     zero = Statistics(
@@ -141,15 +164,58 @@ def accumulate(
         ),
         tf.zeros([simulations.n_params, n_summaries], dtype),
     )
+    return fold(model if training else None, simulations, add, zero, part=part)
+
+
+def fold(
+    model: Any,
+    simulations: Simulations,
+    add: Callable[[tf.Tensor, Result], Result],
+    start: Result,
+    *,
+    part: Part = (0, 1),
+) -> Result:
+    """Adds up something of each batch.
+
+    Args:
+        model: The model, if its random layers draw.
+        simulations: Where the batches come from.
+        add: The sum so far with the batch of an index.
+        start: The sum of none.
+        part: Which batches.
+    """
     if simulations.n_batches == 1:
-        return add(tf.constant(0), zero)[1]
+        return add(tf.constant(0), start)
+    draw_for = noise_of_batches(model)
+
+    def body(index: tf.Tensor, total: Result) -> tuple[tf.Tensor, Result]:
+        draw_for(index)
+        return index + part[1], add(index, total)
+
     _, total = tf.while_loop(
         lambda index, _: index < simulations.n_batches,
-        add,
-        (tf.constant(0), zero),
+        body,
+        (tf.convert_to_tensor(part[0]), start),
         parallel_iterations=1,
     )
+    draw_for(tf.constant(simulations.n_batches))
     return total
+
+
+def noise_of_batches(model: Any | None) -> Callable[[tf.Tensor], None]:
+    """Lets the random layers of a model draw for a batch by its index, whatever went before it.
+
+    It then does not matter where and in which order the batches are gone through.
+    """
+    states = [] if model is None else seed_states(model)
+    before = [tf.identity(state) for state in states]
+
+    def draw_for(index: tf.Tensor) -> None:
+        for state, value in zip(states, before, strict=True):
+            # Keras's states are a seed and a count of draws.
+            state.assign(value + tf.cast([0, _DRAWS * index], value.dtype))
+
+    return draw_for
 
 
 def count_summaries(model: Any, simulations: Simulations) -> int:
@@ -158,7 +224,7 @@ def count_summaries(model: Any, simulations: Simulations) -> int:
     Raises:
         ValueError: If the model does not take them, or does not give `[batch, n_summaries]`.
     """
-    first = simulations.begin()(tf.constant(0)).data[:2]
+    first = simulations.begin()()(tf.constant(0)).data[:2]
     try:
         shape = tuple(model(first, training=False).shape)
     except (ValueError, tf.errors.InvalidArgumentError) as error:

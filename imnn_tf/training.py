@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from imnn_tf import information
 from imnn_tf.information import Information, Loss, LossFunction, Statistics
-from imnn_tf.simulations.batch import Simulations
-from imnn_tf.summaries import accumulate, passive_variables, respond, statistics
+from imnn_tf.replicas import Replicas
+from imnn_tf.simulations.batch import Batch, Part, Passes, Simulations
+from imnn_tf.summaries import accumulate, fold, passive_variables, respond, statistics
 
 
 class Gradient(NamedTuple):
@@ -54,10 +55,12 @@ class Objective:
 
     Args:
         model: Keras model from `[batch, *input_shape]` to `[batch, n_summaries]`.
-        n_summaries: Length of a summary.
+        n_summaries: Length of a summary of the model.
         loss: The loss as a function of the information.
         strength: Strength of the regularisation, `[]`.
         rate: Rate of its coupling, `[]`.
+        n_external: Number of external summaries, to which the regularisation does not apply.
+        replicas: Where the batches are worked on.
     """
 
     def __init__(
@@ -67,24 +70,35 @@ class Objective:
         loss: LossFunction,
         strength: tf.Variable,
         rate: tf.Variable,
+        *,
+        n_external: int = 0,
+        replicas: Replicas | None = None,
     ) -> None:
-        self.model, self.n_summaries = model, n_summaries
+        self.model = model
+        self.n_summaries, self._n_external = n_summaries + n_external, n_external
+        self.replicas = replicas or Replicas()
         self._loss, self._strength, self._rate = loss, strength, rate
 
-    def loss(self, info: Information) -> Loss:
-        """The loss of summaries with the given information."""
-        return self._loss(info, self._strength, self._rate)
+    def assess(self, total: Statistics) -> tuple[Loss, Information]:
+        """The loss of summaries with the given statistics, and their information.
+
+        The covariances in the information are of the network's own summaries, which are those
+        that the regularisation is about.
+        """
+        info = information.fisher_information(total)
+        if self._n_external:
+            own = information.block(total, slice(self.n_summaries - self._n_external))
+            covariances = information.fisher_information(own)[2:5]
+            info = Information(*info[:2], *covariances, *info[5:])
+        return self._loss(info, self._strength, self._rate), info
 
     def statistics(
         self, simulations: Simulations, *, training: bool = False, update: tf.Tensor | int = 0
     ) -> Statistics:
         """Statistics of the summaries of all simulations, those of a given update."""
-        return accumulate(
-            self.model,
-            simulations,
-            simulations.begin(update),
-            training=training,
-            n_summaries=self.n_summaries,
+        passes = simulations.begin(update)
+        return self.replicas.statistics(
+            lambda part: self._accumulate(simulations, passes, part, training=training)
         )
 
     def gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
@@ -95,11 +109,10 @@ class Objective:
 
     def whole_gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
         """Loss and gradient of simulations that are one batch, in one pass."""
-        batch = simulations.begin(update)(tf.constant(0))
+        batch = simulations.begin(update)()(tf.constant(0))
         with tf.GradientTape() as tape:
             total = statistics(self.model, batch, simulations, training=True)
-            info = information.fisher_information(total)
-            loss = self.loss(info)
+            loss, info = self.assess(total)
         return Gradient(loss, info, self._differentiate(tape, loss.total))
 
     def streamed_gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
@@ -109,38 +122,64 @@ class Objective:
         its own. The first pass adds them up; with the gradient by them held fixed, the second
         differentiates each batch's share. The terms through the mean cancel in the sum.
         """
-        batch_at = simulations.begin(update)
-        # Both passes must draw the same noise and leave running averages as one pass would.
+        passes = simulations.begin(update)
         passive = passive_variables(self.model)
-        before = [tf.identity(variable) for variable in passive]
-        total = accumulate(
-            self.model, simulations, batch_at, training=True, n_summaries=self.n_summaries
-        )
+
+        def statistics_of(part: Part) -> Statistics:
+            before = [tf.identity(variable) for variable in passive]
+            total = self._accumulate(simulations, passes, part, training=True)
+            # The other pass must draw the same noise, and leave the running averages as one would.
+            _copy(before, passive)
+            return total
+
+        total = self.replicas.statistics(statistics_of)
         with tf.GradientTape() as tape:
             tape.watch([total.moments.scatter, total.slope])
-            info = information.fisher_information(total)
-            loss = self.loss(info)
+            loss, info = self.assess(total)
         by_scatter, by_slope = tape.gradient(loss.total, [total.moments.scatter, total.slope])
-        _copy(before, passive)
 
-        def add(index: tf.Tensor, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-            batch = batch_at(index)
-            with tf.GradientTape() as tape:
-                summaries, slope = respond(self.model, batch, simulations, training=True)
-                residuals = summaries - total.moments.mean
-                share = tf.reduce_sum(
-                    batch.fiducial[:, None] * tf.matmul(residuals, by_scatter) * residuals
-                ) + tf.reduce_sum(by_slope * slope)
-            part = self._differentiate(tape, share)
-            return index + 1, [a + b for a, b in zip(gradients, part, strict=True)]
+        def gradient_of(part: Part, mean: tf.Tensor, *by: tf.Tensor) -> list[tf.Tensor]:
+            batch_at = passes(part)
 
-        _, gradients = tf.while_loop(
-            lambda index, _: index < simulations.n_batches,
-            add,
-            (tf.constant(0), [tf.zeros_like(v.value) for v in self.model.trainable_variables]),
-            parallel_iterations=1,
-        )
+            def add(index: tf.Tensor, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+                share = self._share_gradient(simulations, batch_at(index), mean, *by)
+                return [a + b for a, b in zip(gradients, share, strict=True)]
+
+            zero = [tf.zeros_like(v.value) for v in self.model.trainable_variables]
+            return fold(self.model, simulations, add, zero, part=part)
+
+        gradients = self.replicas.sum(gradient_of, total.moments.mean, by_scatter, by_slope)
+        self.replicas.average(passive)
         return Gradient(loss, info, gradients)
+
+    def _share_gradient(
+        self,
+        simulations: Simulations,
+        batch: Batch,
+        mean: tf.Tensor,
+        by_scatter: tf.Tensor,
+        by_slope: tf.Tensor,
+    ) -> list[tf.Tensor]:
+        """What one batch adds to the gradient, given that of the loss by the statistics."""
+        with tf.GradientTape() as tape:
+            summaries, slope = respond(self.model, batch, simulations, training=True)
+            residuals = summaries - mean
+            share = tf.reduce_sum(
+                batch.fiducial[:, None] * tf.matmul(residuals, by_scatter) * residuals
+            ) + tf.reduce_sum(by_slope * slope)
+        return self._differentiate(tape, share)
+
+    def _accumulate(
+        self, simulations: Simulations, passes: Passes, part: Part, *, training: bool
+    ) -> Statistics:
+        return accumulate(
+            self.model,
+            simulations,
+            passes(part),
+            training=training,
+            n_summaries=self.n_summaries,
+            part=part,
+        )
 
     def why_not_finite(
         self, training: Simulations, validation: Simulations | None, update: int
@@ -150,10 +189,10 @@ class Objective:
             if simulations is None:
                 continue
             total = self.statistics(simulations, training=source == "training", update=update)
-            info = information.fisher_information(total)
+            loss, info = self.assess(total)
             if not np.isfinite(info.log_det_fisher):
                 return f"on the {source} set {information.explain(total)}"
-            if not np.isfinite(self.loss(info).total):
+            if not np.isfinite(loss.total):
                 return f"its regularisation on the {source} set is not finite"
         return "its gradient is not finite"
 
@@ -315,8 +354,8 @@ class UpdateLoop:
                     lambda: self._keep(self.best, info.log_det_fisher, iteration - 1),
                     tf.no_op,
                 )
-            self._optimiser.apply_gradients(
-                zip(gradients, self._objective.model.trainable_variables, strict=True)
+            self._objective.replicas.apply(
+                self._optimiser, gradients, self._objective.model.trainable_variables
             )
             return self._validate(iteration)
 
@@ -333,14 +372,13 @@ class UpdateLoop:
         simulations = self._validation
 
         def evaluate() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            info = information.fisher_information(self._objective.statistics(simulations))
+            loss, info = self._objective.assess(self._objective.statistics(simulations))
             score = info.log_det_fisher
             tf.cond(
                 tf.cast(score, tf.float64) > self.best.score,
                 lambda: self._keep(self.best, score, iteration),
                 tf.no_op,
             )
-            loss = self._objective.loss(info)
             return tf.math.is_finite(loss.total), measure(loss, info), info.slope
 
         if self._validation_freq == 1:

@@ -5,7 +5,7 @@ import reference
 import tensorflow as tf
 
 from imnn_tf import information
-from imnn_tf.summaries import statistics
+from imnn_tf.summaries import noise_of_batches, statistics
 from imnn_tf.training import Objective
 
 DTYPE = tf.float64
@@ -48,11 +48,12 @@ def objective_of(model, loss="divergence"):
 
 def one_tape_gradient(objective, simulations):
     """Loss and gradient with all batches on one tape: what the two passes must reproduce."""
-    batch_at = simulations.begin()
+    batch_at, draw_for = simulations.begin()(), noise_of_batches(objective.model)
     with tf.GradientTape() as tape:
         total = None
         for index in range(simulations.n_batches):
             batch = batch_at(tf.constant(index))
+            draw_for(tf.constant(index))
             part = statistics(objective.model, batch, simulations, training=True)
             total = (
                 part
@@ -61,5 +62,7 @@ def one_tape_gradient(objective, simulations):
                     information.merge(total.moments, part.moments), total.slope + part.slope
                 )
             )
-        loss = objective.loss(information.fisher_information(total)).total
+        loss = objective.assess(total)[0].total
+    if simulations.n_batches > 1:
+        draw_for(tf.constant(simulations.n_batches))
     return loss, tape.gradient(loss, [v.value for v in objective.model.trainable_variables])

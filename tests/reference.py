@@ -6,6 +6,8 @@ At mean 0 and variance 1 the Fisher information of n draws is diag(n, n/2): here
 import keras
 import numpy as np
 
+from imnn_tf.simulations import as_simulations
+
 N_DRAWS = 10
 THETA_FID = np.array([0.0, 1.0])
 DELTA_THETA = np.array([0.1, 0.1])
@@ -36,3 +38,9 @@ def dense_model(seed=0, width=128, n_summaries=2, dtype="float32", extra=()):
         layers.append(keras.layers.LeakyReLU(0.01, dtype=dtype))
     last = keras.layers.Dense(n_summaries, kernel_initializer=initialiser(seed + 2), dtype=dtype)
     return keras.Sequential([*layers, *extra, last])
+
+
+def held(fiducial, derivative, delta_theta, **options):
+    """Simulations in arrays, as batches."""
+    n_params = derivative.shape[-1] if delta_theta is None else derivative.shape[2]
+    return as_simulations(fiducial, derivative, n_params, delta_theta, **options)

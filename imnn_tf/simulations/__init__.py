@@ -1,20 +1,35 @@
 """Where simulations come from; every source gives the same batches."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf.simulations import datasets, loaders
 from imnn_tf.simulations.arrays import ArraySimulations
-from imnn_tf.simulations.collect import collect
+from imnn_tf.simulations.cache import Cache, Source, in_memory
+from imnn_tf.simulations.layout import Layout
+from imnn_tf.simulations.mapping import MapFunction, Mapping
 from imnn_tf.simulations.simulator import Simulator, SimulatorSimulations
-from imnn_tf.utils import checks
-from imnn_tf.utils.tfrecords import read_records
+from imnn_tf.simulations.sources import open_pair
+from imnn_tf.simulations.stored import StoredSimulations
+from imnn_tf.simulations.streams import StreamedSimulations, own_errors
 
-__all__ = ["ArraySimulations", "Simulator", "SimulatorSimulations", "as_simulations"]
+__all__ = [
+    "ArraySimulations",
+    "Cache",
+    "Simulator",
+    "SimulatorSimulations",
+    "StoredSimulations",
+    "StreamedSimulations",
+    "as_simulations",
+    "own_errors",
+]
+
+_HOLD = Cache("memory")
+
+# A batch of a stream is about this large, in bytes, unless the user says how large.
+_BATCH = 2**25
 
 
 def as_simulations(
@@ -28,9 +43,15 @@ def as_simulations(
     n_d: int | None = None,
     input_shape: Sequence[int] | None = None,
     at_once: int | None = None,
-    map_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    map_fn: MapFunction | None = None,
+    seed: int = 0,
+    external: tuple[Any, Any] | None = None,
+    cache: Cache = _HOLD,
+    parallel_reads: int | None = None,
+    min_batches: int = 1,
+    verbose: bool = False,
     role: str = "",
-) -> ArraySimulations:
+) -> StoredSimulations:
     """What the user passed, as a source of batches.
 
     Both kinds of simulations come as an array; a function of their labels; TFRecord files in the
@@ -50,8 +71,17 @@ def as_simulations(
         n_s: Number of fiducial simulations; needed by a function only.
         n_d: Number of derivative simulations of each parameter and side, likewise.
         input_shape: Shape of one simulation; needed by TFRecord files without a manifest only.
-        at_once: Fiducial simulations in a batch; all if left out.
-        map_fn: Applied to each simulation.
+        at_once: Fiducial simulations in a batch. If left out, all of those held in memory, and as
+            many as take 32 MiB with their derivatives of those streamed.
+        map_fn: Applied to each simulation; see `Mapping`.
+        seed: Of its random numbers.
+        external: Fiducial and derivative external summaries, each like the simulations, of shape
+            `[n_external]`; always held in memory.
+        cache: Whether the simulations are held in memory, on disk or nowhere.
+        parallel_reads: Batches of a stream that are read at once; with a function, how many
+            threads may call it.
+        min_batches: The least number of batches.
+        verbose: Whether to show progress bars.
         role: `"validation_"` for the names of arguments in messages.
 
     Raises:
@@ -59,79 +89,68 @@ def as_simulations(
         ValueError: If a shape is not as above, a number is not finite, or a simulation is missing
             or comes twice.
     """
-    name = f"{role}fiducial"
-    shape = None if input_shape is None else tuple(input_shape)
-    fiducial = _as_array(name, fiducial, ("n_s", n_s), (), dtype, shape)
-    if fiducial.ndim < 2:
-        raise ValueError(f"`{name}` must have shape (n_s, *input_shape), got {fiducial.shape}.")
-    shape = fiducial.shape[1:]
-    name, count = f"{role}derivative", ("n_d", n_d)
-    if delta_theta is None:
-        derivative = _as_array(name, derivative, count, (), dtype, (*shape, n_params))
-        _check_exact(name, derivative, fiducial, n_params)
-    else:
-        derivative = _as_array(name, derivative, count, (2, n_params), dtype, shape)
-        _check_numerical(name, derivative, shape, n_params)
-    return ArraySimulations(
-        fiducial,
-        derivative,
-        delta_theta,
-        dtype=dtype,
-        at_once=at_once,
-        map_fn=map_fn,
+    exact = delta_theta is None
+
+    def opened(kind: str, values: tuple[Any, Any], shape: Any) -> tuple[Source, Source]:
+        return open_pair(
+            (f"{role}{kind}fiducial", f"{role}{kind}derivative"),
+            values,
+            (n_s, n_d),
+            n_params,
+            exact=exact,
+            shape=None if shape is None else tuple(shape),
+            parallel=parallel_reads is not None and parallel_reads > 1,
+            verbose=verbose,
+        )
+
+    sources = opened("", (fiducial, derivative), input_shape)
+    n_s, n_d = (source.counts[0] for source in sources)
+    size = sum(_size(source, dtype) for source in sources)
+    streams = not cache.holds(size)
+    if streams and at_once is None:
+        at_once = max(1, int(_BATCH * max(n_s, n_d) / size))
+    layout = Layout(n_s, n_d, n_params, delta_theta, at_once=at_once, min_batches=min_batches)
+    options: dict[str, Any] = {"dtype": dtype}
+    if map_fn is not None:
+        options["mapping"] = Mapping(map_fn, sources[0].shape, dtype, seed)
+    if external is not None:
+        beside = opened("external_", external, None)
+        _check_external(role, beside, sources)
+        options["external"] = tuple(in_memory(source, dtype) for source in beside)
+    if not streams:
+        fiducial, derivative = (in_memory(source, dtype) for source in sources)
+        return ArraySimulations(layout, fiducial, derivative, **options)
+    if map_fn is not None and not options["mapping"].repeatable:
+        raise ValueError(
+            "`map_fn` must give the same whenever it is given the same where simulations do not "
+            "fit into memory, got one with a state; take a second argument, `seed`, for "
+            "TensorFlow's stateless generators."
+        )
+    fiducial, derivative = (
+        cache.reader(f"{role}{kind}", source, dtype)
+        for kind, source in zip(("fiducial", "derivative"), sources, strict=True)
+    )
+    return StreamedSimulations(
+        layout, fiducial, derivative, parallel_reads=parallel_reads, **options
     )
 
 
-def _check_numerical(
-    name: str, derivative: np.ndarray, shape: tuple[int, ...], n_params: int
+def _size(source: Source, dtype: tf.DType) -> int:
+    """Bytes that a source takes in memory."""
+    return dtype.size * int(np.prod(source.counts)) * int(np.prod(source.shape))
+
+
+def _check_external(
+    role: str, external: tuple[Source, Source], simulations: tuple[Source, Source]
 ) -> None:
-    if derivative.shape[1:] != (2, n_params, *shape) or not len(derivative):
+    if len(external[0].shape) != 1:
         raise ValueError(
-            f"`{name}` must have shape (n_d, 2, n_params, *input_shape) = (n_d, "
-            f"{', '.join(map(str, (2, n_params, *shape)))}), the simulations below the "
-            f"fiducial at [:, 0] and those above at [:, 1], got {derivative.shape}."
+            f"`{role}external_fiducial` must have shape (n_s, n_external), got "
+            f"{(*external[0].counts, *external[0].shape)}."
         )
-
-
-def _check_exact(name: str, derivative: np.ndarray, fiducial: np.ndarray, n_params: int) -> None:
-    shape = fiducial.shape[1:]
-    if derivative.shape[1:] != (*shape, n_params) or not 0 < len(derivative) <= len(fiducial):
-        raise ValueError(
-            f"`{name}` must, where `δθ` is left out, have shape (n_d, *input_shape, n_params) = "
-            f"(n_d, {', '.join(map(str, (*shape, n_params)))}), the derivatives of the first n_d "
-            f"of {len(fiducial)} fiducial simulations, got {derivative.shape}."
-        )
-
-
-def _as_array(
-    name: str,
-    value: Any,
-    count: tuple[str, int | None],
-    inner: tuple[int, ...],
-    dtype: tf.DType,
-    input_shape: tuple[int, ...] | None,
-) -> np.ndarray:
-    """Simulations from any source, `[count, *inner, *input_shape]`."""
-    counts = (count[1], *inner)
-    target = dtype.as_numpy_dtype
-    if isinstance(value, tf.data.Dataset):
-        value = datasets.read(name, value, counts, dtype=target, input_shape=input_shape)
-    elif _are_paths(value):
-        labelled = read_records(value, derivative=bool(inner), input_shape=input_shape)
-        value = collect(name, labelled, counts, dtype=target, input_shape=input_shape)
-    elif callable(value):
-        if count[1] is None:
-            raise TypeError(f"`{count[0]}` must be given where `{name}` is a function.")
-        n = checks.integer(count[0], count[1], minimum=1)
-        value = loaders.load(name, value, (n, *inner), dtype=target, input_shape=input_shape)
-    elif value is None:
-        raise TypeError(f"`{name}` must be an array, a function, TFRecord files or a data set.")
-    return checks.array(name, value)
-
-
-def _are_paths(value: Any) -> bool:
-    return (
-        isinstance(value, list | tuple)
-        and bool(value)
-        and all(isinstance(path, str | Path) for path in value)
-    )
+    for kind, ours, theirs in zip(("fiducial", "derivative"), external, simulations, strict=True):
+        if ours.counts != theirs.counts:
+            raise ValueError(
+                f"`{role}external_{kind}` must hold the summaries of the simulations in "
+                f"`{role}{kind}`, {theirs.counts} of them, got {ours.counts}."
+            )

@@ -18,6 +18,22 @@ class Batch(NamedTuple):
     fiducial: tf.Tensor  # [batch], one for a simulation at the fiducial parameters, else zero
     slope: tf.Tensor  # [batch, n_params], its weights in the slope of the mean, zero at fiducial
     tangents: tf.Tensor | None = None  # [batch, *input_shape, n_params], ∂d/∂θ where it is exact
+    external: tf.Tensor | None = None  # [batch, n_external], summaries beside the network's
+    external_tangents: tf.Tensor | None = None  # [batch, n_external, n_params], where exact
+
+
+# One of several parts of the batches: of `count` parts, part `index` has every `count`-th batch,
+# beginning with that of its own index.
+Part = tuple[tf.Tensor | int, int]
+
+BatchAt = Callable[[tf.Tensor], Batch]
+
+
+class Passes(Protocol):
+    """Starts passes over parts of the batches."""
+
+    def __call__(self, part: Part = (0, 1), /) -> BatchAt:
+        """Starts one over a part, all batches if it is left out."""
 
 
 class Simulations(Protocol):
@@ -25,20 +41,22 @@ class Simulations(Protocol):
 
     n_batches: int
     n_params: int
+    n_external: int  # number of external summaries, beside the network's
     dtype: tf.DType
     compilable: bool  # whether all that makes the batches is code that XLA may compile
     blocks: tuple[int, ...]  # sizes of the runs of rows in a batch that share their noise
 
-    def begin(self, update: tf.Tensor | int = 0) -> Callable[[tf.Tensor], Batch]:
-        """Starts a pass over the simulations.
+    def begin(self, update: tf.Tensor | int = 0) -> Passes:
+        """Makes the simulations of an update ready.
 
         Args:
-            update: The number of the update they are for, `[]`, int64: simulations made on the
-                fly are other ones for every update, and the same for the same.
+            update: Its number, `[]`, int64: simulations made on the fly are other ones for every
+                update, and the same for the same.
 
         Returns:
-            The batch of a given index. Two calls with one index give the same batch, so that
-            one update may go through them twice.
+            Starts a pass over a part of the batches, all if it is given none; every pass has the
+            same batches. A pass returns the batch of a given index; the indices of its part must
+            be gone through in their order.
         """
 
 

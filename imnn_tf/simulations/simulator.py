@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf.simulations.arrays import ArraySimulations
-from imnn_tf.simulations.batch import Batch, slope_weights
+from imnn_tf.simulations.batch import Batch, BatchAt, Passes, slope_weights
 
 Simulator = Callable[[Any, Any], Any]
 
@@ -58,6 +57,7 @@ class SimulatorSimulations:
         at_once: int | None = None,
     ) -> None:
         self.n_s, self.n_d, self.dtype = n_s, n_d, dtype
+        self.n_external = 0
         self.n_params = len(theta_fid)
         self._theta_fid, self._delta_theta = theta_fid, delta_theta
         self._seed = tf.constant([seed & 0x7FFFFFFF, seed >> 31 & 0x7FFFFFFF], tf.int32)
@@ -102,11 +102,12 @@ class SimulatorSimulations:
             simulations = tf.ensure_shape(simulations, [parameters.shape[0], *self.input_shape])
         return simulations
 
-    def begin(self, update: tf.Tensor | int = 0) -> Callable[[tf.Tensor], Batch]:
-        """Starts a pass over the simulations of an update."""
-        return self._pass(_TRAINING, update)
+    def begin(self, update: tf.Tensor | int = 0) -> Passes:
+        """Makes the simulations of an update ready; see `Simulations`."""
+        batch_at = self._pass(_TRAINING, update)
+        return lambda part=(0, 1): batch_at
 
-    def _pass(self, stream: int, update: tf.Tensor | int) -> Callable[[tf.Tensor], Batch]:
+    def _pass(self, stream: int, update: tf.Tensor | int) -> BatchAt:
         fold_in = tf.random.experimental.stateless_fold_in
         seed = fold_in(fold_in(self._seed, stream), tf.cast(update, tf.int32))
 
@@ -154,8 +155,8 @@ class SimulatorSimulations:
         weights = tf.tile((real * known / self.n_d)[:, None], [1, self.n_params])
         return Batch(data, real, weights, tf.stack(tangents, axis=-1))
 
-    def held_out(self) -> ArraySimulations:
-        """Simulations that no update sees, made once and held in memory."""
+    def held_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Simulations that no update sees, fiducial and derivative ones as arrays."""
         batch_at = self._pass(_VALIDATION, 0)
         batches = [batch_at(tf.constant(index)) for index in range(self.n_batches)]
         if self._delta_theta is None:
@@ -167,13 +168,7 @@ class SimulatorSimulations:
             fiducial = blocks[0][: self.n_s]
             varied = np.stack(blocks[1:], axis=1)[: self.n_d]
             derivative = varied.reshape(self.n_d, 2, self.n_params, *self.input_shape)
-        return ArraySimulations(
-            fiducial,
-            derivative,
-            self._delta_theta,
-            dtype=self.dtype,
-            at_once=-(-max(self.n_s, self.n_d) // self.n_batches),
-        )
+        return fiducial, derivative
 
 
 def _is_tensorflow(simulator: Simulator, n_params: int, dtype: tf.DType) -> bool:

@@ -3,6 +3,7 @@
 A message names the argument, what was expected and what came.
 """
 
+import inspect
 import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, overload
@@ -93,6 +94,19 @@ def function(name: str, value: Any) -> Callable[..., Any]:
     if not callable(value):
         raise TypeError(f"`{name}` must be callable, got {type(value).__name__}.")
     return value
+
+
+def second_argument(function: Callable[..., Any]) -> str | None:
+    """Name of a function's second positional argument, if it has one and that has no default."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some built-in functions tell nothing
+        return None
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [parameter for parameter in parameters if parameter.kind in kinds]
+    if len(positional) < 2 or positional[1].default is not inspect.Parameter.empty:
+        return None
+    return positional[1].name
 
 
 def strings(name: str, value: Any, length: int) -> list[str] | None:

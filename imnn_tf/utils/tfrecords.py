@@ -9,8 +9,9 @@ records, the shape of a simulation and the SHA-256 of the file.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from inspect import isgenerator
+from os import SEEK_END
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +21,9 @@ from imnn_tf.utils import checks
 from imnn_tf.utils.checkpoint import CorruptFileError, sha256, write_atomically
 
 MANIFEST = ".manifest"
+
+# A record in a file stands between its length with a checksum and a checksum of itself.
+_HEADER, _FOOTER = 12, 4
 
 Label = tuple[int, ...]
 
@@ -143,10 +147,34 @@ class TFRecords:
         write_atomically(_manifest(path), lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
+class Record(NamedTuple):
+    """A simulation in a TFRecord file."""
+
+    label: Label
+    data: np.ndarray
+    path: Path
+    start: int | None  # the byte of the file at which the data begin; None where it is compressed
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file is compressed by gzip."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def data_size(path: Path) -> int:
+    """About how many bytes the simulations in a file take in memory as float32 numbers."""
+    if not is_compressed(path):
+        return path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(-4, SEEK_END)  # where gzip keeps it, modulo 2³²
+        return int.from_bytes(file.read(4), "little")
+
+
 def read_records(
     paths: Sequence[str | Path], *, derivative: bool, input_shape: Sequence[int] | None
-) -> Iterator[tuple[Label, np.ndarray]]:
-    """Labels and simulations of TFRecord files, in the order they are found.
+) -> Iterator[Record]:
+    """Simulations of TFRecord files, in the order they are found.
 
     A file that has an entry in a manifest is checked against it first.
 
@@ -158,7 +186,7 @@ def read_records(
     Raises:
         FileNotFoundError: If a file is missing.
         CorruptFileError: If a file is not the one its manifest tells of, or cannot be read.
-        ValueError: If a record has no label, or data of another size.
+        ValueError: If a record has no label, data of another size, or numbers that are not finite.
     """
     parts = ("seed", "derivative", "parameter") if derivative else ("seed",)
     for path in sorted(map(Path, paths)):
@@ -168,10 +196,15 @@ def read_records(
         shape = input_shape or about.get("shape")
         if shape is None:
             raise ValueError(f"`input_shape` must be given to read {path}, which has no manifest.")
-        kind = "GZIP" if path.read_bytes()[:2] == b"\x1f\x8b" else ""
+        compressed = is_compressed(path)
+        position = 0
         try:
-            for record in tf.data.TFRecordDataset(str(path), kind).as_numpy_iterator():
-                yield _parse(path, record, parts, tuple(shape))
+            dataset = tf.data.TFRecordDataset(str(path), "GZIP" if compressed else "")
+            for record in dataset.as_numpy_iterator():
+                label, data = _parse(path, record, parts, tuple(shape))
+                start = None if compressed else position + _HEADER + _data_start(path, record)
+                yield Record(label, data, path, start)
+                position += _HEADER + len(record) + _FOOTER
         except tf.errors.DataLossError as error:
             raise CorruptFileError(f"{path} is damaged: {error.message}") from error
 
@@ -190,7 +223,38 @@ def _parse(
             f"{path} must hold simulations of shape {shape}, {int(np.prod(shape))} numbers, got "
             f"{data.size} at {label}."
         )
+    if not np.isfinite(data).all():
+        raise ValueError(f"{path} must hold finite numbers, got others at {label}.")
     return label, data.reshape(shape)
+
+
+def _data_start(path: Path, record: bytes) -> int:
+    """Where the data begin in a serialised example: the one string in the list of that feature."""
+    at, end = _field(path, record, 0, 1)  # features
+    while at < end:
+        entry, at = _field(path, record, at, 1)  # a name with its feature
+        name, name_end = _field(path, record, entry, 1)
+        if record[name:name_end] == b"data":
+            for number in (2, 1, 1):  # the feature, its list of bytes, the first of them
+                name_end, _ = _field(path, record, name_end, number)
+            return name_end
+    raise AssertionError("the record has been parsed before, and has data")
+
+
+def _field(path: Path, record: bytes, at: int, number: int) -> tuple[int, int]:
+    """Begin and end of the content of a length-delimited protocol buffer field.
+
+    References:
+        https://protobuf.dev/programming-guides/encoding
+    """
+    if record[at] != number << 3 | 2:
+        raise CorruptFileError(f"{path} must hold examples with their fields in order.")
+    length, shift, at = 0, 0, at + 1
+    while record[at] & 0x80:
+        length |= (record[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+    length |= record[at] << shift
+    return at + 1, at + 1 + length
 
 
 def _simulation(get_simulation: Callable[..., Any], label: Label) -> np.ndarray:

@@ -361,7 +361,7 @@ def test_at_once_bounds_the_batch_and_not_the_result():
     parts = make(
         dtype="float64", model=reference.dense_model(width=16, dtype="float64"), at_once=30
     )
-    assert parts._training.begin()(tf.constant(0)).data.shape[0] <= 30 * 5
+    assert parts._training.begin()()(tf.constant(0)).data.shape[0] <= 30 * 5
     whole.fit(10)
     parts.fit(10)
     np.testing.assert_allclose(parts.history["loss"], whole.history["loss"], rtol=1e-9)

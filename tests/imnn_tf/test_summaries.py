@@ -6,14 +6,13 @@ import pytest
 import reference
 import tensorflow as tf
 
-from imnn_tf.simulations.arrays import ArraySimulations
 from imnn_tf.summaries import accumulate, count_summaries, seed_states, summarise
 
 DTYPE = tf.float64
 
 
 def source(at_once=None, n_s=30, n_d=20):
-    return ArraySimulations(
+    return reference.held(
         *reference.simulations(0, n_s, n_d), reference.DELTA_THETA, dtype=DTYPE, at_once=at_once
     )
 
@@ -27,7 +26,7 @@ def dropout_model(rate=0.5):
 def test_statistics_do_not_depend_on_the_batches(at_once):
     model = reference.dense_model(width=16, dtype="float64")
     simulations = source(at_once)
-    total = accumulate(model, simulations, simulations.begin(), training=False, n_summaries=2)
+    total = accumulate(model, simulations, simulations.begin()(), training=False, n_summaries=2)
     fiducial, derivative = reference.simulations(0, 30, 20)
     x = model(fiducial).numpy()
     below, above = (
@@ -52,7 +51,7 @@ def test_random_layers_draw_the_same_noise_for_both_sides_of_a_derivative():
 
 def test_random_layers_draw_anew_at_the_next_pass():
     model, simulations = dropout_model(), source()
-    data = simulations.begin()(tf.constant(0)).data
+    data = simulations.begin()()(tf.constant(0)).data
     first, second = (
         summarise(model, data, training=True, blocks=simulations.blocks, dtype=DTYPE)
         for _ in range(2)
@@ -64,7 +63,7 @@ def test_normalising_layers_see_the_whole_batch():
     batch_norm = keras.layers.BatchNormalization(dtype="float64")
     model = keras.Sequential([keras.Input((10,), dtype="float64"), batch_norm])
     simulations = source()
-    data = simulations.begin()(tf.constant(0)).data
+    data = simulations.begin()()(tf.constant(0)).data
     x = summarise(model, data, training=True, blocks=simulations.blocks, dtype=DTYPE)
     whole = (data - data.numpy().mean(0)) / np.sqrt(data.numpy().var(0) + 1e-3)
     np.testing.assert_allclose(x, whole)
@@ -72,7 +71,7 @@ def test_normalising_layers_see_the_whole_batch():
 
 def test_summaries_have_the_precision_of_the_data_whatever_the_model_computes_in():
     model, simulations = reference.dense_model(width=4, dtype="bfloat16"), source()
-    data = simulations.begin()(tf.constant(0)).data
+    data = simulations.begin()()(tf.constant(0)).data
     x = summarise(model, data, training=True, blocks=simulations.blocks, dtype=DTYPE)
     assert x.dtype == DTYPE
 

@@ -8,14 +8,13 @@ import tensorflow as tf
 from gradients import MODELS, batch_normalised_model, objective_of, one_tape_gradient, plain_model
 
 from imnn_tf import information
-from imnn_tf.simulations.arrays import ArraySimulations
 from imnn_tf.training import MEASURES, Snapshot, UpdateLoop
 
 DTYPE = tf.float64
 
 
 def source(seed=0, at_once=None, n_s=60, n_d=40, dtype=DTYPE):
-    return ArraySimulations(
+    return reference.held(
         *reference.simulations(seed, n_s, n_d), reference.DELTA_THETA, dtype=dtype, at_once=at_once
     )
 

@@ -6,7 +6,6 @@ import reference
 import tensorflow as tf
 
 from imnn_tf.simulations import as_simulations
-from imnn_tf.simulations.arrays import ArraySimulations
 from imnn_tf.simulations.batch import slope_weights
 
 
@@ -18,7 +17,7 @@ def images(n_s=7, n_d=5, n_params=3):
 @pytest.mark.parametrize("at_once", [None, 100, 7, 4, 3, 1])
 def test_arrays_come_back_as_they_went_in(at_once):
     fiducial, derivative = images()
-    source = ArraySimulations(fiducial, derivative, np.ones(3), dtype=tf.float64, at_once=at_once)
+    source = reference.held(fiducial, derivative, np.ones(3), dtype=tf.float64, at_once=at_once)
     np.testing.assert_array_equal(source.fiducial, fiducial)
     np.testing.assert_array_equal(source.derivative, derivative)
     assert source.blocks[0] <= (at_once or 7)
@@ -28,8 +27,8 @@ def test_arrays_come_back_as_they_went_in(at_once):
 def test_every_simulation_is_in_one_batch_with_its_label(at_once):
     fiducial, derivative = images()
     step = np.array([0.1, 0.2, 0.4])
-    source = ArraySimulations(fiducial, derivative, step, dtype=tf.float64, at_once=at_once)
-    pass_ = source.begin()
+    source = reference.held(fiducial, derivative, step, dtype=tf.float64, at_once=at_once)
+    pass_ = source.begin()()
     batches = [pass_(tf.constant(index)) for index in range(source.n_batches)]
     labelled = {}
     for batch in batches:
@@ -63,13 +62,13 @@ def test_map_fn_is_applied_anew_at_every_pass():
     def count_up(simulation):
         return tf.zeros_like(simulation)[:4] + counter.assign_add(1)
 
-    source = ArraySimulations(
+    source = reference.held(
         fiducial, derivative, np.ones(2), dtype=tf.float64, at_once=3, map_fn=count_up
     )
-    first = source.begin()
+    first = source.begin()()
     np.testing.assert_array_equal(first(tf.constant(1)).data, first(tf.constant(1)).data)
     assert first(tf.constant(1)).data.shape[1:] == (4,)
-    second = source.begin()
+    second = source.begin()()
     assert np.all(second(tf.constant(1)).data > first(tf.constant(1)).data)
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from gradients import MODELS, objective_of, one_tape_gradient
 
 from imnn_tf import IMNN
-from imnn_tf.simulations import ArraySimulations, as_simulations
+from imnn_tf.simulations import as_simulations
 from imnn_tf.summaries import accumulate
 from imnn_tf.utils import TFRecords
 
@@ -25,7 +25,7 @@ def gradients_of(fiducial):
 
 def source(at_once=None, n_d=N_D, **settings):
     fiducial, _ = reference.simulations(0, N_S)
-    return ArraySimulations(
+    return reference.held(
         fiducial,
         gradients_of(fiducial[:n_d]),
         None,
@@ -39,7 +39,7 @@ def source(at_once=None, n_d=N_D, **settings):
 def test_slope_is_the_mean_of_jacobian_times_derivative(at_once):
     model = reference.dense_model(width=16, dtype="float64")
     simulations = source(at_once)
-    total = accumulate(model, simulations, simulations.begin(), training=False, n_summaries=2)
+    total = accumulate(model, simulations, simulations.begin()(), training=False, n_summaries=2)
     fiducial, _ = reference.simulations(0, N_S)
     data = tf.constant(fiducial[:N_D])
     with tf.GradientTape() as tape:
@@ -62,10 +62,10 @@ def test_numerical_derivatives_tend_to_the_exact_ones():
     )
     exact = source(n_d=N_S)
     slopes = [
-        accumulate(model, simulations, simulations.begin(), training=False, n_summaries=2).slope
+        accumulate(model, simulations, simulations.begin()(), training=False, n_summaries=2).slope
         for simulations in (
             exact,
-            ArraySimulations(
+            reference.held(
                 *reference.simulations(0, N_S, delta_theta=np.array([1e-4, 1e-4])),
                 np.array([1e-4, 1e-4]),
                 dtype=tf.float64,
@@ -87,8 +87,8 @@ def test_images_keep_their_axes():
         ]
     )
     model.set_weights([weights])
-    simulations = ArraySimulations(fiducial, derivative, None, dtype=tf.float64, at_once=4)
-    total = accumulate(model, simulations, simulations.begin(), training=False, n_summaries=4)
+    simulations = reference.held(fiducial, derivative, None, dtype=tf.float64, at_once=4)
+    total = accumulate(model, simulations, simulations.begin()(), training=False, n_summaries=4)
     exact = derivative.mean(0).reshape(24, 3).T @ weights
     np.testing.assert_allclose(total.slope, exact)
     np.testing.assert_array_equal(simulations.derivative, derivative)
@@ -126,11 +126,11 @@ def test_gradient_is_the_finite_difference():
 
 def test_map_fn_is_differentiated_through():
     fiducial, _ = reference.simulations(0, N_S)
-    squared = ArraySimulations(
+    squared = reference.held(
         fiducial**2, 2 * fiducial[..., None] * gradients_of(fiducial), None, dtype=tf.float64
     )
     mapped = source(n_d=N_S, map_fn=tf.square)
-    for got, exact in zip(mapped.begin()(0), squared.begin()(0), strict=True):
+    for got, exact in zip(mapped.begin()()(0)[:4], squared.begin()()(0)[:4], strict=True):
         np.testing.assert_allclose(got, exact)
 
 

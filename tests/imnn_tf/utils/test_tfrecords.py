@@ -26,7 +26,8 @@ def write(folder, n=12, fiducial=True, get=simulation, size=0.0005, **settings):
 
 
 def read(files, derivative=False, shape=None):
-    return dict(read_records(files, derivative=derivative, input_shape=shape))
+    records = read_records(files, derivative=derivative, input_shape=shape)
+    return {record.label: record.data for record in records}
 
 
 @pytest.mark.parametrize("compression", [None, "GZIP"])

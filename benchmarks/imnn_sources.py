@@ -1,0 +1,176 @@
+"""Updates a second from every source of simulations, beside imnn-tf 0.2.0 where it has the source.
+
+The reference problem of `imnn_in_memory.py`, without a validation set.
+
+    python benchmarks/imnn_sources.py --predecessor path/to/its/python
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from imnn_in_memory import N_DRAWS, N_S, SETTINGS, initial_weights, network, simulations
+
+# What stands behind an update: held in memory once it is read, read anew, or simulated.
+HELD = ("arrays", "functions", "TFRecords", "data sets")
+OURS = (*HELD, "exact derivatives", "TFRecords, streamed", "simulator, differenced", "simulator")
+THEIRS = ("arrays", "functions", "TFRecords")
+
+
+# ---- the two sides, each in its own process ----------------------------------------------
+
+
+def labelled(array):
+    """A generator of simulations with their labels, as imnn-tf takes them."""
+
+    def load(*label):
+        yield array[label].astype("float32"), label if len(label) > 1 else label[0]
+
+    return load
+
+
+def write_records(folder):
+    """The simulations as TFRecords, which both packages read."""
+    from imnn_tf.utils import TFRecords
+
+    fiducial, derivative = (part.astype("float32") for part in simulations(0, N_S))
+    writer = TFRecords(record_size=1, verbose=False)
+    writer.write_record(N_S, lambda seed: fiducial[seed], directory=folder)
+    writer.write_record(
+        N_S, lambda *label: derivative[label], fiducial=False, n_params=2, directory=folder
+    )
+
+
+def stored(source, folder):
+    """What either package is given as `fiducial` and `derivative`."""
+    fiducial, derivative = (part.astype("float32") for part in simulations(0, N_S))
+    if source == "functions":
+        return labelled(fiducial), labelled(derivative)
+    if source.startswith("TFRecords"):
+        names = ("fiducial", "derivative")
+        return tuple(sorted(str(p) for p in Path(folder).glob(f"{name}_*")) for name in names)
+    if source == "data sets":
+        import tensorflow as tf
+
+        from_slices = tf.data.Dataset.from_tensor_slices
+        labels = np.stack(np.unravel_index(np.arange(4 * N_S), (N_S, 2, 2)), axis=1)
+        flat = derivative.reshape(-1, N_DRAWS)
+        return from_slices((fiducial, np.arange(N_S))), from_slices((flat, labels))
+    if source == "exact derivatives":
+        return fiducial, np.stack([np.ones_like(fiducial), fiducial / 2], axis=-1)
+    return fiducial, derivative
+
+
+def simulate(parameters, seed):
+    """Draws with the given means and variances."""
+    import tensorflow as tf
+
+    noise = tf.random.stateless_normal([tf.shape(parameters)[0], N_DRAWS], seed)
+    return parameters[:, :1] + tf.sqrt(parameters[:, 1:]) * noise
+
+
+def worker(side):
+    """Serves one side of the comparison."""
+    import tensorflow as tf
+    from peer import serve
+
+    import imnn_tf
+
+    fits = {}
+
+    def begin(source, folder):
+        model = network(tf.keras)
+        model.set_weights(initial_weights())
+        settings = {**SETTINGS, "model": model, "optimiser": tf.keras.optimizers.Adam(1e-3)}
+        if source.startswith("simulator"):
+            settings["simulator"] = simulate
+        else:
+            settings["fiducial"], settings["derivative"] = stored(source, folder)
+        if source in ("exact derivatives", "simulator"):
+            del settings["δθ"]
+        if source == "TFRecords, streamed":
+            settings["cache"] = False
+        if side == "predecessor" and source != "arrays":
+            settings["at_once"] = N_S
+        fits[source] = imnn_tf.IMNN(**settings, verbose=side == "predecessor")
+
+    def fit(source, updates):
+        started = time.perf_counter()
+        fits[source].fit(n_iterations=updates)
+        return time.perf_counter() - started
+
+    serve({"begin": begin, "fit": fit})
+
+
+# ---- the comparison ----------------------------------------------------------------------
+
+
+def rates_of(peer, sources, folder, seconds):
+    """Begins every fit, and finds how many updates of each fill some seconds."""
+    updates = {}
+    for source in sources:
+        peer.ask("begin", source=source, folder=str(folder))
+        peer.ask("fit", source=source, updates=2)  # compiles
+        once = peer.ask("fit", source=source, updates=2) / 2
+        updates[source] = max(2, int(seconds / once))
+    return updates
+
+
+def main():
+    """Runs the comparison and writes what it found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--predecessor", required=True, help="Python of its environment")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/imnn_sources.json"))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of a measurement")
+    arguments = parser.parse_args()
+    from peer import Peer
+
+    here = str(Path(__file__).resolve())
+    sides = {
+        "ours": (Peer(sys.executable, here, "--worker", "ours"), OURS),
+        "imnn-tf 0.2.0": (Peer(arguments.predecessor, here, "--worker", "predecessor"), THEIRS),
+    }
+    rates = {name: {source: [] for source in sources} for name, (_, sources) in sides.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        write_records(folder)
+        updates = {
+            name: rates_of(peer, sources, folder, arguments.seconds)
+            for name, (peer, sources) in sides.items()
+        }
+        for _ in range(arguments.repeats):
+            for source in OURS:
+                for name, (peer, sources) in sides.items():
+                    if source in sources:
+                        n = updates[name][source]
+                        taken = peer.ask("fit", source=source, updates=n)
+                        rates[name][source].append(n / taken)
+        for peer, _ in sides.values():
+            peer.close()
+    report(rates)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps({"updates_per_second": rates}, indent=1) + "\n")
+
+
+def report(rates):
+    """Prints medians, their range, and ratios within one round."""
+    ours, theirs = rates["ours"], rates["imnn-tf 0.2.0"]
+    for source, values in ours.items():
+        line = f"{source:24s} {np.median(values):6.1f} updates/s"
+        line += f" ({min(values):.1f} to {max(values):.1f})"
+        line += f", {np.median(np.divide(values, ours['arrays'])):5.2f} of our arrays"
+        if source in theirs:
+            ratio = np.median(np.divide(values, theirs[source]))
+            line += f"; imnn-tf {np.median(theirs[source]):6.1f}, ratio {ratio:6.1f}"
+        print(line)
+
+
+if __name__ == "__main__":
+    if "--worker" in sys.argv:
+        worker(sys.argv[sys.argv.index("--worker") + 1])
+    else:
+        main()

@@ -1,0 +1,191 @@
+"""A data set larger than memory: peak memory, and speed beside reading and parsing alone.
+
+Writes images of 128 x 128 and their derivatives to TFRecords until they take so many gigabytes,
+fits them in streams for a few updates, and does the same with twice as many. The yardstick is a
+`tf.data` pipeline that reads and parses the same files with nothing behind it: files read in
+parallel, records parsed in parallel, whole batches at a time. An update goes through the files
+twice, so its speed is that of two passes.
+
+    python benchmarks/imnn_streaming.py --gigabytes 8 --folder somewhere/with/space
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+PIXELS, N_PARAMS = 128, 2
+STEP = 0.1
+VARIANTS = 1 + 2 * N_PARAMS  # simulations that share a seed
+FIELDS = 64
+BATCH = 500
+
+
+def write(folder, n):
+    """Noise of which one parameter shifts the mean and one scales the amplitude."""
+    from imnn_tf.utils import TFRecords
+
+    shape = (FIELDS, PIXELS, PIXELS)
+    noise = np.random.default_rng(0).normal(size=shape).astype("float32")
+
+    def fiducial(seed):
+        return np.roll(noise[seed % FIELDS], seed // FIELDS)
+
+    def derivative(seed, side, parameter):
+        half = np.float32(STEP / 2 if side else -STEP / 2)
+        return fiducial(seed) + half if parameter == 0 else fiducial(seed) * (1 + half)
+
+    writer = TFRecords(record_size=150)
+    writer.write_record(n, fiducial, directory=folder)
+    writer.write_record(n, derivative, fiducial=False, n_params=N_PARAMS, directory=folder)
+
+
+def network(keras):
+    """A network light enough for the files, and not it, to set the pace."""
+    return keras.Sequential(
+        [
+            keras.Input((PIXELS, PIXELS)),
+            keras.layers.Reshape((PIXELS, PIXELS, 1)),
+            keras.layers.AveragePooling2D(8),
+            keras.layers.Flatten(),
+            keras.layers.Dense(32),
+            keras.layers.LeakyReLU(0.01),
+            keras.layers.Dense(2),
+        ]
+    )
+
+
+# ---- one process for each measurement, as memory is a process's own ----------------------
+
+
+def worker(folder, n):
+    """Serves what is measured of one data set."""
+    import tensorflow as tf
+    from peer import serve
+
+    import imnn_tf
+
+    names = ("fiducial", "derivative")
+    files = {name: sorted(Path(folder).glob(f"{name}_*.tfrecords")) for name in names}
+    imnn = None
+
+    def begin():
+        nonlocal imnn
+        started = time.perf_counter()
+        imnn = imnn_tf.IMNN(
+            θ_fid=np.array([0.0, 1.0]),
+            δθ=np.array([STEP, STEP]),
+            n_s=n,
+            n_d=n,
+            model=network(tf.keras),
+            cache=False,
+            verbose=False,
+            **files,
+        )
+        return time.perf_counter() - started
+
+    def update(count):
+        started = time.perf_counter()
+        imnn.fit(count)
+        return (time.perf_counter() - started) / count
+
+    def read_and_parse():
+        labels = {"seed": tf.io.FixedLenFeature([], tf.int64)}
+        features = {"data": tf.io.FixedLenFeature([], tf.string), **labels}
+
+        def parse(records):
+            parsed = tf.io.parse_example(records, features)
+            return tf.io.decode_raw(parsed["data"], tf.float32), parsed["seed"]
+
+        every = [str(path) for paths in files.values() for path in paths]
+        batches = (
+            tf.data.TFRecordDataset(every, buffer_size=2**23, num_parallel_reads=2)
+            .batch(BATCH)
+            .map(parse, num_parallel_calls=2)
+            .prefetch(2)
+        )
+        started, count = time.perf_counter(), 0
+        for _, seeds in batches:
+            count += len(seeds)
+        assert count == n * VARIANTS
+        return time.perf_counter() - started
+
+    def peak_memory():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    serve({"begin": begin, "update": update, "read": read_and_parse, "peak_memory": peak_memory})
+
+
+def measure(folder, n, rounds):
+    """Seconds of an update and of reading and parsing twice, in turns, and the peak memory."""
+    from peer import Peer
+
+    program = (str(Path(__file__).resolve()), "--worker", str(folder), str(n))
+    fit, read = (Peer(sys.executable, *program) for _ in range(2))
+    opened = fit.ask("begin")
+    fit.ask("update", count=1)  # compiles
+    read.ask("read")
+    updates, reads = [], []
+    for _ in range(rounds):
+        updates.append(fit.ask("update", count=1))
+        reads.append(2 * read.ask("read"))
+    result = {
+        "simulations": n * VARIANTS,
+        "gigabytes": sum(path.stat().st_size for path in Path(folder).glob("*.tfrecords")) / 1e9,
+        "seconds to check and index": opened,
+        "seconds of an update": updates,
+        "seconds to read and parse twice": reads,
+        "peak memory in gigabytes": fit.ask("peak_memory") / 1e9,
+    }
+    fit.close()
+    read.close()
+    return result
+
+
+def main():
+    """Measures a data set and one of twice the size."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gigabytes", type=float, default=8)
+    parser.add_argument("--folder", type=Path, required=True, help="for the files; emptied after")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--output", type=Path, default=Path("benchmarks/results/imnn_streaming.json")
+    )
+    arguments = parser.parse_args()
+    results = []
+    for size in (arguments.gigabytes, 2 * arguments.gigabytes):
+        n = round(size * 1e9 / (VARIANTS * 4 * PIXELS**2))
+        folder = arguments.folder / f"{size:g}GB"
+        write(folder, n)
+        results.append(measure(folder, n, arguments.rounds))
+        shutil.rmtree(folder)
+        print(line(results[-1]))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def line(result):
+    """What a measurement says, in a line."""
+    updates, reads = (
+        np.array(result[key]) for key in ("seconds of an update", "seconds to read and parse twice")
+    )
+    rate = 2 * result["gigabytes"] / np.median(updates)
+    return (
+        f"{result['gigabytes']:.1f} GB, {result['simulations']} simulations: peak memory "
+        f"{result['peak memory in gigabytes']:.2f} GB; {np.median(updates):.1f} s an update, "
+        f"{rate:.2f} GB/s, {np.median(reads / updates):.2f} of the speed of reading and parsing; "
+        f"{result['seconds to check and index']:.1f} s to check and index the files"
+    )
+
+
+if __name__ == "__main__":
+    if "--worker" in sys.argv:
+        at = sys.argv.index("--worker")
+        worker(sys.argv[at + 1], int(sys.argv[at + 2]))
+    else:
+        main()
