@@ -4,7 +4,7 @@ import pytest
 from scipy import stats
 
 from imnn_tf.lfi import plotting
-from imnn_tf.lfi.density import marginals_of_grid
+from imnn_tf.lfi.density import Marginals
 
 COVARIANCE = np.array([[1.0, 0.6, 0.1], [0.6, 2.0, -0.3], [0.1, -0.3, 0.5]])
 
@@ -14,7 +14,7 @@ def gaussian(n_params, centre=0.0, size=41):
     axes = [centre + np.sqrt(covariance[i, i]) * np.linspace(-5, 5, size) for i in range(n_params)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     normal = stats.multivariate_normal(np.full(n_params, centre), covariance)
-    return marginals_of_grid(normal.pdf(grid).reshape((size,) * n_params), axes)
+    return Marginals.of_grid(normal.pdf(grid).reshape((size,) * n_params), axes)
 
 
 @pytest.mark.parametrize("n_params", [1, 2, 3])
