@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from imnn_tf.lfi.sampled import Accepted, SampledInference
+from imnn_tf.lfi.accepted import Accepted
+from imnn_tf.lfi.sampled import SampledInference
 from imnn_tf.lfi.seeds import child
 from imnn_tf.utils import checks
 
@@ -57,16 +58,6 @@ class ApproximateBayesianComputation(SampledInference):
         self._tolerance = np.nan
         self._mask: np.ndarray | None = None
 
-    def __call__(
-        self,
-        draws: Any,
-        at_once: bool | int = True,
-        save_sims: str | os.PathLike[str] | None = None,
-        predrawn: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """As `ABC`."""
-        return self.ABC(draws, at_once, save_sims, predrawn)
-
     def ABC(
         self,
         draws: Any,
@@ -99,6 +90,7 @@ class ApproximateBayesianComputation(SampledInference):
             SimulationError: If a simulation fails and is not to be skipped.
             ValueError: If `draws` is not positive or of the wrong shape.
         """
+        self._simulates()
         key, self._calls = self._calls, self._calls + 1
         if predrawn:
             shape = (None, self.n_params)
@@ -113,10 +105,10 @@ class ApproximateBayesianComputation(SampledInference):
         estimates = np.empty((0, self.n_params)) if result.x is None else result.x[ok]
         parameters, distances = parameters[ok], self._distances(estimates)
         if update:
-            self.parameters = np.concatenate([self.parameters, parameters])
-            self.estimates = np.concatenate([self.estimates, estimates])
-            self.distances = np.concatenate([self.distances, distances])
+            self._append(parameters, estimates, distances)
         return parameters, estimates, self._differences(estimates), distances
+
+    __call__ = ABC
 
     def accept_reject(self, ε: float) -> None:
         """Accepts the draws whose distance from a target is below `ε`, for each target.
@@ -238,6 +230,14 @@ class ApproximateBayesianComputation(SampledInference):
             rows = rows[:, target] if values is self.distances else rows
             chosen.append(rows if minus is None else rows - minus[target])
         return np.stack(chosen) if self.targets == 1 else chosen
+
+    def _take(self, parameters: np.ndarray, estimates: np.ndarray) -> None:
+        self._append(parameters, estimates, self._distances(estimates))
+
+    def _append(self, parameters: np.ndarray, estimates: np.ndarray, distances: np.ndarray) -> None:
+        self.parameters = np.concatenate([self.parameters, parameters])
+        self.estimates = np.concatenate([self.estimates, estimates])
+        self.distances = np.concatenate([self.distances, distances])
 
     def _differences(self, estimates: np.ndarray) -> np.ndarray:
         return estimates[:, np.newaxis] - self.estimate

@@ -19,6 +19,8 @@ GridSize = int | Sequence[int]
 
 # Points along each axis of a grid that is drawn, by the number of parameters.
 _PLOT_POINTS = {1: 512, 2: 192, 3: 80}
+# Samples that marginals are made of where a grid would be too large.
+_PLOT_SAMPLES = 1_000_000
 
 
 class GaussianApproximation(LikelihoodFreeInference):
@@ -235,9 +237,9 @@ class GaussianApproximation(LikelihoodFreeInference):
 
         Args:
             grid: A full grid to evaluate the posterior on, `(n_params, n_1, ..., n_p)`.
-            gridsize: Points along each axis of a grid that spans the prior. With neither, the
-                grid closes in on the posteriors; with more than three parameters they are
-                histograms of 200,000 samples.
+            gridsize: Points along each axis of a grid that spans the prior. With neither, a
+                grid closes in on each posterior; with more than three parameters they are
+                histograms of 1,000,000 samples.
             target: Which target, or which ones; `None` for all.
 
         Raises:
@@ -246,7 +248,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         """
         chosen = self._targets(target)
         if grid is None and gridsize is None:
-            return self._close_marginals(chosen)
+            return [self._close_marginals(each) for each in chosen]
         log_post = self.log_posterior(grid, 20 if gridsize is None else gridsize)
         if self.grid is None or log_post.ndim != self.n_params + 1:
             raise ValueError(
@@ -292,20 +294,17 @@ class GaussianApproximation(LikelihoodFreeInference):
             **kwargs,
         )
 
-    def _close_marginals(self, chosen: Sequence[int]) -> list[Marginals]:
-        """On one grid where the posteriors are, or with many parameters from samples."""
+    def _close_marginals(self, target: int) -> Marginals:
+        """On a grid where the posterior is, or with many parameters from samples."""
         if self.n_params not in POINTS:
-            root = seed_sequence(0)
-            results = [self.result(each, n=200_000, seed=child(root, each)) for each in chosen]
-            return [result.marginals(40, sample_ranges(results)) for result in results]
-        posteriors = [self._gridded(each) for each in chosen]
-        boxes = [posterior.axes(depth=10) for posterior in posteriors]
-        low = np.min([[axis[0] for axis in box] for box in boxes], axis=0)
-        high = np.max([[axis[-1] for axis in box] for box in boxes], axis=0)
+            seed = child(seed_sequence(0), target)
+            result = self.result(target, n=_PLOT_SAMPLES, seed=seed)
+            return result.marginals(40, sample_ranges(result))
+        posterior = self._gridded(target)
         size = _PLOT_POINTS[self.n_params]
-        axes = [np.linspace(*ends, size) for ends in zip(low, high, strict=True)]
-        joints = [posterior.log_joint(axes) for posterior in posteriors]
-        return [Marginals.of_grid(np.exp(joint - joint.max()), axes) for joint in joints]
+        axes = [np.linspace(axis[0], axis[-1], size) for axis in posterior.axes(depth=10)]
+        joint = posterior.log_joint(axes)
+        return Marginals.of_grid(np.exp(joint - joint.max()), axes)
 
     def _points(
         self, grid: ArrayLike | None, gridsize: GridSize

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEVELS = (0.68, 0.95, 0.99)
+# How lines look that mark known parameters.
+KNOWN: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8}
 
 
 def triangle(
@@ -37,7 +39,7 @@ def triangle(
     """Draws marginal densities: single parameters on the diagonal, pairs below it.
 
     Args:
-        marginals: One for each target.
+        marginals: One for each target, computed here or elsewhere.
         labels: One for each parameter.
         ax: Axes of an earlier triangle to draw into, `(p, p)`; `None` makes a figure.
         figsize: Its size in inches, by default 2.5 for each parameter and at least 5.
@@ -56,10 +58,16 @@ def triangle(
         The axes, an array `(p, p)`.
 
     Raises:
-        ValueError: If `ax` has another shape, or a colour or label is missing.
+        ValueError: If `ax` has another shape, marginals are of more or fewer parameters than
+            there are labels, or a colour or label is missing.
     """
     n_params = len(labels)
     axes = _triangle_axes(n_params, labels, ax, figsize, wspace, hspace)
+    for each in marginals:
+        if len(each.points) != n_params:
+            raise ValueError(
+                f"`marginals` must be of {n_params} parameters each, got {len(each.points)}."
+            )
     names = target_names(label, len(marginals))
     styles = target_styles(color, len(marginals))
     line, contour = _split(kwargs)
@@ -189,12 +197,11 @@ def _triangle_axes(
 
 def _mark(axes: np.ndarray, known: np.ndarray) -> None:
     """Draws lines where the parameters are known to be."""
-    style = {"color": "black", "linestyle": "--", "linewidth": 0.8}
     for row in range(len(axes)):
         for column in range(row + 1):
-            axes[row, column].axvline(known[column], **style)
+            axes[row, column].axvline(known[column], **KNOWN)
             if column < row:
-                axes[row, column].axhline(known[row], **style)
+                axes[row, column].axhline(known[row], **KNOWN)
 
 
 def _limits(axes: np.ndarray) -> None:
