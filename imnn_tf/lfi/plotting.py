@@ -40,7 +40,7 @@ def triangle(
 
     Args:
         marginals: One for each target, computed here or elsewhere.
-        labels: One for each parameter.
+        labels: One for each parameter; axes that have labels keep theirs.
         ax: Axes of an earlier triangle to draw into, `(p, p)`; `None` makes a figure.
         figsize: Its size in inches, by default 2.5 for each parameter and at least 5.
         color: A colour, or one for each target; `None` continues the colour cycle.
@@ -182,7 +182,8 @@ def _triangle_axes(
                 this.axis("off")
                 continue
             this.tick_params(labelbottom=row == n_params - 1)
-            if row == n_params - 1:
+            # Whatever is drawn into axes that have labels is of the same parameters.
+            if row == n_params - 1 and not this.get_xlabel():
                 this.set_xlabel(labels[column])
             if column == row:
                 # A density's height tells nothing that its shape does not.
@@ -190,7 +191,7 @@ def _triangle_axes(
                 this.set_ylim(bottom=0)
             else:
                 this.tick_params(labelleft=column == 0)
-                if column == 0:
+                if column == 0 and not this.get_ylabel():
                     this.set_ylabel(labels[row])
     return axes
 

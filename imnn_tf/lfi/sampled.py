@@ -242,8 +242,9 @@ class SampledInference(LikelihoodFreeInference):
             IndexError: If there is no such target.
             ValueError: If nothing is accepted, or no sample is in range.
         """
+        chosen = self._targets(target)
         self._prepare(**run)
-        results = [self.result(each, adjust=adjust) for each in self._targets(target)]
+        results = [self.result(each, adjust=adjust) for each in chosen]
         return [
             result.marginals(bins, sample_ranges(result) if ranges is None else ranges)
             for result in results
@@ -277,8 +278,8 @@ class SampledInference(LikelihoodFreeInference):
         """
         from imnn_tf.lfi import plotting
 
-        run, options = self._split(kwargs)
         chosen = self._targets(target)
+        run, options = self._split(kwargs)
         return plotting.triangle(
             self.marginals(bins, ranges, adjust=adjust, target=chosen, **run),
             labels=self.axis_labels,
@@ -314,36 +315,20 @@ class SampledInference(LikelihoodFreeInference):
             IndexError: If there is no such target.
             ValueError: If `axes` is none of these.
         """
-        from imnn_tf.lfi.scatter import Cloud, scatter
+        from imnn_tf.lfi.scatter import MODES, scatter_simulations
 
-        modes = ("parameter_estimate", "parameter_parameter", "estimate_estimate")
-        checks.choice("axes", axes, modes)
+        checks.choice("axes", axes, MODES)
         share = checks.real("rejected", 0 if rejected is None else rejected, minimum=0, maximum=1)
+        chosen = self._targets(target)
         run, options = self._split(kwargs)
         self._prepare(**run)
-        chosen = self._targets(target)
-        x, y = axes.split("_")
-
-        def cloud(parameters: np.ndarray, estimates: np.ndarray, weights: np.ndarray) -> Cloud:
-            points = {"parameter": parameters, "estimate": estimates}
-            return Cloud(points[x], points[y], weights)
-
-        accepted = [self._accepted(each) for each in chosen]
-        others = [self._rejected(each, int(1 / share)) for each in chosen] if share > 0 else []
-        names = {
-            "parameter": self.axis_labels,
-            "estimate": [f"Estimate of {label}" for label in self.axis_labels],
-        }
         assert self.estimate is not None
-        centres = self.estimate[chosen]
-        return scatter(
-            [cloud(kept.parameters, kept.estimates, kept.weights) for kept in accepted],
-            [cloud(*points, np.ones(len(points[0]))) for points in others],
-            xlabels=names[x],
-            ylabels=names[y],
-            horizontal=centres if y == "estimate" else None,
-            vertical=centres if x == "estimate" else None,
-            pairs=x == y,
+        return scatter_simulations(
+            axes,
+            [self._accepted(each) for each in chosen],
+            [self._rejected(each, int(1 / share)) for each in chosen] if share > 0 else [],
+            self.estimate[chosen],
+            self.axis_labels,
             label=self._target_labels(chosen, label or "Accepted"),
             **options,
         )

@@ -18,6 +18,12 @@ from imnn_tf.utils import checks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from imnn_tf.lfi.accepted import Accepted
+
+
+# What is scattered against what: along the horizontal axis, along the vertical one.
+MODES = ("parameter_estimate", "parameter_parameter", "estimate_estimate")
+
 
 class Cloud(NamedTuple):
     """Points to scatter: `x` and `y`, `(n, p)` each, and weights, `(n,)`, shown as areas."""
@@ -25,6 +31,47 @@ class Cloud(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     weights: np.ndarray
+
+
+def scatter_simulations(
+    axes: str,
+    accepted: Sequence["Accepted"],
+    rejected: Sequence[tuple[np.ndarray, np.ndarray]],
+    centres: np.ndarray,
+    labels: Sequence[str],
+    **options: Any,
+) -> np.ndarray:
+    """Scatters parameters and estimates of simulations against each other.
+
+    Args:
+        axes: One of `MODES`.
+        accepted: One for each target.
+        rejected: Parameters and estimates, `(n, p)` each, for each target; or none.
+        centres: Estimates of the targets, `(targets, p)`.
+        labels: One for each parameter.
+        **options: Passed on to `scatter`.
+
+    Returns:
+        The axes, `(p, p)`.
+
+    """
+    x, y = axes.split("_")
+
+    def cloud(parameters: np.ndarray, estimates: np.ndarray, weights: np.ndarray) -> Cloud:
+        points = {"parameter": parameters, "estimate": estimates}
+        return Cloud(points[x], points[y], weights)
+
+    names = {"parameter": labels, "estimate": [f"Estimate of {label}" for label in labels]}
+    return scatter(
+        [cloud(kept.parameters, kept.estimates, kept.weights) for kept in accepted],
+        [cloud(*points, np.ones(len(points[0]))) for points in rejected],
+        xlabels=names[x],
+        ylabels=names[y],
+        horizontal=centres if y == "estimate" else None,
+        vertical=centres if x == "estimate" else None,
+        pairs=x == y,
+        **options,
+    )
 
 
 def scatter(

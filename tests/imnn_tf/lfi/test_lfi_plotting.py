@@ -70,6 +70,9 @@ def test_overlays_keep_all_in_sight():
         np.testing.assert_allclose(ax.get_xlim(), (-5, 25))
     np.testing.assert_allclose(axes[1, 0].get_ylim(), axes[1, 1].get_xlim())
     assert len(axes[0, 1].get_legend().get_texts()) == 2
+    plotting.triangle([gaussian(2)], labels=["p1", "p2"], ax=axes)
+    assert [ax.get_xlabel() for ax in axes[1]] == ["a", "b"]
+    assert axes[1, 0].get_ylabel() == "b"
 
 
 def test_nothing_is_cut_off():
