@@ -1,6 +1,7 @@
 """Approximate Bayesian computation by rejection."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class ApproximateBayesianComputation(SampledInference):
         self.grid = self.post = None
         self.interrupted = False
         self._calls = 0
-        self._tolerance = np.nan
+        self._tolerance = np.full(self.targets, np.nan)
         self._mask: np.ndarray | None = None
 
     def ABC(
@@ -110,13 +111,16 @@ class ApproximateBayesianComputation(SampledInference):
 
     __call__ = ABC
 
-    def accept_reject(self, ε: float) -> None:
+    def accept_reject(self, ε: float | Sequence[float]) -> None:
         """Accepts the draws whose distance from a target is below `ε`, for each target.
+
+        Args:
+            ε: The radius, or one for each target.
 
         Raises:
             ValueError: If `ε` is not positive, or nothing was drawn yet.
         """
-        self._tolerance = checks.real("ε", ε, above=0)
+        self._tolerance = self._radii(ε)
         if len(self.parameters) == 0:
             raise ValueError("`draws` must be simulated before any can be accepted, got none.")
         self._mask = self.distances < self._tolerance
@@ -126,7 +130,7 @@ class ApproximateBayesianComputation(SampledInference):
 
     def get_min_accepted(
         self,
-        ε: float,
+        ε: float | Sequence[float],
         accepted: int,
         min_draws: int | None = 1,
         at_once: bool | int = True,
@@ -138,7 +142,7 @@ class ApproximateBayesianComputation(SampledInference):
         """Draws until each target has a number of draws within `ε`.
 
         Args:
-            ε: The radius.
+            ε: The radius, or one for each target.
             accepted: How many draws each target must have within it.
             min_draws: Draws at a time at least; more are made where acceptance so far says
                 that more are needed, up to 65,536.
@@ -150,7 +154,7 @@ class ApproximateBayesianComputation(SampledInference):
         Raises:
             ValueError: If a number is not positive.
         """
-        tolerance = checks.real("ε", ε, above=0)
+        tolerance = self._radii(ε)
         wanted = checks.integer("accepted", accepted, minimum=1)
         least = checks.integer("min_draws", 1 if min_draws is None else min_draws, minimum=1)
         most = np.inf if max_draws is None else checks.integer("max_draws", max_draws, minimum=1)
@@ -165,7 +169,16 @@ class ApproximateBayesianComputation(SampledInference):
                 bar.set_postfix(accepted=have.tolist())
                 if self.interrupted:
                     break
-        self.accept_reject(tolerance)
+        self.accept_reject(ε)
+
+    def _radii(self, ε: float | Sequence[float]) -> np.ndarray:
+        """One radius for each target, `(targets,)`."""
+        if np.ndim(ε) == 0:
+            return np.full(self.targets, checks.real("ε", ε, above=0))
+        radii = checks.array("ε", ε, shape=(self.targets,), dtype=float)
+        if not (radii > 0).all():
+            raise ValueError(f"`ε` must be greater than 0, got {radii.tolist()}.")
+        return radii
 
     def _needed(self, have: np.ndarray, wanted: int, least: int) -> int:
         """Draws likely to be needed by the target that lacks most."""
@@ -244,7 +257,7 @@ class ApproximateBayesianComputation(SampledInference):
 
     def _prepare(  # type: ignore[override]
         self,
-        ε: float | None = None,
+        ε: float | Sequence[float] | None = None,
         draws: int | None = None,
         accepted: int | None = None,
         at_once: bool | int = True,
@@ -273,7 +286,7 @@ class ApproximateBayesianComputation(SampledInference):
             self.estimates[rows],
             self.distances[rows, target],
             np.ones(len(rows)),
-            self._tolerance,
+            float(self._tolerance[target]),
         )
 
     def _rejected(self, target: int, step: int) -> tuple[np.ndarray, np.ndarray]:

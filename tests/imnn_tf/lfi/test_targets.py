@@ -139,6 +139,22 @@ def test_rejection_measures_in_each_targets_own_metric(sampled):
         np.testing.assert_allclose(ours.samples, theirs.samples)
 
 
+def test_rejection_with_a_radius_for_each_target(sampled):
+    abc = sampled(ApproximateBayesianComputation, [0, 1])
+    abc(3000)
+    abc.accept_reject(ϵ=[2.0, 4.0])
+    assert abc.num_accepted.tolist() == (abc.distances < [2.0, 4.0]).sum(axis=0).tolist()
+    radii = [abc._accepted(i).tolerance for i in range(2)]
+    assert radii == [2.0, 4.0]
+    abc.get_min_accepted(ϵ=np.array([1.5, 3.0]), accepted=30)
+    assert ((abc.distances < [1.5, 3.0]).sum(axis=0) == abc.num_accepted).all()
+    assert (abc.num_accepted >= 30).all()
+    with pytest.raises(ValueError, match=r"`ε` must have shape \(2,\), got \(3,\)"):
+        abc.accept_reject([1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"`ε` must be greater than 0, got \[1.0, 0.0\]"):
+        abc.accept_reject([1.0, 0.0])
+
+
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
 def test_population_moves_in_each_targets_own_metric(sampled, order):
     rules = {"draws": 60, "initial_draws": 200, "criterion": 0.3}
