@@ -62,12 +62,12 @@ def triangle(
             there are labels, or a colour or label is missing.
     """
     n_params = len(labels)
-    axes = _triangle_axes(n_params, labels, ax, figsize, wspace, hspace)
     for each in marginals:
         if len(each.points) != n_params:
             raise ValueError(
                 f"`marginals` must be of {n_params} parameters each, got {len(each.points)}."
             )
+    axes = _triangle_axes(n_params, labels, ax, figsize, wspace, hspace)
     names = target_names(label, len(marginals))
     styles = target_styles(color, len(marginals))
     line, contour = _split(kwargs)
@@ -125,7 +125,7 @@ def matrix(
     ticks = np.arange(len(labels))
     ax.set_xticks(ticks, labels=labels)
     ax.set_yticks(ticks, labels=labels)
-    ax.set_title(title)
+    ax.set_title(title, wrap=True)
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04)

@@ -139,7 +139,7 @@ class SampledInference(LikelihoodFreeInference):
             raise ValueError(f"`estimates` or `data` must be given, got {got}.")
         if data is not None:
             assert self.get_estimate is not None
-            estimates = self.get_estimate(data)
+            estimates = self.get_estimate(data if hasattr(data, "shape") else np.asarray(data))
         assert estimates is not None
         found = checks.array("estimates", estimates, shape=points.shape, dtype=float)
         outside = len(points) - np.count_nonzero(self.prior.supports(points))
