@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import imnn_tf.lfi.calibration as calibration
     from imnn_tf.lfi.approximate_bayesian_computation import ApproximateBayesianComputation
+    from imnn_tf.lfi.density import Marginals
     from imnn_tf.lfi.gaussian_approximation import GaussianApproximation
+    from imnn_tf.lfi.plotting import triangle
     from imnn_tf.lfi.population_monte_carlo import PopulationMonteCarlo
     from imnn_tf.lfi.posterior import Posterior
     from imnn_tf.lfi.simulation import SimulationError, simulate
@@ -18,20 +20,24 @@ if TYPE_CHECKING:
 __all__ = [
     "ApproximateBayesianComputation",
     "GaussianApproximation",
+    "Marginals",
     "PopulationMonteCarlo",
     "Posterior",
     "SimulationError",
     "calibration",
     "simulate",
+    "triangle",
 ]
 
 _HOMES = {
     "ApproximateBayesianComputation": "approximate_bayesian_computation",
     "GaussianApproximation": "gaussian_approximation",
+    "Marginals": "density",
     "PopulationMonteCarlo": "population_monte_carlo",
     "Posterior": "posterior",
     "SimulationError": "simulation",
     "simulate": "simulation",
+    "triangle": "plotting",
 }
 
 

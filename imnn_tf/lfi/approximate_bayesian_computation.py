@@ -1,12 +1,14 @@
 """Approximate Bayesian computation by rejection."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from imnn_tf.lfi.sampled import Accepted, SampledInference
+from imnn_tf.lfi.accepted import Accepted
+from imnn_tf.lfi.sampled import SampledInference
 from imnn_tf.lfi.seeds import child
 from imnn_tf.utils import checks
 
@@ -54,18 +56,8 @@ class ApproximateBayesianComputation(SampledInference):
         self.grid = self.post = None
         self.interrupted = False
         self._calls = 0
-        self._tolerance = np.nan
+        self._tolerance = np.full(self.targets, np.nan)
         self._mask: np.ndarray | None = None
-
-    def __call__(
-        self,
-        draws: Any,
-        at_once: bool | int = True,
-        save_sims: str | os.PathLike[str] | None = None,
-        predrawn: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """As `ABC`."""
-        return self.ABC(draws, at_once, save_sims, predrawn)
 
     def ABC(
         self,
@@ -99,6 +91,7 @@ class ApproximateBayesianComputation(SampledInference):
             SimulationError: If a simulation fails and is not to be skipped.
             ValueError: If `draws` is not positive or of the wrong shape.
         """
+        self._simulates()
         key, self._calls = self._calls, self._calls + 1
         if predrawn:
             shape = (None, self.n_params)
@@ -113,18 +106,21 @@ class ApproximateBayesianComputation(SampledInference):
         estimates = np.empty((0, self.n_params)) if result.x is None else result.x[ok]
         parameters, distances = parameters[ok], self._distances(estimates)
         if update:
-            self.parameters = np.concatenate([self.parameters, parameters])
-            self.estimates = np.concatenate([self.estimates, estimates])
-            self.distances = np.concatenate([self.distances, distances])
+            self._append(parameters, estimates, distances)
         return parameters, estimates, self._differences(estimates), distances
 
-    def accept_reject(self, ε: float) -> None:
+    __call__ = ABC
+
+    def accept_reject(self, ε: float | Sequence[float]) -> None:
         """Accepts the draws whose distance from a target is below `ε`, for each target.
+
+        Args:
+            ε: The radius, or one for each target.
 
         Raises:
             ValueError: If `ε` is not positive, or nothing was drawn yet.
         """
-        self._tolerance = checks.real("ε", ε, above=0)
+        self._tolerance = self._radii(ε)
         if len(self.parameters) == 0:
             raise ValueError("`draws` must be simulated before any can be accepted, got none.")
         self._mask = self.distances < self._tolerance
@@ -134,7 +130,7 @@ class ApproximateBayesianComputation(SampledInference):
 
     def get_min_accepted(
         self,
-        ε: float,
+        ε: float | Sequence[float],
         accepted: int,
         min_draws: int | None = 1,
         at_once: bool | int = True,
@@ -146,7 +142,7 @@ class ApproximateBayesianComputation(SampledInference):
         """Draws until each target has a number of draws within `ε`.
 
         Args:
-            ε: The radius.
+            ε: The radius, or one for each target.
             accepted: How many draws each target must have within it.
             min_draws: Draws at a time at least; more are made where acceptance so far says
                 that more are needed, up to 65,536.
@@ -158,7 +154,7 @@ class ApproximateBayesianComputation(SampledInference):
         Raises:
             ValueError: If a number is not positive.
         """
-        tolerance = checks.real("ε", ε, above=0)
+        tolerance = self._radii(ε)
         wanted = checks.integer("accepted", accepted, minimum=1)
         least = checks.integer("min_draws", 1 if min_draws is None else min_draws, minimum=1)
         most = np.inf if max_draws is None else checks.integer("max_draws", max_draws, minimum=1)
@@ -173,7 +169,16 @@ class ApproximateBayesianComputation(SampledInference):
                 bar.set_postfix(accepted=have.tolist())
                 if self.interrupted:
                     break
-        self.accept_reject(tolerance)
+        self.accept_reject(ε)
+
+    def _radii(self, ε: float | Sequence[float]) -> np.ndarray:
+        """One radius for each target, `(targets,)`."""
+        if np.ndim(ε) == 0:
+            return np.full(self.targets, checks.real("ε", ε, above=0))
+        radii = checks.array("ε", ε, shape=(self.targets,), dtype=float)
+        if not (radii > 0).all():
+            raise ValueError(f"`ε` must be greater than 0, got {radii.tolist()}.")
+        return radii
 
     def _needed(self, have: np.ndarray, wanted: int, least: int) -> int:
         """Draws likely to be needed by the target that lacks most."""
@@ -239,12 +244,20 @@ class ApproximateBayesianComputation(SampledInference):
             chosen.append(rows if minus is None else rows - minus[target])
         return np.stack(chosen) if self.targets == 1 else chosen
 
+    def _take(self, parameters: np.ndarray, estimates: np.ndarray) -> None:
+        self._append(parameters, estimates, self._distances(estimates))
+
+    def _append(self, parameters: np.ndarray, estimates: np.ndarray, distances: np.ndarray) -> None:
+        self.parameters = np.concatenate([self.parameters, parameters])
+        self.estimates = np.concatenate([self.estimates, estimates])
+        self.distances = np.concatenate([self.distances, distances])
+
     def _differences(self, estimates: np.ndarray) -> np.ndarray:
         return estimates[:, np.newaxis] - self.estimate
 
     def _prepare(  # type: ignore[override]
         self,
-        ε: float | None = None,
+        ε: float | Sequence[float] | None = None,
         draws: int | None = None,
         accepted: int | None = None,
         at_once: bool | int = True,
@@ -273,7 +286,7 @@ class ApproximateBayesianComputation(SampledInference):
             self.estimates[rows],
             self.distances[rows, target],
             np.ones(len(rows)),
-            self._tolerance,
+            float(self._tolerance[target]),
         )
 
     def _rejected(self, target: int, step: int) -> tuple[np.ndarray, np.ndarray]:

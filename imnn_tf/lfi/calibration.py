@@ -224,11 +224,12 @@ def plot_ranks(
     low, high = stats.binom(n, expected).ppf([[0.005], [0.995]])
     for i, this in enumerate(axes[0]):
         this.stairs(high, edges, baseline=low, fill=True, color="0.85", label=_BAND)
-        this.stairs(np.histogram(values[:, i], edges)[0], edges, label="found")
+        found = np.histogram(values[:, i], edges)[0]
+        this.stairs(found, edges, label="found")
         this.set_xlabel(f"Rank of {names[i]}")
-        this.set_ylim(bottom=0)
+        this.set_ylim(0, 1.35 * max(high.max(), found.max()))  # room for the legend
     axes[0, 0].set_ylabel("Simulations")
-    axes[0, -1].legend(fontsize="small")
+    axes[0, -1].legend(fontsize="small", frameon=False, loc="upper right")
     return axes
 
 

@@ -19,6 +19,8 @@ Axes = Sequence[np.ndarray]
 class Marginals(NamedTuple):
     """The one- and two-dimensional marginal densities of one posterior.
 
+    `imnn_tf.lfi.triangle` draws them, also those that were computed elsewhere.
+
     Attributes:
         points: For each parameter, the points its marginals are given at.
         widths: For each parameter, the widths of the cells about those points.
@@ -30,6 +32,38 @@ class Marginals(NamedTuple):
     widths: list[np.ndarray]
     single: list[np.ndarray]
     pairs: dict[tuple[int, int], np.ndarray]
+
+    @classmethod
+    def of_grid(cls, density: np.ndarray, points: Axes, widths: Axes | None = None) -> "Marginals":
+        """Marginals of a density given on a full grid, each normalised to one.
+
+        Args:
+            density: Density, not necessarily normalised, `(n_1, ..., n_p)`.
+            points: The grid, an array `(n_i,)` for each parameter.
+            widths: The cells' widths, by default those of the trapezium rule.
+
+        Raises:
+            ValueError: If the shapes do not fit.
+        """
+        points = [checks.array("points", axis, shape=(None,), dtype=float) for axis in points]
+        shape = tuple(len(axis) for axis in points)
+        density = checks.array("density", density, shape=shape, dtype=float)
+        widths = [trapezium_widths(axis) for axis in points] if widths is None else list(widths)
+        n_params = len(points)
+
+        def marginal(*kept: int) -> np.ndarray:
+            weighted = density
+            for axis in range(n_params):
+                if axis not in kept:
+                    shape = [-1 if i == axis else 1 for i in range(n_params)]
+                    weighted = weighted * widths[axis].reshape(shape)
+            summed = weighted.sum(axis=tuple(i for i in range(n_params) if i not in kept))
+            total = integral(summed, [widths[i] for i in kept])
+            return summed / total if total > 0 else summed
+
+        single = [marginal(i) for i in range(n_params)]
+        pairs = {(i, j): marginal(i, j) for i, j in combinations(range(n_params), 2)}
+        return cls(points, widths, single, pairs)
 
 
 def axes_of_grid(grid: np.ndarray) -> list[np.ndarray]:
@@ -121,32 +155,6 @@ def _extent(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First and last index along each axis at which anything is true."""
     indices = np.nonzero(mask)
     return np.array([i.min() for i in indices]), np.array([i.max() for i in indices])
-
-
-def marginals_of_grid(density: np.ndarray, points: Axes, widths: Axes | None = None) -> Marginals:
-    """Marginals of a density given on a full grid, each normalised to one.
-
-    Args:
-        density: Density, not necessarily normalised, `(n_1, ..., n_p)`.
-        points: The grid, an array `(n_i,)` for each parameter.
-        widths: The cells' widths, by default those of the trapezium rule.
-    """
-    widths = [trapezium_widths(axis) for axis in points] if widths is None else list(widths)
-    n_params = len(points)
-
-    def marginal(*kept: int) -> np.ndarray:
-        weighted = density
-        for axis in range(n_params):
-            if axis not in kept:
-                shape = [-1 if i == axis else 1 for i in range(n_params)]
-                weighted = weighted * widths[axis].reshape(shape)
-        summed = weighted.sum(axis=tuple(i for i in range(n_params) if i not in kept))
-        total = integral(summed, [widths[i] for i in kept])
-        return summed / total if total > 0 else summed
-
-    single = [marginal(i) for i in range(n_params)]
-    pairs = {(i, j): marginal(i, j) for i, j in combinations(range(n_params), 2)}
-    return Marginals([np.asarray(axis) for axis in points], widths, single, pairs)
 
 
 def hpd_levels(density: np.ndarray, levels: ArrayLike, widths: Axes | None = None) -> np.ndarray:

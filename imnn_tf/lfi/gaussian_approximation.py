@@ -5,28 +5,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp, ndtri
-from scipy.stats import qmc
 
 from imnn_tf.lfi import plotting
 from imnn_tf.lfi.base import LikelihoodFreeInference
-from imnn_tf.lfi.density import (
-    Marginals,
-    axes_of_grid,
-    log_integral,
-    marginals_of_grid,
-    trapezium_widths,
-    zoom,
-)
+from imnn_tf.lfi.density import Marginals, axes_of_grid
+from imnn_tf.lfi.gridded import POINTS, Gridded, product
+from imnn_tf.lfi.normal import Normal
 from imnn_tf.lfi.posterior import Posterior, sample_ranges
 from imnn_tf.lfi.seeds import Seed, child, seed_sequence
 from imnn_tf.utils import checks
 
 GridSize = int | Sequence[int]
 
-# Points of a grid that finds and measures a posterior, by the number of parameters.
-_POINTS = {1: 2048, 2: 384, 3: 80}
+# Points along each axis of a grid that is drawn, by the number of parameters.
 _PLOT_POINTS = {1: 512, 2: 192, 3: 80}
+# Samples that marginals are made of where a grid would be too large.
+_PLOT_SAMPLES = 1_000_000
 
 
 class GaussianApproximation(LikelihoodFreeInference):
@@ -50,7 +44,8 @@ class GaussianApproximation(LikelihoodFreeInference):
     Args:
         target_data: The data to infer from, all targets at once: `(targets,) + input shape`.
         prior: The prior, of `event_shape` `(n_params,)`; see `imnn_tf.lfi.prior.Prior`.
-        Fisher: Fisher information, `(n_params, n_params)`, or `None` in such a subclass.
+        Fisher: Fisher information, `(n_params, n_params)`, or one for each target,
+            `(targets, n_params, n_params)`; `None` in such a subclass.
         get_estimate: Takes data and returns estimates, `(n, n_params)`.
         labels: One label for each parameter, for plots.
         parameter_names: One plain name for each parameter.
@@ -95,7 +90,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         self.log_prior = self.log_post = None
         if prior:
             self.log_prior = self.prior.log_prob(points).reshape((1, *shape))
-            self.log_post = _product(self.log_like, self.log_prior)
+            self.log_post = product(self.log_like, self.log_prior)
         self.grid, self.shape = points.T.reshape((-1, *shape)), shape
 
     def log_gaussian(self, grid: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -116,11 +111,8 @@ class GaussianApproximation(LikelihoodFreeInference):
                 "`Fisher` and `get_estimate` must be passed for the Gaussian likelihood, "
                 "got None; a subclass may set `log_gaussian` instead."
             )
-        # ln det F = 2 sum ln diag L, and the exponent is the squared length of L^T (x - mu).
-        L = np.linalg.cholesky(self.F)
-        norm = np.log(np.diag(L)).sum() - 0.5 * self.n_params * np.log(2 * np.pi)
-        chi2 = [(((grid - centre) @ L) ** 2).sum(axis=1) for centre in self.estimate]
-        return (norm - 0.5 * np.stack(chi2)).reshape((-1, *shape))
+        each = [self._about(target).log_prob(grid) for target in range(self.targets)]
+        return np.stack(each).reshape((-1, *shape))
 
     def log_prob(self, grid: ArrayLike | None = None, gridsize: GridSize = 20) -> np.ndarray:
         """Log likelihood; see the class for the arguments."""
@@ -164,13 +156,13 @@ class GaussianApproximation(LikelihoodFreeInference):
             ValueError: If the product vanishes everywhere on the grid, or a subclass with its
                 own likelihood has more than three parameters.
         """
-        if self.n_params not in _POINTS:
-            return self._gaussian_evidence()
         evidence = []
         for target in range(self.targets):
-            axes = self._closing_in(target)
-            widths = [trapezium_widths(axis) for axis in axes]
-            evidence.append(log_integral(self._log_joint(target, axes), widths))
+            if self.n_params in POINTS:
+                evidence.append(self._gridded(target).log_evidence())
+            else:
+                self._need_gaussian()
+                evidence.append(self._about(target).log_evidence(self.prior))
         return np.array(evidence)
 
     def result(self, target: int = 0, *, n: int = 10_000, seed: Seed = 0) -> Posterior:
@@ -185,20 +177,20 @@ class GaussianApproximation(LikelihoodFreeInference):
             seed: An integer or a `SeedSequence`; `None` for fresh ones.
 
         Raises:
+            IndexError: If there is no such target.
             ValueError: If the prior supports none, or a subclass with its own likelihood has
                 more than three parameters.
         """
-        target = range(self.targets)[checks.integer("target", target)]
+        target = self._target(target)
         n = checks.integer("n", n, minimum=1)
         rng = np.random.default_rng(seed_sequence(seed))
-        if self._is_gaussian and self.F is not None and self.estimate is not None:
-            steps = np.linalg.solve(
-                np.linalg.cholesky(self.F).T, rng.normal(size=(n, self.n_params)).T
-            )
-            samples = self.estimate[target] + steps.T
+        if self._is_gaussian:
+            samples = self._about(target).draws(rng.normal(size=(n, self.n_params)))
             weights = self.prior.prob(samples)
         else:
-            samples, weights = self._grid_draws(target, n, rng), None
+            if self.n_params not in POINTS:
+                self._need_gaussian()
+            samples, weights = self._gridded(target).draws(n, rng), None
         return Posterior(
             samples,
             weights,
@@ -220,10 +212,11 @@ class GaussianApproximation(LikelihoodFreeInference):
         estimates, or the prior's own 0.1 % or 99.9 % quantile where that is closer in.
         """
         low, high = self.prior.finite_range()
-        if self.Finv is None or self.estimate is None:
+        if self.F is None or self.estimate is None:
             return low, high
-        reach = 5 * np.sqrt(np.diag(self.Finv))
-        near_low, near_high = self.estimate.min(0) - reach, self.estimate.max(0) + reach
+        boxes = [self._about(target).box(5) for target in range(self.targets)]
+        near_low = np.min([box[0] for box in boxes], axis=0)
+        near_high = np.max([box[1] for box in boxes], axis=0)
         # An estimate far outside the prior's draws must still be seen.
         apart = (near_low > high) | (near_high < low)
         tight_low = np.where(apart, np.minimum(low, near_low), np.maximum(low, near_low))
@@ -233,54 +226,85 @@ class GaussianApproximation(LikelihoodFreeInference):
             np.where(np.isfinite(self.prior.high), high, tight_high),
         )
 
+    def marginals(
+        self,
+        grid: ArrayLike | None = None,
+        gridsize: GridSize | None = None,
+        *,
+        target: int | Sequence[int] | None = None,
+    ) -> list[Marginals]:
+        """Marginal densities of single parameters and of pairs, one `Marginals` for each target.
+
+        Args:
+            grid: A full grid to evaluate the posterior on, `(n_params, n_1, ..., n_p)`.
+            gridsize: Points along each axis of a grid that spans the prior. With neither, a
+                grid closes in on each posterior; with more than three parameters they are
+                histograms of 1,000,000 samples.
+            target: Which target, or which ones; `None` for all.
+
+        Raises:
+            IndexError: If there is no such target.
+            ValueError: If `grid` is not a full grid.
+        """
+        chosen = self._targets(target)
+        if grid is None and gridsize is None:
+            return [self._close_marginals(each) for each in chosen]
+        log_post = self.log_posterior(grid, 20 if gridsize is None else gridsize)
+        if self.grid is None or log_post.ndim != self.n_params + 1:
+            raise ValueError(
+                f"`grid` must be a full grid, of shape ({self.n_params}, "
+                f"n_1, ..., n_{self.n_params}), got {log_post.shape[1:]} points."
+            )
+        axes = axes_of_grid(self.grid)
+        top = log_post.max(axis=tuple(range(1, log_post.ndim)), keepdims=True)
+        density = np.exp(log_post - np.where(np.isfinite(top), top, 0.0))
+        return [Marginals.of_grid(density[each], axes) for each in chosen]
+
     def plot(
         self,
         grid: ArrayLike | None = None,
         gridsize: GridSize | None = None,
+        *,
+        target: int | Sequence[int] | None = None,
+        label: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> np.ndarray:
         """Draws the posterior's marginals as a triangle.
 
         Args:
-            grid: A full grid to evaluate the posterior on, `(n_params, n_1, ..., n_p)`.
-            gridsize: Points along each axis of a grid that spans the prior. With neither,
-                the figure shows where the posteriors of all targets are.
-            **kwargs: See `imnn_tf.lfi.plotting.triangle`: `ax`, `figsize`, `color`, `label`,
+            grid: As in `marginals`.
+            gridsize: As there. With neither, the figure shows where the posteriors are.
+            target: Which target to draw, or which ones; `None` for all.
+            label: A name in the legend, or one for each target drawn.
+            **kwargs: See `imnn_tf.lfi.plotting.triangle`: `ax`, `figsize`, `color`, `known`,
                 `levels`, `smoothing` and Matplotlib's own.
 
         Returns:
             The axes, `(n_params, n_params)`.
 
         Raises:
+            IndexError: If there is no such target.
             ValueError: If `grid` is not a full grid.
         """
-        if grid is None and gridsize is None:
-            marginals = self._marginals()
-        else:
-            log_post = self.log_posterior(grid, 20 if gridsize is None else gridsize)
-            if self.grid is None or log_post.ndim != self.n_params + 1:
-                raise ValueError(
-                    f"`grid` must be a full grid, of shape ({self.n_params}, "
-                    f"n_1, ..., n_{self.n_params}), got {log_post.shape[1:]} points."
-                )
-            axes = axes_of_grid(self.grid)
-            top = log_post.max(axis=tuple(range(1, log_post.ndim)), keepdims=True)
-            density = np.exp(log_post - np.where(np.isfinite(top), top, 0.0))
-            marginals = [marginals_of_grid(each, axes) for each in density]
-        return plotting.triangle(marginals, labels=self.axis_labels, **kwargs)
+        chosen = self._targets(target)
+        return plotting.triangle(
+            self.marginals(grid, gridsize, target=chosen),
+            labels=self.axis_labels,
+            label=self._target_labels(chosen, label),
+            **kwargs,
+        )
 
-    def _marginals(self) -> list[Marginals]:
-        """On a grid where the posteriors are, or with many parameters from samples."""
-        if self.n_params not in _POINTS:
-            results = self.results(n=200_000)
-            return [result.marginals(40, sample_ranges(results)) for result in results]
-        boxes = [self._closing_in(target, depth=10) for target in range(self.targets)]
-        low = np.min([[axis[0] for axis in box] for box in boxes], axis=0)
-        high = np.max([[axis[-1] for axis in box] for box in boxes], axis=0)
+    def _close_marginals(self, target: int) -> Marginals:
+        """On a grid where the posterior is, or with many parameters from samples."""
+        if self.n_params not in POINTS:
+            seed = child(seed_sequence(0), target)
+            result = self.result(target, n=_PLOT_SAMPLES, seed=seed)
+            return result.marginals(40, sample_ranges(result))
+        posterior = self._gridded(target)
         size = _PLOT_POINTS[self.n_params]
-        axes = [np.linspace(*ends, size) for ends in zip(low, high, strict=True)]
-        joints = [self._log_joint(target, axes) for target in range(self.targets)]
-        return [marginals_of_grid(np.exp(joint - joint.max()), axes) for joint in joints]
+        axes = [np.linspace(axis[0], axis[-1], size) for axis in posterior.axes(depth=10)]
+        joint = posterior.log_joint(axes)
+        return Marginals.of_grid(np.exp(joint - joint.max()), axes)
 
     def _points(
         self, grid: ArrayLike | None, gridsize: GridSize
@@ -308,32 +332,36 @@ class GaussianApproximation(LikelihoodFreeInference):
             )
         return values
 
-    def _log_joint(self, target: int, axes: Sequence[np.ndarray]) -> np.ndarray:
-        """Log likelihood plus log prior of one target on a full grid."""
-        shape = tuple(len(axis) for axis in axes)
-        points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape((len(axes), -1)).T
-        inside = self.prior.supports(points)
-        joint = np.full(len(points), -np.inf)
-        if inside.any():
-            kept = points[inside]
-            log_like = self._log_like(kept, (len(kept),))[target]
-            joint[inside] = _product(log_like, self.prior.log_prob(kept))
-        return joint.reshape(shape)
+    @property
+    def _is_gaussian(self) -> bool:
+        """Whether the likelihood is the Gaussian one, and all that it needs is there."""
+        own = GaussianApproximation.log_gaussian
+        same = getattr(self.log_gaussian, "__func__", None) is own
+        return same and self.F is not None and self.estimate is not None
 
-    def _closing_in(self, target: int, depth: float = 30) -> list[np.ndarray]:
-        """Axes of a full grid over all of a target's posterior that is not negligible."""
-        low, high = self._box(target)
-
-        def log_joint(axes: Sequence[np.ndarray]) -> np.ndarray:
-            return self._log_joint(target, axes)
-
-        try:
-            return zoom(log_joint, low, high, _POINTS[self.n_params], depth)
-        except ValueError:
+    def _need_gaussian(self) -> None:
+        if not self._is_gaussian:
             raise ValueError(
-                f"`prior` and the likelihood of target {target} must overlap, got a product "
-                f"that is zero from {low.tolist()} to {high.tolist()}."
-            ) from None
+                f"`log_gaussian` must be the Gaussian likelihood with more than "
+                f"{max(POINTS)} parameters, got another one and {self.n_params}."
+            )
+
+    def _about(self, target: int) -> Normal:
+        """The Gaussian likelihood of a target."""
+        assert self.F is not None
+        assert self.estimate is not None
+        return Normal(self.estimate[target], self._of_target(self.F, target))
+
+    def _gridded(self, target: int) -> Gridded:
+        """A target's likelihood times prior, on grids."""
+
+        def log_like(points: np.ndarray) -> np.ndarray:
+            if self._is_gaussian:
+                return self._about(target).log_prob(points)
+            return self._log_like(points, (len(points),))[target]
+
+        low, high = self._box(target)
+        return Gridded(log_like, self.prior, low, high, target)
 
     def _box(self, target: int) -> tuple[np.ndarray, np.ndarray]:
         """A finite box that holds a target's posterior."""
@@ -341,53 +369,13 @@ class GaussianApproximation(LikelihoodFreeInference):
         # Quantiles stand for infinite ends, and some of the posterior may be beyond them.
         low = np.where(np.isfinite(self.prior.low), low, low - (high - low))
         high = np.where(np.isfinite(self.prior.high), high, high + (high - low))
-        if self._is_gaussian and self.Finv is not None and self.estimate is not None:
-            reach = 8 * np.sqrt(np.diag(self.Finv))
-            near_low, near_high = self.estimate[target] - reach, self.estimate[target] + reach
+        if self._is_gaussian:
+            near_low, near_high = self._about(target).box(8)
             low = np.where(np.isfinite(self.prior.low), low, np.minimum(low, near_low))
             high = np.where(np.isfinite(self.prior.high), high, np.maximum(high, near_high))
             if ((near_low < high) & (near_high > low)).all():
                 return np.maximum(low, near_low), np.minimum(high, near_high)
         return low, high
-
-    def _grid_draws(self, target: int, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draws from the cells of a grid, and uniformly within them."""
-        self._need_grid()
-        axes = self._closing_in(target, depth=20)
-        joint = self._log_joint(target, axes)
-        mass = np.exp(joint - joint.max()).ravel()
-        cells = rng.choice(mass.size, size=n, p=mass / mass.sum())
-        points = np.stack(
-            [a[i] for a, i in zip(axes, np.unravel_index(cells, joint.shape), strict=True)], 1
-        )
-        steps = np.array([axis[1] - axis[0] for axis in axes])
-        moved = points + rng.uniform(-0.5, 0.5, points.shape) * steps
-        return np.clip(moved, self.prior.low, self.prior.high)
-
-    def _need_grid(self) -> None:
-        if self.n_params not in _POINTS:
-            raise ValueError(
-                f"`log_gaussian` must be the Gaussian likelihood with more than "
-                f"{max(_POINTS)} parameters, got another one and {self.n_params}."
-            )
-
-    @property
-    def _is_gaussian(self) -> bool:
-        own = GaussianApproximation.log_gaussian
-        return getattr(self.log_gaussian, "__func__", None) is own
-
-    def _gaussian_evidence(self) -> np.ndarray:
-        if not self._is_gaussian or self.F is None or self.estimate is None:
-            raise ValueError(
-                "`log_gaussian` must be the Gaussian likelihood to be normalised with more "
-                f"than {max(_POINTS)} parameters, got another one and {self.n_params}."
-            )
-        uniform = qmc.Sobol(self.n_params, rng=np.random.default_rng(0)).random_base2(16)
-        normal = ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
-        # x = mu + L^-T z has covariance (L L^T)^-1 = F^-1.
-        steps = np.linalg.solve(np.linalg.cholesky(self.F).T, normal.T).T
-        log_priors = np.stack([self.prior.log_prob(mu + steps) for mu in self.estimate])
-        return logsumexp(log_priors, axis=1) - np.log(len(steps))
 
 
 def _sizes(gridsize: GridSize, n_params: int) -> list[int]:
@@ -398,8 +386,3 @@ def _sizes(gridsize: GridSize, n_params: int) -> list[int]:
             )
         return [checks.integer("gridsize", size, minimum=1) for size in gridsize]
     return [checks.integer("gridsize", gridsize, minimum=1)] * n_params
-
-
-def _product(log_like: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
-    """Their sum; a likelihood undefined where the prior forbids the parameters is no matter."""
-    return np.where(np.isneginf(log_prior), -np.inf, log_like + log_prior)

@@ -4,14 +4,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from imnn_tf.lfi.accepted import Accepted
 from imnn_tf.lfi.population import Mixture, importance_weights, propose
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.lfi.runs import SimulationResult
-from imnn_tf.lfi.sampled import Accepted
 from imnn_tf.lfi.seeds import child
 from imnn_tf.utils import checks
 
@@ -134,10 +134,15 @@ class Population:
 class StopRules:
     """When to end; see `PopulationMonteCarlo.PMC` for the arguments.
 
+    Attributes:
+        names: The arguments.
+
     Raises:
         TypeError: If a rule is no number.
         ValueError: If there is no rule, or one is out of range.
     """
+
+    names: ClassVar = ("criterion", "tolerance", "max_simulations", "max_seconds", "min_change")
 
     def __init__(
         self,
@@ -160,7 +165,7 @@ class StopRules:
             if value is not None
         }
         if not given:
-            raise ValueError(f"`criterion` or another rule must be given, one of {[*rules]}.")
+            raise ValueError(f"`criterion` or another rule must be given, one of {[*self.names]}.")
         self.criterion = given.get("criterion", -1.0)
         self.tolerance = given.get("tolerance", 0.0)
         self.max_simulations = given.get("max_simulations", np.inf)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEVELS = (0.68, 0.95, 0.99)
+# How lines look that mark known parameters.
+KNOWN: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8}
 
 
 def triangle(
@@ -37,8 +39,8 @@ def triangle(
     """Draws marginal densities: single parameters on the diagonal, pairs below it.
 
     Args:
-        marginals: One for each target.
-        labels: One for each parameter.
+        marginals: One for each target, computed here or elsewhere.
+        labels: One for each parameter; axes that have labels keep theirs.
         ax: Axes of an earlier triangle to draw into, `(p, p)`; `None` makes a figure.
         figsize: Its size in inches, by default 2.5 for each parameter and at least 5.
         color: A colour, or one for each target; `None` continues the colour cycle.
@@ -56,9 +58,15 @@ def triangle(
         The axes, an array `(p, p)`.
 
     Raises:
-        ValueError: If `ax` has another shape, or a colour or label is missing.
+        ValueError: If `ax` has another shape, marginals are of more or fewer parameters than
+            there are labels, or a colour or label is missing.
     """
     n_params = len(labels)
+    for each in marginals:
+        if len(each.points) != n_params:
+            raise ValueError(
+                f"`marginals` must be of {n_params} parameters each, got {len(each.points)}."
+            )
     axes = _triangle_axes(n_params, labels, ax, figsize, wspace, hspace)
     names = target_names(label, len(marginals))
     styles = target_styles(color, len(marginals))
@@ -117,7 +125,7 @@ def matrix(
     ticks = np.arange(len(labels))
     ax.set_xticks(ticks, labels=labels)
     ax.set_yticks(ticks, labels=labels)
-    ax.set_title(title)
+    ax.set_title(title, wrap=True)
     figure = ax.get_figure(root=True)
     assert figure is not None
     figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04)
@@ -174,7 +182,8 @@ def _triangle_axes(
                 this.axis("off")
                 continue
             this.tick_params(labelbottom=row == n_params - 1)
-            if row == n_params - 1:
+            # Whatever is drawn into axes that have labels is of the same parameters.
+            if row == n_params - 1 and not this.get_xlabel():
                 this.set_xlabel(labels[column])
             if column == row:
                 # A density's height tells nothing that its shape does not.
@@ -182,19 +191,18 @@ def _triangle_axes(
                 this.set_ylim(bottom=0)
             else:
                 this.tick_params(labelleft=column == 0)
-                if column == 0:
+                if column == 0 and not this.get_ylabel():
                     this.set_ylabel(labels[row])
     return axes
 
 
 def _mark(axes: np.ndarray, known: np.ndarray) -> None:
     """Draws lines where the parameters are known to be."""
-    style = {"color": "black", "linestyle": "--", "linewidth": 0.8}
     for row in range(len(axes)):
         for column in range(row + 1):
-            axes[row, column].axvline(known[column], **style)
+            axes[row, column].axvline(known[column], **KNOWN)
             if column < row:
-                axes[row, column].axhline(known[row], **style)
+                axes[row, column].axhline(known[row], **KNOWN)
 
 
 def _limits(axes: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Population Monte Carlo: tolerances that shrink, weights that stay right."""
 
+import inspect
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -8,9 +9,10 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from imnn_tf.lfi.accepted import Accepted
 from imnn_tf.lfi.generations import Generation, Population, Round, Step, StopRules
 from imnn_tf.lfi.runs import SimulationResult
-from imnn_tf.lfi.sampled import Accepted, SampledInference
+from imnn_tf.lfi.sampled import SampledInference
 from imnn_tf.lfi.seeds import child
 from imnn_tf.utils import checks
 from imnn_tf.utils.interrupt import deferred_interrupt
@@ -56,39 +58,18 @@ class PopulationMonteCarlo(SampledInference):
 
     def __init__(self, *args: Any, recycle: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        checks.function("simulator", self.simulator)
         self._recycle = checks.flag("recycle", recycle)
         self.reset()
 
     def reset(self) -> None:
-        """Forgets all particles."""
+        """Forgets all particles, and what was added."""
+        self._added = (np.empty((0, self.n_params)), np.empty((0, self.n_params)))
         self._populations: list[Population] = []
         self._recycled: dict[int, tuple[Population, Accepted]] = {}
         self._starts = 0
         self.failures = []
         self.grid = self.post = None
-
-    def __call__(
-        self,
-        draws: int | None = None,
-        initial_draws: int | None = None,
-        criterion: float | None = None,
-        percentile: float | None = 75,
-        at_once: bool | int = True,
-        save_sims: str | os.PathLike[str] | None = None,
-        tqdm_notebook: bool = True,
-        **rules: Any,
-    ) -> None:
-        """As `PMC`."""
-        self.PMC(
-            draws,
-            initial_draws,
-            criterion,
-            percentile,
-            at_once,
-            save_sims,
-            tqdm_notebook,
-            **rules,
-        )
 
     def PMC(
         self,
@@ -114,7 +95,8 @@ class PopulationMonteCarlo(SampledInference):
         Args:
             draws: Particles of each population; `None` for as many as there are.
             initial_draws: Draws from the prior to choose the first population from, at least
-                `draws`. Only used by the first call.
+                `draws`, those that were added included; `None` for those alone. Only used by
+                the first call.
             criterion: Stop after a generation in which this share of simulations or less was
                 accepted.
             percentile: The next tolerance is this percentile of the distances. `None` takes
@@ -160,6 +142,8 @@ class PopulationMonteCarlo(SampledInference):
                     self._populations[target] = step.advance(target, population, draws)
                 active = [t for t in active if self._populations[t].stopped_by is None]
 
+    __call__ = PMC
+
     def _start(
         self,
         draws: int | None,
@@ -167,26 +151,32 @@ class PopulationMonteCarlo(SampledInference):
         run: Callable[[np.ndarray, tuple[int, ...]], SimulationResult],
     ) -> list[Population]:
         """The nearest of draws from the prior, for each target; none after Ctrl-C."""
+        parameters, estimates = self._added
+        if initial_draws is None and len(parameters):
+            initial_draws = len(parameters)
         if draws is None or initial_draws is None:
             raise ValueError("`draws` and `initial_draws` must be given at first, got None.")
-        initial = checks.integer("initial_draws", initial_draws)
+        initial = max(checks.integer("initial_draws", initial_draws), len(parameters))
         if initial < draws:
             raise ValueError(f"`initial_draws` must be at least `draws`, {draws}, got {initial}.")
-        key, self._starts = self._starts, self._starts + 1
-        parameters = self.prior.sample(initial, seed=child(self.seed, 0, key, 1))
-        result = run(parameters, (0, key, 0))
-        if result.interrupted:
-            return []
-        ok = result.ok
-        if result.x is None or ok.sum() < draws:
+        missing = initial - len(parameters)
+        if missing:
+            key, self._starts = self._starts, self._starts + 1
+            drawn = self.prior.sample(missing, seed=child(self.seed, 0, key, 1))
+            result = run(drawn, (0, key, 0))
+            if result.interrupted:
+                return []
+            if result.x is not None:
+                parameters = np.concatenate([parameters, drawn[result.ok]])
+                estimates = np.concatenate([estimates, result.x[result.ok]])
+        if len(parameters) < draws:
             raise ValueError(
-                f"`initial_draws` must give {draws} simulations, got {ok.sum()} that did not "
-                f"fail of {initial}."
+                f"`initial_draws` must give {draws} simulations, got {len(parameters)} that did "
+                f"not fail of {initial}."
             )
-        estimates = result.x[ok]
         return [
             Population.nearest(
-                Round(None, 1.0, parameters[ok], estimates, self._distance(estimates, target)),
+                Round(None, 1.0, parameters, estimates, self._distance(estimates, target)),
                 draws,
                 initial,
             )
@@ -280,38 +270,26 @@ class PopulationMonteCarlo(SampledInference):
             )
         return np.stack([getattr(population, name) for population in self._populations])
 
-    def _prepare(  # type: ignore[override]
-        self,
-        draws: int | None = None,
-        initial_draws: int | None = None,
-        criterion: float | None = None,
-        percentile: float | None = 75,
-        at_once: bool | int = True,
-        save_sims: str | os.PathLike[str] | None = None,
-        tqdm_notebook: bool = True,
-        tolerance: float | None = None,
-        max_simulations: int | None = None,
-        max_seconds: float | None = None,
-        min_change: float | None = None,
-    ) -> None:
-        """Runs if any rule to stop by is given."""
-        rules: dict[str, Any] = {
-            "criterion": criterion,
-            "tolerance": tolerance,
-            "max_simulations": max_simulations,
-            "max_seconds": max_seconds,
-            "min_change": min_change,
-        }
-        if draws is None and all(rule is None for rule in rules.values()):
-            return
-        self(
-            draws,
-            initial_draws,
-            percentile=percentile,
-            at_once=at_once,
-            save_sims=save_sims,
-            **rules,
+    def _take(self, parameters: np.ndarray, estimates: np.ndarray) -> None:
+        if self._populations:
+            raise ValueError(
+                "`add` must come before the first population is chosen, got it after; "
+                "`reset()` starts anew."
+            )
+        self._added = (
+            np.concatenate([self._added[0], parameters]),
+            np.concatenate([self._added[1], estimates]),
         )
+
+    @property
+    def _runs_by(self) -> Callable[..., Any]:
+        return self.PMC
+
+    def _prepare(self, **run: Any) -> None:
+        """Runs if a number of particles or any rule to stop by is given."""
+        given = inspect.signature(self.PMC).bind(**run).arguments
+        if any(given.get(name) is not None for name in ("draws", *StopRules.names)):
+            self.PMC(**run)
 
     def _accepted(self, target: int) -> Accepted:
         if not self._populations:

@@ -173,7 +173,7 @@ class Posterior:
         Raises:
             ValueError: If there are more than 10^8 bins, or no sample is in range.
         """
-        edges = bin_edges(bins, ranges or self.ranges())
+        edges = bin_edges(bins, self.ranges() if ranges is None else ranges)
         cells = int(np.prod([len(edge) - 1 for edge in edges]))
         if cells > 10**8:
             raise ValueError(f"`bins` must make at most 10^8 cells, got {cells}.")
@@ -194,7 +194,7 @@ class Posterior:
         Raises:
             ValueError: If no sample is in range.
         """
-        edges = bin_edges(bins, ranges or self.ranges())
+        edges = bin_edges(bins, self.ranges() if ranges is None else ranges)
         widths = [np.diff(edge) for edge in edges]
         columns = self.samples.T
         single = []
@@ -319,11 +319,11 @@ def bounded_ranges(
     return list(zip(starts.tolist(), stops.tolist(), strict=True))
 
 
-def sample_ranges(posteriors: Sequence[Posterior]) -> list[tuple[float, float]]:
-    """Where the samples of several posteriors are, with a margin, within the bounds."""
-    low, high = posteriors[0].low, posteriors[0].high
+def sample_ranges(posterior: Posterior) -> list[tuple[float, float]]:
+    """Where the samples of a posterior are, with a margin, within the bounds."""
+    low, high = posterior.low, posterior.high
     anywhere = np.full(len(low), np.inf)
-    spans = bounded_ranges(-anywhere, anywhere, [each.samples for each in posteriors])
+    spans = bounded_ranges(-anywhere, anywhere, [posterior.samples])
     return [
         (max(least, start - 0.05 * (stop - start)), min(most, stop + 0.05 * (stop - start)))
         for (start, stop), least, most in zip(spans, low, high, strict=True)

@@ -3,40 +3,21 @@
 import inspect
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from imnn_tf.lfi.accepted import Accepted
 from imnn_tf.lfi.base import LikelihoodFreeInference
-from imnn_tf.lfi.executors import Pool
+from imnn_tf.lfi.density import Marginals
 from imnn_tf.lfi.posterior import Bins, Posterior, Ranges, bounded_ranges, sample_ranges
-from imnn_tf.lfi.regression import regression_adjusted
+from imnn_tf.lfi.runner import Runner
 from imnn_tf.lfi.runs import Failure, SimulationResult
-from imnn_tf.lfi.seeds import Seed, child, seed_sequence
-from imnn_tf.lfi.simulation import simulate
-from imnn_tf.lfi.store import save_simulations
+from imnn_tf.lfi.seeds import Seed, seed_sequence
 from imnn_tf.utils import checks
-
-
-class Accepted(NamedTuple):
-    """The samples that one target's posterior is made of.
-
-    Attributes:
-        parameters: `(n, n_params)`.
-        estimates: `(n, n_params)`.
-        distances: `(n,)`.
-        weights: `(n,)`, not necessarily normalised.
-        tolerance: The radius within which they were accepted.
-    """
-
-    parameters: np.ndarray
-    estimates: np.ndarray
-    distances: np.ndarray
-    weights: np.ndarray
-    tolerance: float
 
 
 class SampledInference(LikelihoodFreeInference):
@@ -49,10 +30,12 @@ class SampledInference(LikelihoodFreeInference):
     Args:
         target_data: The data to infer from, all targets at once: `(targets,) + input shape`.
         prior: The prior, of `event_shape` `(n_params,)`; see `imnn_tf.lfi.prior.Prior`.
-        Fisher: Fisher information of the estimates, `(n_params, n_params)`.
+        Fisher: Fisher information of the estimates, `(n_params, n_params)`, or one for each
+            target, `(targets, n_params, n_params)`: the metric of its distances.
         get_estimate: Takes data, returns estimates, `(n, n_params)`. Always runs here.
         simulator: Takes parameters, `(n, n_params)`, and returns data, `(n,) + input shape`;
-            see `imnn_tf.lfi.simulate` for how it gets seeds.
+            see `imnn_tf.lfi.simulate` for how it gets seeds. `None` for rejection from
+            simulations made elsewhere; see `add`.
         labels: One label for each parameter, for plots.
         parameter_names: One plain name for each parameter, for exports.
         seed: For all that is random, the simulator's seeds too. `None` takes fresh entropy,
@@ -87,7 +70,7 @@ class SampledInference(LikelihoodFreeInference):
         prior: Any,
         Fisher: Any,
         get_estimate: Callable[..., Any],
-        simulator: Callable[..., Any],
+        simulator: Callable[..., Any] | None = None,
         labels: Sequence[str] | None = None,
         *,
         parameter_names: Sequence[str] | None = None,
@@ -109,19 +92,63 @@ class SampledInference(LikelihoodFreeInference):
                 "`Fisher` (or `distance`) and `get_estimate` must be given to measure distances, "
                 "got None; `np.eye(n_params)` as `Fisher` makes them Euclidean."
             )
-        self.simulator = checks.function("simulator", simulator)
+        self.simulator = None if simulator is None else checks.function("simulator", simulator)
         self._own_distance = None if distance is None else checks.function("distance", distance)
         self._metric = None if self.F is None else np.linalg.cholesky(self.F)
         self.seed = seed_sequence(seed)
         if store is not None and seed is None:
             raise ValueError("`seed` must be given with a `store`, to find a run again.")
-        self._executor, self._batch_size, self._store = executor, batch_size, store
-        self._options = {"timeout": timeout, "on_error": on_error, "retries": retries}
+        assert self.get_estimate is not None
+        self._runner = Runner(
+            self.get_estimate,
+            self.seed,
+            executor=executor,
+            batch_size=batch_size,
+            store=store,
+            timeout=timeout,
+            on_error=on_error,
+            retries=retries,
+        )
         self._progress = checks.flag("progress", progress)
-        self._pool: Pool | None = None
         self.failures: list[Failure] = []
         self.grid: list[np.ndarray] | np.ndarray | None = None
         self.post: np.ndarray | None = None
+
+    def add(
+        self, parameters: ArrayLike, estimates: ArrayLike | None = None, *, data: Any = None
+    ) -> None:
+        """Takes in simulations made elsewhere, at parameters drawn from the prior.
+
+        They count as if they had been simulated here. Parameters drawn from anything but the
+        prior would give a wrong posterior, and nothing here can tell.
+
+        Args:
+            parameters: Draws from the prior, `(n, n_params)`.
+            estimates: The estimate of the simulation at each, `(n, n_params)`.
+            data: The simulations themselves, `(n,) + input shape`, in the place of `estimates`.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If both or neither of `estimates` and `data` are given, shapes do not
+                fit, numbers are not finite, or the prior forbids some of the parameters.
+        """
+        shape = (None, self.n_params)
+        points = checks.array("parameters", parameters, shape=shape, dtype=float)
+        if (estimates is None) == (data is None):
+            got = "neither" if data is None else "both"
+            raise ValueError(f"`estimates` or `data` must be given, got {got}.")
+        if data is not None:
+            assert self.get_estimate is not None
+            estimates = self.get_estimate(data if hasattr(data, "shape") else np.asarray(data))
+        assert estimates is not None
+        found = checks.array("estimates", estimates, shape=points.shape, dtype=float)
+        outside = len(points) - np.count_nonzero(self.prior.supports(points))
+        if outside:
+            raise ValueError(
+                f"`parameters` must be draws from the prior, got {outside} of {len(points)} "
+                "that it forbids."
+            )
+        self._take(points, found)
 
     def result(self, target: int = 0, *, adjust: bool = False) -> Posterior:
         """The posterior of one target, as weighted samples.
@@ -132,30 +159,22 @@ class SampledInference(LikelihoodFreeInference):
                 `imnn_tf.lfi.regression.regression_adjusted`.
 
         Raises:
+            IndexError: If there is no such target.
             ValueError: If nothing has been accepted yet.
         """
-        target = range(self.targets)[checks.integer("target", target)]
+        target = self._target(target)
         accepted = self._accepted(target)
         if len(accepted.parameters) == 0:
             raise ValueError(
                 f"`ε` must be large enough to accept samples, got {accepted.tolerance} and "
                 f"none for target {target}."
             )
-        parameters, weights = accepted.parameters, accepted.weights
         if adjust:
-            parameters, weights = regression_adjusted(
-                parameters,
-                accepted.estimates,
-                accepted.distances,
-                self.estimate[target],  # type: ignore[index]
-                accepted.tolerance,
-                weights=weights,
-                low=self.prior.low,
-                high=self.prior.high,
-            )
+            assert self.estimate is not None
+            accepted = accepted.adjusted(self.estimate[target], self.prior)
         return Posterior(
-            parameters,
-            weights,
+            accepted.parameters,
+            accepted.weights,
             parameter_names=self.parameter_names,
             labels=self.axis_labels,
             low=self.prior.low,
@@ -201,6 +220,36 @@ class SampledInference(LikelihoodFreeInference):
         self.post = np.stack([density for density, _ in histograms])
         return self.post
 
+    def marginals(
+        self,
+        bins: Bins = 25,
+        ranges: Ranges | None = None,
+        *,
+        adjust: bool = False,
+        target: int | Sequence[int] | None = None,
+        **run: Any,
+    ) -> list[Marginals]:
+        """Weighted histograms of single parameters and of pairs, one `Marginals` for each target.
+
+        Args:
+            bins: Bins for each parameter, one number or several.
+            ranges: `(low, high)` for each parameter, by default where each target's samples are.
+            adjust: Whether to correct for the tolerance by local-linear regression.
+            target: Which target, or which ones; `None` for all.
+            **run: Arguments of the method's call, to run it first.
+
+        Raises:
+            IndexError: If there is no such target.
+            ValueError: If nothing is accepted, or no sample is in range.
+        """
+        chosen = self._targets(target)
+        self._prepare(**run)
+        results = [self.result(each, adjust=adjust) for each in chosen]
+        return [
+            result.marginals(bins, sample_ranges(result) if ranges is None else ranges)
+            for result in results
+        ]
+
     def plot(
         self,
         smoothing: float | None = None,
@@ -208,32 +257,34 @@ class SampledInference(LikelihoodFreeInference):
         ranges: Ranges | None = None,
         *,
         adjust: bool = False,
+        target: int | Sequence[int] | None = None,
+        label: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> np.ndarray:
         """Draws the posteriors' marginals as a triangle.
 
         Args:
             smoothing: Width of a Gaussian smoothing in bins, which widens a posterior.
-            bins: Bins for each parameter, one number or several.
-            ranges: `(low, high)` for each parameter, by default where the samples are.
-            adjust: Whether to correct for the tolerance by local-linear regression.
+            bins: As in `marginals`, and so the three that follow.
+            ranges: See there.
+            adjust: See there.
+            target: See there.
+            label: A name in the legend, or one for each target drawn.
             **kwargs: Arguments of the method's call, to run it first, and those of
-                `imnn_tf.lfi.plotting.triangle`: `ax`, `figsize`, `color`, `label`, `levels`.
+                `imnn_tf.lfi.plotting.triangle`: `ax`, `figsize`, `color`, `known`, `levels`.
 
         Returns:
             The axes, `(n_params, n_params)`.
         """
         from imnn_tf.lfi import plotting
 
+        chosen = self._targets(target)
         run, options = self._split(kwargs)
-        self._prepare(**run)
-        results = self.results(adjust=adjust)
-        if ranges is None:
-            ranges = sample_ranges(results)
         return plotting.triangle(
-            [result.marginals(bins, ranges) for result in results],
+            self.marginals(bins, ranges, adjust=adjust, target=chosen, **run),
             labels=self.axis_labels,
             smoothing=smoothing,
+            label=self._target_labels(chosen, label),
             **options,
         )
 
@@ -241,6 +292,9 @@ class SampledInference(LikelihoodFreeInference):
         self,
         axes: str = "parameter_estimate",
         rejected: float | None = 0.1,
+        *,
+        target: int | Sequence[int] | None = None,
+        label: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> np.ndarray:
         """Draws accepted and rejected simulations as points.
@@ -249,52 +303,47 @@ class SampledInference(LikelihoodFreeInference):
             axes: "parameter_estimate" for estimates against parameters,
                 "parameter_parameter" or "estimate_estimate" for pairs of one kind.
             rejected: Share of the rejected simulations to draw; `None` or 0 for none.
+            target: Which target to draw, or which ones; `None` for all.
+            label: A name in the legend, or one for each target drawn.
             **kwargs: Arguments of the method's call, to run it first, and those of
-                `imnn_tf.lfi.scatter.scatter`: `ax`, `figsize`, `color`, `label`.
+                `imnn_tf.lfi.scatter.scatter`: `ax`, `figsize`, `color`, `known`.
 
         Returns:
             The axes, `(n_params, n_params)`.
 
         Raises:
+            IndexError: If there is no such target.
             ValueError: If `axes` is none of these.
         """
-        from imnn_tf.lfi.scatter import Cloud, scatter
+        from imnn_tf.lfi.scatter import MODES, scatter_simulations
 
-        modes = ("parameter_estimate", "parameter_parameter", "estimate_estimate")
-        checks.choice("axes", axes, modes)
+        checks.choice("axes", axes, MODES)
         share = checks.real("rejected", 0 if rejected is None else rejected, minimum=0, maximum=1)
+        chosen = self._targets(target)
         run, options = self._split(kwargs)
         self._prepare(**run)
-        x, y = axes.split("_")
-        clouds = []
-        for target in range(self.targets):
-            kept = self._accepted(target)
-            points = {"parameter": kept.parameters, "estimate": kept.estimates}
-            clouds.append(Cloud(points[x], points[y], kept.weights))
-        others = []
-        if share > 0:
-            step = int(1 / share)
-            for target in range(self.targets):
-                parameters, estimates = self._rejected(target, step)
-                points = {"parameter": parameters, "estimate": estimates}
-                others.append(Cloud(points[x], points[y], np.ones(len(parameters))))
-        names = {
-            "parameter": self.axis_labels,
-            "estimate": [f"Estimate of {label}" for label in self.axis_labels],
-        }
-        return scatter(
-            clouds,
-            others,
-            xlabels=names[x],
-            ylabels=names[y],
-            horizontal=self.estimate if y == "estimate" else None,
-            vertical=self.estimate if x == "estimate" else None,
-            pairs=x == y,
+        assert self.estimate is not None
+        return scatter_simulations(
+            axes,
+            [self._accepted(each) for each in chosen],
+            [self._rejected(each, int(1 / share)) for each in chosen] if share > 0 else [],
+            self.estimate[chosen],
+            self.axis_labels,
+            label=self._target_labels(chosen, label or "Accepted"),
             **options,
         )
 
     def _prepare(self, **run: Any) -> None:
         """Runs the method where arguments ask for it."""
+        raise NotImplementedError
+
+    @property
+    def _runs_by(self) -> Callable[..., Any]:
+        """What takes the arguments that run the method."""
+        return self._prepare
+
+    def _take(self, parameters: np.ndarray, estimates: np.ndarray) -> None:
+        """Keeps simulations made elsewhere."""
         raise NotImplementedError
 
     def _accepted(self, target: int) -> Accepted:
@@ -305,7 +354,7 @@ class SampledInference(LikelihoodFreeInference):
 
     def _split(self, kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Arguments that run the method, and the others."""
-        known = inspect.signature(self._prepare).parameters
+        known = inspect.signature(self._runs_by).parameters
         # Python spells ϵ as ε in the names of arguments, but not in the keys of a dict.
         spelt = {unicodedata.normalize("NFKC", key): value for key, value in kwargs.items()}
         run = {key: value for key, value in spelt.items() if key in known}
@@ -316,7 +365,9 @@ class SampledInference(LikelihoodFreeInference):
         assert self.estimate is not None
         centre = self.estimate[target]
         if self._own_distance is None:
-            return np.linalg.norm((estimates - centre) @ self._metric, axis=1)
+            assert self._metric is not None
+            metric = self._of_target(self._metric, target)
+            return np.linalg.norm((estimates - centre) @ metric, axis=1)
         if len(estimates) == 0:
             return np.empty(0)
         values = self._own_distance(estimates, centre)
@@ -328,18 +379,18 @@ class SampledInference(LikelihoodFreeInference):
         each = [self._distance(estimates, target) for target in range(self.targets)]
         return np.stack(each, axis=1)
 
-    @contextmanager
-    def _workers(self) -> Iterator[None]:
+    def _workers(self) -> AbstractContextManager[None]:
         """Keeps the same workers for all simulations within."""
-        if self._executor is None or self._pool is not None:
-            yield
-            return
-        with Pool(self.simulator, self._executor) as pool:
-            self._pool = pool
-            try:
-                yield
-            finally:
-                self._pool = None
+        return nullcontext() if self.simulator is None else self._runner.workers(self.simulator)
+
+    def _simulates(self) -> Callable[..., Any]:
+        """The simulator, which must be there."""
+        if self.simulator is None:
+            raise ValueError(
+                "`simulator` must be given to simulate at more parameters, got None; `add` "
+                "takes simulations made elsewhere."
+            )
+        return self.simulator
 
     def _simulate(
         self,
@@ -349,34 +400,8 @@ class SampledInference(LikelihoodFreeInference):
         save_sims: str | os.PathLike[str] | None,
         progress: Any,
     ) -> SimulationResult:
-        """Estimates of simulations at some parameters, in `x` of what is returned."""
-
-        def estimates(data: np.ndarray) -> np.ndarray:
-            if save_sims is not None:
-                save_simulations(save_sims, data)
-            return self.get_estimate(data)  # type: ignore[misc]
-
-        store = None
-        if self._store is not None:
-            store = Path(self._store) / "-".join(f"{part:04d}" for part in key)
-        with self._workers():
-            result = simulate(
-                self.simulator,
-                parameters,
-                executor=self._pool,
-                batch_size=self._batches(at_once, len(parameters)),
-                seed=child(self.seed, *key),
-                store=store,
-                progress=progress,
-                reduce=estimates,
-                **self._options,  # type: ignore[arg-type]
-            )
+        """As `Runner.run`, keeping account of failures."""
+        simulator = self._simulates()
+        result = self._runner.run(simulator, parameters, key, at_once, save_sims, progress)
         self.failures += result.failures
         return result
-
-    def _batches(self, at_once: bool | int, draws: int) -> int:
-        if self._batch_size is not None:
-            return checks.integer("batch_size", self._batch_size, minimum=1)
-        if not isinstance(at_once, bool | np.bool_):
-            return checks.integer("at_once", at_once, minimum=1)
-        return max(draws, 1) if at_once and self._executor is None else 1

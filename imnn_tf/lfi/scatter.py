@@ -4,11 +4,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.plotting import as_grid_of_axes, new_axes, target_names, target_styles
+from imnn_tf.lfi.plotting import (
+    KNOWN,
+    as_grid_of_axes,
+    new_axes,
+    target_names,
+    target_styles,
+)
+from imnn_tf.utils import checks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from imnn_tf.lfi.accepted import Accepted
+
+
+# What is scattered against what: along the horizontal axis, along the vertical one.
+MODES = ("parameter_estimate", "parameter_parameter", "estimate_estimate")
 
 
 class Cloud(NamedTuple):
@@ -17,6 +31,47 @@ class Cloud(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     weights: np.ndarray
+
+
+def scatter_simulations(
+    axes: str,
+    accepted: Sequence["Accepted"],
+    rejected: Sequence[tuple[np.ndarray, np.ndarray]],
+    centres: np.ndarray,
+    labels: Sequence[str],
+    **options: Any,
+) -> np.ndarray:
+    """Scatters parameters and estimates of simulations against each other.
+
+    Args:
+        axes: One of `MODES`.
+        accepted: One for each target.
+        rejected: Parameters and estimates, `(n, p)` each, for each target; or none.
+        centres: Estimates of the targets, `(targets, p)`.
+        labels: One for each parameter.
+        **options: Passed on to `scatter`.
+
+    Returns:
+        The axes, `(p, p)`.
+
+    """
+    x, y = axes.split("_")
+
+    def cloud(parameters: np.ndarray, estimates: np.ndarray, weights: np.ndarray) -> Cloud:
+        points = {"parameter": parameters, "estimate": estimates}
+        return Cloud(points[x], points[y], weights)
+
+    names = {"parameter": labels, "estimate": [f"Estimate of {label}" for label in labels]}
+    return scatter(
+        [cloud(kept.parameters, kept.estimates, kept.weights) for kept in accepted],
+        [cloud(*points, np.ones(len(points[0]))) for points in rejected],
+        xlabels=names[x],
+        ylabels=names[y],
+        horizontal=centres if y == "estimate" else None,
+        vertical=centres if x == "estimate" else None,
+        pairs=x == y,
+        **options,
+    )
 
 
 def scatter(
@@ -32,6 +87,7 @@ def scatter(
     figsize: tuple[float, float] | None = None,
     color: str | Sequence[str] | None = None,
     label: str | Sequence[str] | None = None,
+    known: ArrayLike | None = None,
     wspace: float = 0.02,
     hspace: float = 0.02,
     **kwargs: Any,
@@ -43,14 +99,16 @@ def scatter(
         rejected: One for each target, drawn in grey below them, or none.
         xlabels: One for each column of `x`.
         ylabels: One for each column of `y`.
-        horizontal: Values of `y` to mark by lines, `(targets, p)`.
-        vertical: Values of `x` to mark by lines.
+        horizontal: Values of `y` to mark by dashed lines, `(targets, p)`: black with one target,
+            else in the targets' colours.
+        vertical: Values of `x` to mark so.
         pairs: Whether `x` and `y` are the same things, so that only the panels below the
             diagonal say something, and the diagonal shows histograms.
         ax: Axes to draw into, `(p, p)`; `None` makes a figure.
         figsize: Its size in inches.
         color: A colour, or one for each target; `None` continues the colour cycle.
         label: A name in the legend, or one for each target.
+        known: True parameters, `(p,)`, drawn as dotted lines.
         wspace: Space between columns, as a share of their width, in a new figure.
         hspace: Space between rows, likewise.
         **kwargs: Passed on to Matplotlib's `scatter`.
@@ -71,6 +129,8 @@ def scatter(
         for i, style in enumerate(styles)
     ]
     grey = _Look("0.75", "o")
+    lines = _Lines(horizontal, vertical, ["black"] if len(looks) == 1 else [c for c, _ in looks])
+    truth = None if known is None else checks.array("known", known, shape=(p,), dtype=float)
     for row in range(p):
         for column in range(p):
             this = axes[row, column]
@@ -84,11 +144,7 @@ def scatter(
                 draw(this, cloud, row, column, grey, kwargs)
             for cloud, look in zip(accepted, looks, strict=True):
                 draw(this, cloud, row, column, look, kwargs)
-            marks = {"linestyle": "dashed", "color": "black", "linewidth": 1}
-            for value in [] if horizontal is None or diagonal else horizontal[:, row]:
-                this.axhline(value, **marks)
-            for value in [] if vertical is None else vertical[:, column]:
-                this.axvline(value, **marks)
+            _mark(this, row, column, lines, truth, diagonal)
     entries = [("Rejected", grey)] if any(len(cloud.x) for cloud in rejected) else []
     entries += [(str(name), look) for name, look in zip(names, looks, strict=True)]
     _scatter_legend(axes, entries, pairs)
@@ -98,6 +154,29 @@ def scatter(
 class _Look(NamedTuple):
     color: Any
     marker: str
+
+
+class _Lines(NamedTuple):
+    horizontal: np.ndarray | None
+    vertical: np.ndarray | None
+    colors: list[Any]
+
+
+def _mark(
+    ax: "Axes", row: int, column: int, lines: _Lines, known: np.ndarray | None, diagonal: bool
+) -> None:
+    """Draws lines at the targets' estimates, and where the parameters are known to be."""
+    style: dict[str, Any] = {"linestyle": "dashed", "linewidth": 1}
+    if lines.horizontal is not None and not diagonal:
+        for value, color in zip(lines.horizontal[:, row], lines.colors, strict=True):
+            ax.axhline(value, color=color, **style)
+    if lines.vertical is not None:
+        for value, color in zip(lines.vertical[:, column], lines.colors, strict=True):
+            ax.axvline(value, color=color, **style)
+    if known is not None:
+        ax.axvline(known[column], **{**KNOWN, "linestyle": "dotted"})
+        if not diagonal:
+            ax.axhline(known[row], **{**KNOWN, "linestyle": "dotted"})
 
 
 def _points(
@@ -155,11 +234,15 @@ def _scatter_legend(axes: np.ndarray, entries: list[tuple[str, _Look]], pairs: b
         place: dict[str, Any] = {"loc": "upper right"}
     else:
         olds = list(figure.legends)
-        home, place = figure, {"loc": "outside upper center", "ncols": 4}
-    known = [handle for old in olds for handle in old.legend_handles]
+        home, place = figure, {"loc": "outside upper center"}
+    handles = [handle for old in olds for handle in old.legend_handles] + handles
     for old in olds:
         old.remove()
-    home.legend(handles=known + handles, frameon=False, **place)
+    for columns in range(len(handles) if home is figure else 1, 0, -1):
+        legend = home.legend(handles=handles, frameon=False, ncols=columns, **place)
+        if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _next_color(ax: "Axes") -> Any:

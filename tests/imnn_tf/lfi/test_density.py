@@ -3,10 +3,10 @@ import pytest
 from scipy import stats
 
 from imnn_tf.lfi.density import (
+    Marginals,
     hpd_levels,
     integral,
     log_integral,
-    marginals_of_grid,
     trapezium_widths,
     zoom,
 )
@@ -41,7 +41,7 @@ def test_log_integral_of_nothing_is_minus_infinity():
 
 def test_marginals_of_a_gaussian_are_gaussian(gaussian):
     density, axes = gaussian
-    marginals = marginals_of_grid(7 * density, axes)
+    marginals = Marginals.of_grid(7 * density, axes)
     for i in range(3):
         expected = stats.norm(0, np.sqrt(COVARIANCE[i, i])).pdf(axes[i])
         np.testing.assert_allclose(marginals.single[i], expected, atol=1e-6)
