@@ -19,6 +19,7 @@ from imnn_tf.simulations import (
     Simulator,
     SimulatorSimulations,
     StoredSimulations,
+    StreamedSimulations,
     as_simulations,
     own_errors,
 )
@@ -297,14 +298,19 @@ class IMNN:
         return source
 
     def _require_shapes(self, role: str, simulations: StoredSimulations) -> None:
-        for argument, got, want in (
-            ("fiducial", simulations.input_shape, self._training.input_shape),
-            ("external_fiducial", (simulations.n_external,), (self._training.n_external,)),
+        for argument, kind, got, want in (
+            ("fiducial", "simulations", simulations.input_shape, self._training.input_shape),
+            (
+                "external_fiducial",
+                "summaries",
+                (simulations.n_external,),
+                (self._training.n_external,),
+            ),
         ):
             if tuple(got) != tuple(want):
                 raise ValueError(
-                    f"`{role}{argument}` must be of the training set's shape, {tuple(want)}, got "
-                    f"{tuple(got)}."
+                    f"`{role}{argument}` must hold {kind} of the training set's shape, "
+                    f"{tuple(want)}, got {tuple(got)}."
                 )
 
     def _source(
@@ -502,16 +508,17 @@ class IMNN:
         self._information()
 
     def _resolve_jit(self, jit_compile: bool | str) -> bool:
-        compilable = self._replicas.count == 1 and all(
-            source.compilable for source in self._sources().values()
+        sources = self._sources().values()
+        never = self._replicas.count > 1 or any(
+            isinstance(source, StreamedSimulations) for source in sources
         )
         if jit_compile == "auto":
+            compilable = not never and all(source.compilable for source in sources)
             return compilable and bool(tf.config.list_physical_devices("GPU"))
-        if checks.flag("jit_compile", jit_compile) and not compilable:
+        if checks.flag("jit_compile", jit_compile) and never:
             raise ValueError(
-                "`jit_compile` must be left out where a `strategy`, a `map_fn`, a simulator that "
-                "is not TensorFlow code or simulations that are not held in memory are part of "
-                "the update, which XLA cannot compile, got True."
+                "`jit_compile` must be left out where a `strategy` is given, or simulations are "
+                "not held in memory, which XLA cannot compile, got True."
             )
         return bool(jit_compile)
 

@@ -193,7 +193,7 @@ def test_information_on_other_simulations():
         ),
         (
             {"validation_fiducial": FIDUCIAL, "validation_derivative": DERIVATIVE},
-            r"`validation_external_fiducial` must be of .* shape, \(2,\), got \(0,\)",
+            r"`validation_external_fiducial` must hold summaries of .* shape, \(2,\), got \(0,\)",
         ),
         (
             {
