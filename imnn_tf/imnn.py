@@ -82,7 +82,8 @@ class IMNN:
             `derivative`: takes parameters `[batch, n_params]` and a seed of two non-negative
             int32 numbers, returns simulations `[batch, *input_shape]`. Every update then sees
             `n_s` and `n_d` fresh ones, and the members of a derivative share their noise. Without
-            `δθ` it is differentiated through. If no validation set is given, one is simulated once.
+            `δθ` it is differentiated through, for which the model must be without kinks. If no
+            validation set is given, one is simulated once for each fiducial point.
         seed: Of the simulator.
         custom_objects: With `load`, classes and functions of the saved model by name. Nothing
             else in the files is executed.
