@@ -12,10 +12,16 @@ if TYPE_CHECKING:
     from imnn_tf import lfi, utils
     from imnn_tf.estimator import Estimator
     from imnn_tf.imnn import IMNN
+    from imnn_tf.refinement import Refinement, refine
 
-__all__ = ["IMNN", "Estimator", "__version__", "lfi", "utils"]
+__all__ = ["IMNN", "Estimator", "Refinement", "__version__", "lfi", "refine", "utils"]
 
-_HOMES = {"IMNN": "imnn_tf.imnn", "Estimator": "imnn_tf.estimator"}
+_HOMES = {
+    "IMNN": "imnn_tf.imnn",
+    "Estimator": "imnn_tf.estimator",
+    "Refinement": "imnn_tf.refinement",
+    "refine": "imnn_tf.refinement",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -30,7 +30,8 @@ _TRAINING_KEYS = ("loss", "det_F", "det_C", "det_Cinv", "dμ_dθ", "reg", "r")
 def empty_history() -> History:
     """A history with every key and no entries."""
     validation = [f"val_{key}" for key in _TRAINING_KEYS]
-    return {key: [] for key in (*_TRAINING_KEYS, *validation, "val_iteration")}
+    moves = ("θ_fid", "θ_fid_iteration")
+    return {key: [] for key in (*_TRAINING_KEYS, *validation, "val_iteration", *moves)}
 
 
 class Outcome(Enum):

@@ -23,6 +23,7 @@ from imnn_tf.simulations import (
     as_simulations,
     own_errors,
 )
+from imnn_tf.simulations.simulator import HeldOut
 from imnn_tf.state import FitState
 from imnn_tf.summaries import count_summaries, normalises_by_batch
 from imnn_tf.training import Objective, UpdateLoop
@@ -88,7 +89,8 @@ class IMNN:
             `derivative`: takes parameters `[batch, n_params]` and a seed of two non-negative
             int32 numbers, returns simulations `[batch, *input_shape]`. Every update then sees
             `n_s` and `n_d` fresh ones, and the members of a derivative share their noise. Without
-            `δθ` it is differentiated through. If no validation set is given, one is simulated once.
+            `δθ` it is differentiated through, for which the model must be without kinks. If no
+            validation set is given, one is simulated once for each fiducial point.
         seed: Of the simulator, and of the seeds for `map_fn`.
         cache: Where simulations are between two updates. `"memory"` holds them there; a folder
             keeps a copy on disk, found again if it is of the same TFRecord files, that is read at
@@ -119,7 +121,8 @@ class IMNN:
         history: Lists with an entry for each update: `loss`, `det_F`, `det_C`, `det_Cinv`,
             `dμ_dθ`, `reg` (the regulariser) and `r` (its coupling), of the training set before
             the update; the same with `val_` in front, of the validation set after it, at the
-            updates in `val_iteration`.
+            updates in `val_iteration`; and where the fiducial point was moved to, `θ_fid`, after
+            the updates in `θ_fid_iteration`.
         F, Finv, C, Cinv, μ, dμ_dθ: Fisher information `[n_params, n_params]`, covariance of the
             summaries `[n_summaries, n_summaries]`, their inverses, the mean summary
             `[n_summaries]` and its slope `[n_params, n_summaries]`; of the validation set where
@@ -239,6 +242,7 @@ class IMNN:
         if load:
             settings = self._state.load(self._folder, keep_optimiser=optimiser is not None)
             self._set_regulariser(*settings["regulariser"])
+            self._take_up_move(*settings["fiducial"])
             if weights is not None:
                 self.model.load_weights(self._folder / f"{weights}.weights.h5")
         if self.save:
@@ -264,10 +268,6 @@ class IMNN:
         self._delta_theta, self.δθ = step, tf.constant(step, self.dtype)
 
     def _simulated(self, simulator: Simulator) -> SimulatorSimulations:
-        if self.map_fn is not None:
-            raise ValueError(
-                "`map_fn` must be left out where a `simulator` is given, which can do its work."
-            )
         n_s = checks.integer("n_s", self.n_s, minimum=1)
         n_d = n_s if self.n_d is None else checks.integer("n_d", self.n_d, minimum=1)
         share = -(-max(n_s, n_d) // self._replicas.count)
@@ -280,18 +280,19 @@ class IMNN:
             seed=self._reading["seed"],
             dtype=self.dtype,
             at_once=min(self.at_once or share, share),
+            map_fn=self.map_fn,
         )
 
     def _validation_source(
         self, simulations: tuple[Any, Any] | None, external: tuple[Any, Any] | None
-    ) -> StoredSimulations | None:
+    ) -> StoredSimulations | HeldOut | None:
         if simulations is None:
             if external is not None:
                 raise ValueError(
                     "`validation_external_fiducial` must be given with `validation_fiducial`."
                 )
             if isinstance(self._training, SimulatorSimulations):
-                return self._source(self._training.held_out())
+                return self._training.held_out()
             return None
         source = self._source(simulations, external=external, role="validation_")
         self._require_shapes("validation_", source)
@@ -569,6 +570,60 @@ class IMNN:
         """
         self._state.set_initial_weights(variables)
 
+    # ---- another fiducial point ----------------------------------------------------------
+
+    def move_to(self, θ_fid: ArrayLike, *, keep_optimiser: bool = False) -> None:
+        """Moves the fiducial point; only with a `simulator`, which makes the validation set too.
+
+        The weights stay, a further `fit` starts from them, and nothing is compiled anew. The best
+        score is forgotten, as is all that was measured, since both belong to the point left; the
+        updates count on, so that their simulations are other ones. `refine` moves to an estimate.
+
+        Args:
+            θ_fid: Where to, `[n_params]`.
+            keep_optimiser: Whether the optimiser goes on with its moments and the count of its
+                schedule; by default it starts anew.
+
+        Raises:
+            ValueError: If the simulations are not made by a simulator, or are not finite at the
+                new point or beside it. Nothing has changed then.
+        """
+        self.require_movable()
+        keep_optimiser = checks.flag("keep_optimiser", keep_optimiser)
+        theta_fid = checks.array("θ_fid", θ_fid, shape=(self.n_params,), dtype=np.float64)
+        self._move(theta_fid)
+        self._state.move(theta_fid, keep_optimiser=keep_optimiser)
+
+    def require_movable(self) -> None:
+        """Raises where the fiducial point cannot be moved.
+
+        Raises:
+            ValueError: If the simulations are not all made by a simulator.
+        """
+        if not isinstance(self._training, SimulatorSimulations):
+            raise ValueError(
+                "`simulator` must be given to move the fiducial point, got simulations, which "
+                "belong to theirs."
+            )
+        if not isinstance(self._validation, HeldOut):
+            raise ValueError(
+                "`validation_fiducial` must be left out to move the fiducial point, so that the "
+                "`simulator` makes the validation set at the new one."
+            )
+
+    def _move(self, theta_fid: np.ndarray, moves: int | None = None) -> None:
+        assert isinstance(self._training, SimulatorSimulations)
+        self._training.move_to(theta_fid, moves)
+        self._theta_fid, self.θ_fid = theta_fid, tf.constant(theta_fid, self.dtype)
+        self._forget_measurement()
+
+    def _take_up_move(self, theta_fid: list[float], moves: int) -> None:
+        """Goes to where a loaded fit had moved the fiducial point, if it had."""
+        if moves:
+            self.require_movable()
+            shape = (self.n_params,)
+            self._move(checks.array("θ_fid of the saved fit", theta_fid, shape=shape), moves)
+
     # ---- what was found ------------------------------------------------------------------
 
     @property
@@ -762,8 +817,11 @@ class IMNN:
         self._get_estimator().save_statistics(filename)
 
     def _save_state(self, *, running: bool = False) -> None:
-        regulariser = [self.regulariser, self.λ, self.ϵ]
-        self._state.save(self._folder, {"regulariser": regulariser}, running=running)
+        settings = {
+            "regulariser": [self.regulariser, self.λ, self.ϵ],
+            "fiducial": [self._theta_fid.tolist(), getattr(self._training, "moves", 0)],
+        }
+        self._state.save(self._folder, settings, running=running)
         archive = self._folder / MODEL_FILE
         if running and not archive.exists():
             checkpoint.write_atomically(archive, self.model.save)

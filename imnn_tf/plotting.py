@@ -59,11 +59,18 @@ def plot_history(
 def _plot_fisher(axis: Any, history: History, known: float | None) -> None:
     _curve(axis, history, "det_F", "training", color="C0")
     _curve(axis, history, "val_det_F", "validation", color="C1")
+    moves = history["θ_fid_iteration"]
+    for number, move in enumerate(moves):
+        label = None if number else r"$\theta_\mathrm{fid}$ moved"
+        axis.axvline(move, color="grey", linewidth=0.8, label=label)
     score = history["val_det_F"] or history["det_F"]
-    if score:
-        best = int(np.nanargmax(score))
-        # What is recorded of the training set was measured before the update.
-        at = history["val_iteration"][best] if history["val_det_F"] else best
+    # What is recorded of the training set was measured before the update.
+    updates = history["val_iteration"] if history["val_det_F"] else range(len(score))
+    # The information at another fiducial point is another number.
+    first = max(moves, default=0) + bool(history["val_det_F"])
+    here = [pair for pair in zip(score, updates, strict=True) if pair[1] >= first]
+    if here:
+        at = here[int(np.nanargmax([value for value, _ in here]))][1]
         axis.axvline(at, color="grey", linewidth=0.8, linestyle=":", label="weights kept")
     if known is not None:
         axis.axhline(known, color="black", linewidth=0.8, linestyle="--", label="exact")

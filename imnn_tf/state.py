@@ -67,6 +67,24 @@ class FitState:
         self._latest = None
         self.history = empty_history()
 
+    def move(self, theta_fid: np.ndarray, *, keep_optimiser: bool) -> None:
+        """Starts at another fiducial point, with the weights that the model has.
+
+        A score at one point says nothing of one at another, so the best weights are forgotten.
+
+        Args:
+            theta_fid: Where to, for the history.
+            keep_optimiser: Whether the optimiser keeps its state; else it starts anew.
+        """
+        updates = len(self.history["loss"])
+        self.history["θ_fid"].append(theta_fid)
+        self.history["θ_fid_iteration"].append(updates)
+        self.best.forget()
+        self.sound.take(self._model.get_weights(), -np.inf, updates)
+        self._latest = None
+        if not keep_optimiser:
+            _assign("optimiser", self.optimiser.variables, self._initial_optimiser)
+
     def resume(self) -> None:
         """Goes back to where the last fit stopped, unless the weights were changed since."""
         if self._latest is not None and self.best.matches(self._model):

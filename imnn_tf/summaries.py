@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from imnn_tf.information import Moments, Statistics, merge, moments, slope
 from imnn_tf.simulations.batch import Batch, BatchAt, Part, Simulations
+from imnn_tf.utils.autodiff import pushforward
 
 # More draws than the layers of any model make for one batch.
 _DRAWS = 2**16
@@ -71,8 +72,8 @@ def differentiate(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Summaries of one batch and what its exact derivatives add to the slope of their mean.
 
-    Each parameter takes one Jacobian-vector product, in forward mode; the Jacobian itself is
-    never formed.
+    Each parameter takes one Jacobian-vector product; the model runs once for all of them, and the
+    Jacobian itself is never formed.
 
     Args:
         model: As in `summarise`.
@@ -84,20 +85,18 @@ def differentiate(
         Summaries, `[batch, n_summaries]`, and the slope, `[n_params, n_summaries]`.
     """
     assert batch.tangents is not None
-    tangents = tf.unstack(batch.tangents, axis=-1)
-
-    def along(tangent: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.autodiff.ForwardAccumulator(batch.data, tangent) as forward:
-            summaries = tf.cast(model(batch.data, training=training), dtype)
-        derivative = forward.jvp(summaries, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return summaries, derivative
-
-    summaries, derivatives = zip(*_from_one_state(model, along, tangents), strict=True)
+    summaries, derivatives = pushforward(
+        lambda data: tf.cast(model(data, training=training), dtype),
+        batch.data,
+        tf.unstack(batch.tangents, axis=-1),
+    )
+    if derivatives is None:
+        derivatives = [tf.zeros_like(summaries)] * batch.tangents.shape[-1]
     shares = [
         tf.linalg.matvec(derivative, batch.slope[:, parameter], transpose_a=True)
         for parameter, derivative in enumerate(derivatives)
     ]
-    return summaries[0], tf.stack(shares)
+    return summaries, tf.stack(shares)
 
 
 def respond(

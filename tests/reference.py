@@ -27,7 +27,7 @@ def simulations(seed, n_s=1000, n_d=None, delta_theta=DELTA_THETA):
     return simulate(THETA_FID, noise), varied
 
 
-def dense_model(seed=0, width=128, n_summaries=2, dtype="float32", extra=()):
+def dense_model(seed=0, width=128, n_summaries=2, dtype="float32", extra=(), activation=None):
     """The model the reference problem is known with, with layers put before the last."""
     initialiser = keras.initializers.GlorotUniform
     layers = [keras.Input((N_DRAWS,), dtype=dtype)]
@@ -35,7 +35,11 @@ def dense_model(seed=0, width=128, n_summaries=2, dtype="float32", extra=()):
         layers.append(
             keras.layers.Dense(width, kernel_initializer=initialiser(seed + index), dtype=dtype)
         )
-        layers.append(keras.layers.LeakyReLU(0.01, dtype=dtype))
+        layers.append(
+            keras.layers.Activation(activation, dtype=dtype)
+            if activation
+            else keras.layers.LeakyReLU(0.01, dtype=dtype)
+        )
     last = keras.layers.Dense(n_summaries, kernel_initializer=initialiser(seed + 2), dtype=dtype)
     return keras.Sequential([*layers, *extra, last])
 

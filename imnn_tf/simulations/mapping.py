@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from imnn_tf.utils import checks
+from imnn_tf.utils.autodiff import pushforward
 
 MapFunction = Callable[..., Any]
 
@@ -62,11 +63,13 @@ class Mapping:
         data, *tangents = rows
         if not tangents:
             return (self._one_by_one(data, seed, seeds),)
-        along = []
-        for direction in tf.unstack(tangents[0], axis=-1):
-            with tf.autodiff.ForwardAccumulator(data, direction) as forward:
-                mapped = self._one_by_one(data, seed, seeds)
-            along.append(forward.jvp(mapped, unconnected_gradients=tf.UnconnectedGradients.ZERO))
+        mapped, along = pushforward(
+            lambda data: self._one_by_one(data, seed, seeds),
+            data,
+            tf.unstack(tangents[0], axis=-1),
+        )
+        if along is None:
+            along = [tf.zeros_like(mapped)] * tangents[0].shape[-1]
         return mapped, tf.stack(along, axis=-1)
 
     def _one_by_one(self, data: tf.Tensor, seed: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:

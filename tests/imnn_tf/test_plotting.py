@@ -36,6 +36,18 @@ def test_panels_show_what_was_recorded_where_it_belongs(validation, regulariser)
     np.testing.assert_array_equal(lines["exact"].get_ydata(), [50, 50])
 
 
+def test_moves_of_the_fiducial_point_are_marked_and_weights_chosen_after_the_last():
+    history = recorded()
+    history["val_det_F"] = [9.0, 8.0, 3.0]
+    history["θ_fid_iteration"] = [2, 4]
+    lines = {line.get_label(): line for line in plot_history(history)[0].get_lines()}
+    assert [line.get_xdata()[0] for label, line in lines.items() if "moved" in label] == [2]
+    np.testing.assert_array_equal(lines["weights kept"].get_xdata(), [6, 6])
+    history["θ_fid_iteration"] = [6]
+    lines = [line.get_label() for line in plot_history(history)[0].get_lines()]
+    assert "weights kept" not in lines
+
+
 def test_an_empty_history_is_an_empty_plot():
     axes = plot_history(empty_history(), figsize=(3, 4))
     assert axes[0].get_lines()[0:] == []

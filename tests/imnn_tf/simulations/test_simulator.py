@@ -66,16 +66,108 @@ def test_exact_derivatives_are_those_of_the_simulator():
     np.testing.assert_allclose(batch.slope, [[1 / 5] * 2] * 5 + [[0] * 2] * 7)
 
 
+def all_batches(simulations):
+    return [simulations.begin()()(tf.constant(index)) for index in range(simulations.n_batches)]
+
+
 @pytest.mark.parametrize("delta_theta", [None, reference.DELTA_THETA])
 @pytest.mark.parametrize("at_once", [None, 5])
 def test_held_out_simulations_are_none_that_an_update_sees(delta_theta, at_once):
     simulations = source(delta_theta=delta_theta, at_once=at_once)
-    fiducial, derivative = simulations.held_out()
-    assert fiducial.shape == (12, 10)
-    assert len(derivative) == 8
-    assert not np.isin(fiducial, simulations.begin(0)()(0).data).any()
+    held_out = simulations.held_out()
+    batches = all_batches(held_out)
+    assert sum(batch.fiducial.numpy().sum() for batch in batches) == 12
+    for batch in batches:
+        assert not np.isin(batch.data, simulations.begin(0)()(0).data).any()
+        if delta_theta is not None:
+            _, below, _, above, _ = tf.split(batch.data, held_out.blocks)
+            np.testing.assert_allclose(above - below, 0.1)
+    slope = sum(tf.transpose(batch.slope) @ batch.data for batch in batches)
     if delta_theta is not None:
-        np.testing.assert_allclose(derivative[:, 1, 0] - derivative[:, 0, 0], 0.1)
+        # The mean goes by one where the first parameter does.
+        np.testing.assert_allclose(slope[0], np.ones(10))
+
+
+@pytest.mark.parametrize(
+    ("simulator", "delta_theta"),
+    [
+        (in_tensorflow, reference.DELTA_THETA),
+        (in_tensorflow, None),
+        (in_numpy, reference.DELTA_THETA),
+    ],
+)
+def test_a_moved_source_is_one_made_there_and_is_not_traced_again(simulator, delta_theta):
+    there = np.array([0.7, 2.0])
+    moved = source(simulator, delta_theta)
+    made = SimulatorSimulations(
+        simulator, there, delta_theta, n_s=12, n_d=8, seed=3, dtype=tf.float64
+    )
+    traced = tf.function(lambda: moved.begin(5)()(0).data, autograph=False)
+    before = traced().numpy()
+    moved.move_to(there)
+    np.testing.assert_array_equal(traced(), made.begin(5)()(0).data)
+    assert traced.experimental_get_tracing_count() == 1
+    # The noise of an update is the same wherever the fiducial point is.
+    np.testing.assert_allclose(traced()[:12], 0.7 + np.sqrt(2) * before[:12])
+    if delta_theta is None:
+        np.testing.assert_allclose(moved.begin(5)()(0).tangents[..., 0], np.ones((12, 10)))
+
+
+@pytest.mark.parametrize("at_once", [None, 5])
+def test_held_out_simulations_move_along_and_have_other_noise(at_once):
+    simulations = source(at_once=at_once)
+    held_out = simulations.held_out()
+    traced = tf.function(lambda k: held_out.begin()()(k).data, autograph=False)
+    before = traced(tf.constant(0)).numpy()
+    simulations.move_to(np.array([50.0, 1.0]))
+    after = traced(tf.constant(0)).numpy()
+    assert traced.experimental_get_tracing_count() == 1
+    assert abs(after - 50).max() < 6
+    assert not np.isin(np.round(after - 50, 9), np.round(before, 9)).any()
+    assert simulations.moves == 1
+
+
+def test_a_move_to_where_nothing_can_be_simulated_does_not_happen():
+    simulations = source()
+    held_out = simulations.held_out()
+    before = [all_batches(held_out)[0].data.numpy(), simulations.begin(1)()(0).data.numpy()]
+    with pytest.raises(ValueError, match=r"must return finite simulations.* θ_fid = \[0.0, 0.01\]"):
+        simulations.move_to(np.array([0.0, 0.01]))
+    np.testing.assert_array_equal(all_batches(held_out)[0].data, before[0])
+    np.testing.assert_array_equal(simulations.begin(1)()(0).data, before[1])
+    np.testing.assert_array_equal(simulations.theta_fid, reference.THETA_FID)
+    assert simulations.moves == 0
+
+
+def scaled_with_noise(simulation, seed):
+    return 3 * simulation + tf.random.stateless_normal([10], seed, dtype=tf.float64)
+
+
+@pytest.mark.parametrize("simulator", [in_tensorflow, in_numpy])
+@pytest.mark.parametrize("at_once", [None, 5])
+def test_a_map_fn_is_applied_with_the_same_noise_to_the_members_of_a_derivative(simulator, at_once):
+    plain = source(simulator, at_once=at_once)
+    mapped = source(simulator, at_once=at_once, map_fn=scaled_with_noise)
+    draws = []
+    for index in range(plain.n_batches):
+        noise = mapped.begin(4)()(index).data - 3 * plain.begin(4)()(index).data
+        blocks = tf.split(noise, plain.blocks)
+        for block in blocks[1:]:
+            np.testing.assert_allclose(block, blocks[0][: len(block)], atol=1e-12)
+        draws.append(blocks[0])
+    draws = np.concatenate(draws)
+    assert len(np.unique(draws.round(9))) == draws.size
+    # 120 standard normal numbers have a standard deviation of 1 +- 0.065.
+    np.testing.assert_allclose(draws.std(), 1, atol=0.26)
+    np.testing.assert_array_equal(mapped.begin(4)()(0).data, mapped.begin(4)()(0).data)
+    assert not np.equal(mapped.begin(4)()(0).data, mapped.begin(5)()(0).data).any()
+
+
+def test_a_map_fn_is_differentiated_through():
+    plain = source(delta_theta=None).begin(0)()(0)
+    mapped = source(delta_theta=None, map_fn=tf.square).begin(0)()(0)
+    np.testing.assert_allclose(mapped.data, plain.data**2)
+    np.testing.assert_allclose(mapped.tangents, 2 * plain.data[..., None] * plain.tangents)
 
 
 def imnn_of(simulator, *, n_s=200, **changes):
@@ -136,7 +228,11 @@ def test_batches_of_a_simulator_are_summed():
         ({"simulator": 3}, TypeError, "`simulator` must be callable"),
         ({"seed": -1}, ValueError, "`seed` must be at least 0"),
         ({"fiducial": np.zeros((5, 10))}, ValueError, "left out where a `simulator` is given"),
-        ({"map_fn": tf.abs}, ValueError, "`map_fn` must be left out where a `simulator` is given"),
+        (
+            {"map_fn": lambda simulation: simulation + tf.random.normal([10])},
+            ValueError,
+            "`map_fn` must give the same whenever .* where a `simulator` is given",
+        ),
         ({"δθ": None, "simulator": in_numpy}, ValueError, "`δθ` must be given for a `simulator`"),
         (
             {"simulator": lambda parameters, seed: tf.reduce_sum(parameters)},

@@ -20,6 +20,16 @@ def test_the_first_interrupt_waits_and_the_second_does_not():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_block_inside_another_stops_together_with_it():
+    with deferred_interrupt() as outer:
+        with deferred_interrupt() as inner:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert inner.is_set()
+            assert outer.is_set()
+        with deferred_interrupt() as later:
+            assert later.is_set()
+
+
 def test_other_threads_are_left_alone():
     seen = []
 
