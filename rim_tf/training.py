@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from imnn_tf.utils import checks
 from rim_tf import data as training_data
 from rim_tf import optimizers
 from rim_tf.checkpoints import Checkpoints
@@ -21,12 +22,14 @@ class Training(keras.Model):
 
     dimensions: tuple[int | None, ...]
     parameters: Parameters
+    T: int
 
     def _prepare_training(self, likelihood: Any) -> None:
         """Makes the metrics, which a Keras model must have before it is compiled."""
         self._likelihood = likelihood
-        self._error = keras.metrics.Mean(name="error")
-        self._chi2 = keras.metrics.Mean(name="chi2") if likelihood is not None else None
+        names = ["error"] if likelihood is None else ["error", "chi2"]
+        self._of_last = {name: keras.metrics.Mean(name=name) for name in names}
+        self._of_steps: tuple[dict[str, keras.metrics.Metric], ...] = ()
         self._compile_arguments: dict[str, Any] = {}
 
     def compile(
@@ -35,6 +38,7 @@ class Training(keras.Model):
         loss: Any = None,
         *,
         jit_compile: bool | str = "auto",
+        step_metrics: bool = False,
         **kwargs: Any,
     ) -> None:
         """Keras's `compile`, with a RIM's defaults.
@@ -47,15 +51,41 @@ class Training(keras.Model):
                 dimension, where many small operations dominate, on any device; of more on
                 an accelerator only, because TensorFlow's own convolutions in two and three
                 dimensions are the faster ones on a CPU.
-            **kwargs: Keras's own.
+            step_metrics: Whether to log the error, and chi-squared where there is a
+                likelihood, of every iterate and not of the last alone: as `error_1`,
+                `chi2_1` and so on.
+            **kwargs: Keras's own. Its `metrics` see unlinked targets and trajectory.
+
+        Raises:
+            TypeError: If `step_metrics` is neither True nor False.
         """
-        self._compile_arguments = {"loss": loss, "jit_compile": jit_compile, **kwargs}
+        steps = self.T if checks.flag("step_metrics", step_metrics) else 0
+        self._of_steps = tuple(
+            {name: keras.metrics.Mean(name=f"{name}_{step + 1}") for name in self._of_last}
+            for step in range(steps)
+        )
+        self._compile_arguments = {
+            "loss": loss,
+            "jit_compile": jit_compile,
+            "step_metrics": step_metrics,
+            **kwargs,
+        }
         super().compile(
             optimizer=optimizer,
             loss=TrajectoryLoss() if loss is None else loss,
             jit_compile=self.resolve_jit(jit_compile),
             **kwargs,
         )
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """What `compile_from_config` takes."""
+        config = super().get_compile_config()
+        return {**config, "step_metrics": bool(self._of_steps)} if config else config
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Keras's metrics, and those of every step if they were asked for."""
+        return [*super().metrics, *(each for step in self._of_steps for each in step.values())]
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a model that Keras has loaded, as it was when saved."""
@@ -212,23 +242,35 @@ class Training(keras.Model):
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
-        """Keras's metrics and the model's own.
+        """Keras's metrics and the model's own, of the last iterate or of each.
 
-        `error` is the mean squared error of the last iterate, in the parameters' own space;
-        `chi2`, where there is a likelihood, its mean chi-squared per datum.
+        `error` is the mean squared error in the parameters' own space; `chi2`, where there is
+        a likelihood, the mean over examples of their chi-squared.
         """
-        last = self.parameters.link(y_pred[:, -1])
-        errors = [
-            tf.square(estimate - tf.cast(truth, estimate.dtype))
-            for estimate, truth in zip(tf.nest.flatten(last), tf.nest.flatten(y), strict=True)
-        ]
-        examples = tf.shape(y_pred)[0]
-        error = weighted_mean(tf.concat(errors, -1), sample_weight)
-        self._error.update_state(error, sample_weight=examples)
-        if self._chi2 is not None:
-            chi2 = self._likelihood.chi2(last, *training_data.as_tensors(x, self.variable_dtype))
-            self._chi2.update_state(tf.reduce_mean(chi2), sample_weight=examples)
+        inputs = training_data.as_tensors(x, self.variable_dtype)
+        examples, last = tf.shape(y_pred)[0], y_pred.shape[1] - 1
+        for step in range(last + 1) if self._of_steps else [last]:
+            means = [self._of_steps[step]] if self._of_steps else []
+            if step == last:
+                means.append(self._of_last)
+            for name, value in self._measure(y_pred[:, step], inputs, y, sample_weight).items():
+                for mean in means:
+                    mean[name].update_state(value, sample_weight=examples)
         return super().compute_metrics(x, self._target(y), y_pred, sample_weight)
+
+    def _measure(
+        self, unlinked: tf.Tensor, inputs: Sequence[Any], truth: Values, sample_weight: Any
+    ) -> dict[str, tf.Tensor]:
+        """Error, and chi-squared if it is known, of one iterate."""
+        estimate = self.parameters.link(unlinked)
+        errors = [
+            tf.square(ours - tf.cast(true, ours.dtype))
+            for ours, true in zip(tf.nest.flatten(estimate), tf.nest.flatten(truth), strict=True)
+        ]
+        measured = {"error": weighted_mean(tf.concat(errors, -1), sample_weight)}
+        if self._likelihood is not None:
+            measured["chi2"] = tf.reduce_mean(self._likelihood.chi2(estimate, *inputs))
+        return measured
 
     def _target(self, y: Values) -> tf.Tensor:
         """Targets, unlinked."""

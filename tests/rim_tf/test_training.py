@@ -115,6 +115,35 @@ def test_metrics_are_those_of_the_last_iterate():
     np.testing.assert_allclose(logs["loss"], loss, rtol=1e-4)
 
 
+def test_every_step_can_be_measured(tmp_path):
+    y, x, *args = draw(10, 5)
+    likelihood = GaussianLikelihood(lambda x, a: tf.linalg.matvec(a, x[..., 0]))
+    rim = small_rim(likelihood=likelihood, link_function="exp", T=3)
+    rim.compile(keras.optimizers.Adam(1e-2), jit_compile=False, step_metrics=True)
+    x = np.exp(x)
+    logs = rim.evaluate((y, *args), x, batch_size=4, verbose=0, return_dict=True)
+    trajectory = rim.predict(y, *args, trajectory=True, jit_compile=False)
+    for step in range(3):
+        estimate = trajectory[:, step]
+        error = np.mean((estimate - x) ** 2)
+        residual = y - np.einsum("nij,nj->ni", args[0], estimate[..., 0])
+        chi2 = np.sum((residual / args[1][:, None]) ** 2, 1).mean()
+        np.testing.assert_allclose(logs[f"error_{step + 1}"], error, rtol=1e-5)
+        np.testing.assert_allclose(logs[f"chi2_{step + 1}"], chi2, rtol=1e-5)
+    assert logs["error"] == logs["error_3"] != logs["error_1"]
+    assert logs["chi2"] == logs["chi2_3"]
+
+    # The choice outlives a new optimiser and a file, and metrics start anew in each epoch.
+    history = rim.fit((y, x, *args), **{**FAST, "learning_rate": 1e-30}, epochs=2).history
+    np.testing.assert_allclose(history["error_1"], 2 * [logs["error_1"]], rtol=1e-5)
+    rim.save(tmp_path / "rim.keras")
+    again = keras.saving.load_model(
+        tmp_path / "rim.keras", custom_objects={"likelihood": likelihood}
+    )
+    after = again.evaluate((y, *args), x, verbose=0, return_dict=True)
+    assert after.keys() == logs.keys()
+
+
 def test_data_sets_are_evaluated_and_predicted_like_arrays():
     y, x, a, sigma = draw(10, 5)
     rim = compiled_rim()
