@@ -14,7 +14,7 @@ from rim_tf import data as training_data
 from rim_tf import optimizers
 from rim_tf.checkpoints import Checkpoints
 from rim_tf.losses import TrajectoryLoss, weighted_mean
-from rim_tf.parameters import Parameters, Values
+from rim_tf.parameters import Parameters, Values, check_shape
 
 
 class Training(keras.Model):
@@ -108,7 +108,7 @@ class Training(keras.Model):
         warmup: int = 0,
         clip: float = 0.0,
         ema_decay: float = 0.0,
-        patience: int | None = None,
+        patience: float | None = None,
         tolerance: float = 0.0,
         max_time: float | None = None,
         checkpoints_directory: Any = None,
@@ -143,9 +143,10 @@ class Training(keras.Model):
             clip: Bound on the norm of all gradients together; 0 for none.
             ema_decay: Decay of the moving average of the weights that replaces them at the
                 end; 0 for none.
-            patience: Epochs in a row without improvement after which to stop.
+            patience: Epochs in a row without improvement after which to stop; never when
+                `None` or infinite.
             tolerance: The fraction by which a loss must fall to be an improvement.
-            max_time: Hours after which to stop.
+            max_time: Hours after which to stop; likewise.
             checkpoints_directory: Where to save the fit, and to resume it from if it is there.
             checkpoints: Epochs between two checkpoints.
             models_to_keep: How many of the best to keep, beside the newest.
@@ -176,22 +177,30 @@ class Training(keras.Model):
             tolerance=tolerance,
             max_time=max_time,
         )
+        steps = n_iterations_in_epoch or kwargs.pop("steps_per_epoch", None)
+        directory = _checkpoint_directory(checkpoints_directory, logdir, logname, logname_prefix)
+        if model_checkpoint is not None and directory is None:
+            raise ValueError("`model_checkpoint` must come with `checkpoints_directory`.")
+        if "validation_split" in kwargs:
+            raise ValueError("`validation_split` must be left out: give `validation_data`.")
         return _run(
             self,
             super().fit,
             x,
             y,
             batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
+            shuffle=checks.flag("shuffle", shuffle),
+            seed=None if seed is None else checks.integer("seed", seed),
             validation_data=validation_data,
             callbacks=[*callbacks, *stops],
-            directory=_checkpoint_directory(checkpoints_directory, logdir, logname, logname_prefix),
+            directory=directory,
             checkpoints=checkpoints,
             models_to_keep=models_to_keep,
             model_checkpoint=model_checkpoint,
-            epochs=epochs,
-            steps_per_epoch=n_iterations_in_epoch or kwargs.pop("steps_per_epoch", None),
+            epochs=checks.integer("epochs", epochs, minimum=0),
+            steps_per_epoch=(
+                None if steps is None else checks.integer("steps_per_epoch", steps, minimum=1)
+            ),
             sample_weight=sample_weight,
             **kwargs,
         )
@@ -237,7 +246,7 @@ class Training(keras.Model):
         training: bool = True,
     ) -> tf.Tensor:
         """The compiled loss, of unlinked targets and trajectory."""
-        return super().compute_loss(x, self._target(y), y_pred, sample_weight, training)
+        return super().compute_loss(x, self._target(y, y_pred), y_pred, sample_weight, training)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
@@ -256,7 +265,7 @@ class Training(keras.Model):
             for name, value in self._measure(y_pred[:, step], inputs, y, sample_weight).items():
                 for mean in means:
                     mean[name].update_state(value, sample_weight=examples)
-        return super().compute_metrics(x, self._target(y), y_pred, sample_weight)
+        return super().compute_metrics(x, self._target(y, y_pred), y_pred, sample_weight)
 
     def _measure(
         self, unlinked: tf.Tensor, inputs: Sequence[Any], truth: Values, sample_weight: Any
@@ -272,10 +281,12 @@ class Training(keras.Model):
             measured["chi2"] = tf.reduce_mean(self._likelihood.chi2(estimate, *inputs))
         return measured
 
-    def _target(self, y: Values) -> tf.Tensor:
-        """Targets, unlinked."""
+    def _target(self, y: Values, trajectory: tf.Tensor) -> tf.Tensor:
+        """Targets, unlinked, checked: other shapes could broadcast, and train something else."""
         cast = [tf.cast(value, self.variable_dtype) for value in tf.nest.flatten(y)]
-        return self.parameters.unlink(tf.nest.pack_sequence_as(y, cast))
+        target = self.parameters.unlink(tf.nest.pack_sequence_as(y, cast))
+        check_shape("The parameters `x`", target, trajectory.shape[2:])
+        return target
 
 
 def _run(

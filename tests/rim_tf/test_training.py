@@ -6,7 +6,7 @@ from problems import SIZE, draw, score_fn, small_network, small_rim
 
 from rim_tf import RIM, Hourglass, TrajectoryLoss
 from rim_tf.likelihoods import GaussianLikelihood
-from rim_tf.optimizers import Warmup, make_optimizer
+from rim_tf.optimizers import Warmup, make_callbacks, make_optimizer
 
 FAST = {"verbose": 0, "seed": 0, "learning_rate": 1e-2, "batch_size": 8}
 
@@ -256,6 +256,15 @@ def test_a_function_can_set_the_rate():
         ({"scheduler": 3}, TypeError, "`scheduler` must be callable, got int"),
         ({"patience": 0}, ValueError, "`patience` must be at least 1"),
         ({"max_time": 0.0}, ValueError, "`max_time` must be greater than 0"),
+        ({"patience": 1.5}, TypeError, "`patience` must be an integer, got 1.5"),
+        ({"epochs": -1}, ValueError, "`epochs` must be at least 0, got -1"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1, got 0"),
+        ({"shuffle": "yes"}, TypeError, "`shuffle` must be True or False, got 'yes'"),
+        ({"seed": 1.5}, TypeError, "`seed` must be an integer, got 1.5"),
+        ({"n_iterations_in_epoch": 1.5}, TypeError, "`steps_per_epoch` must be an integer"),
+        ({"model_checkpoint": 3}, ValueError, "must come with `checkpoints_directory`"),
+        ({"validation_split": 0.5}, ValueError, "`validation_split` must be left out"),
+        ({"sample_weight": np.ones((4, 3))}, ValueError, "`sample_weight` must have the leading"),
     ],
 )
 def test_bad_keywords_are_named(options, error, words):
@@ -273,11 +282,42 @@ def test_bad_keywords_are_named(options, error, words):
             ValueError,
             r"share their batch axis, got \[3, 4\]",
         ),
+        # Parameters of these shapes would broadcast against the trajectory.
+        (
+            (draw(4, 0)[0], draw(4, 0)[1][..., 0], *draw(4, 0)[2:]),
+            ValueError,
+            r"`x` must have shape \(batch, 5, 1\), got \(None, 5\)",
+        ),
+        (
+            (draw(4, 0)[0], draw(4, 0)[1][:, :1], *draw(4, 0)[2:]),
+            ValueError,
+            r"`x` must have shape \(batch, 5, 1\), got \(None, 1, 1\)",
+        ),
     ],
 )
 def test_bad_data_are_named(data, error, words):
     with pytest.raises(error, match=words):
         small_rim().fit(data, **FAST)
+
+
+def test_a_data_set_holds_its_own_weights():
+    data = tf.data.Dataset.from_tensor_slices(draw(4, 0))
+    with pytest.raises(ValueError, match="`sample_weight` must be part of a data set"):
+        compiled_rim().fit(data, sample_weight=np.ones(4), batch_size=2)
+
+
+def test_a_scalar_holds_for_every_example_in_training_too():
+    y, x, a, _ = draw(8, 2)
+    for ours, theirs in zip(
+        weights_after(compiled_rim(), (y, x, a, 0.5)),
+        weights_after(compiled_rim(), (y, x, a, np.full(8, 0.5))),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_no_limit_may_be_said_as_infinity():
+    assert make_callbacks("loss", patience=np.inf, max_time=np.inf) == []
 
 
 def test_network_of_the_small_problem_is_reproducible():
