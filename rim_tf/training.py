@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -29,8 +30,8 @@ class Training(keras.Model):
         self._likelihood = likelihood
         names = ["error"] if likelihood is None else ["error", "chi2"]
         self._of_last = {name: keras.metrics.Mean(name=name) for name in names}
-        self._of_steps: tuple[dict[str, keras.metrics.Metric], ...] = ()
-        self._compile_arguments: dict[str, Any] = {}
+        # In a namespace, for Keras would track what the model holds, and never let go of it.
+        self._compiled = SimpleNamespace(arguments={}, of_steps=())
 
     def compile(
         self,
@@ -60,11 +61,11 @@ class Training(keras.Model):
             TypeError: If `step_metrics` is neither True nor False.
         """
         steps = self.T if checks.flag("step_metrics", step_metrics) else 0
-        self._of_steps = tuple(
+        self._compiled.of_steps = tuple(
             {name: keras.metrics.Mean(name=f"{name}_{step + 1}") for name in self._of_last}
             for step in range(steps)
         )
-        self._compile_arguments = {
+        self._compiled.arguments = {
             "loss": loss,
             "jit_compile": jit_compile,
             "step_metrics": step_metrics,
@@ -80,12 +81,15 @@ class Training(keras.Model):
     def get_compile_config(self) -> dict[str, Any]:
         """What `compile_from_config` takes."""
         config = super().get_compile_config()
-        return {**config, "step_metrics": bool(self._of_steps)} if config else config
+        return {**config, "step_metrics": bool(self._compiled.of_steps)} if config else config
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """Keras's metrics, and those of every step if they were asked for."""
-        return [*super().metrics, *(each for step in self._of_steps for each in step.values())]
+        return [
+            *super().metrics,
+            *(each for step in self._compiled.of_steps for each in step.values()),
+        ]
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a model that Keras has loaded, as it was when saved."""
@@ -168,7 +172,7 @@ class Training(keras.Model):
         changes = (learning_rate, scheduler, warmup or None, clip or None, ema_decay or None)
         if not self.compiled or any(change is not None for change in changes):
             optimizer = optimizers.make_optimizer(learning_rate, scheduler, warmup, clip, ema_decay)
-            self.compile(**{**self._compile_arguments, "optimizer": optimizer})
+            self.compile(**{**self._compiled.arguments, "optimizer": optimizer})
         monitor = "loss" if validation_data is None else "val_loss"
         stops = optimizers.make_callbacks(
             monitor,
@@ -258,8 +262,8 @@ class Training(keras.Model):
         """
         inputs = training_data.as_tensors(x, self.variable_dtype)
         examples, last = tf.shape(y_pred)[0], y_pred.shape[1] - 1
-        for step in range(last + 1) if self._of_steps else [last]:
-            means = [self._of_steps[step]] if self._of_steps else []
+        for step in range(last + 1) if self._compiled.of_steps else [last]:
+            means = [self._compiled.of_steps[step]] if self._compiled.of_steps else []
             if step == last:
                 means.append(self._of_last)
             for name, value in self._measure(y_pred[:, step], inputs, y, sample_weight).items():

@@ -144,6 +144,23 @@ def test_every_step_can_be_measured(tmp_path):
     assert after.keys() == logs.keys()
 
 
+def test_compiling_again_replaces_the_metrics():
+    data = draw(4, 5)
+    rim = small_rim()
+
+    def furthest(truth, trajectory):
+        return tf.reduce_max(tf.abs(trajectory - truth[:, tf.newaxis]), (1, 2, 3))
+
+    for _ in range(2):
+        metric = keras.metrics.MeanMetricWrapper(furthest, "mine")
+        rim.compile(jit_compile=False, step_metrics=True, metrics=[metric])
+    expected = ["loss", "mine", "error", "error_1", "error_2"]
+    assert sorted(rim.evaluate(data, verbose=0, return_dict=True)) == sorted(expected)
+    assert len(rim.evaluate(data, verbose=0)) == len(expected)
+    rim.compile(jit_compile=False)  # Keras itself keeps "mine"
+    assert sorted(rim.evaluate(data, verbose=0, return_dict=True)) == ["error", "loss", "mine"]
+
+
 def test_data_sets_are_evaluated_and_predicted_like_arrays():
     y, x, a, sigma = draw(10, 5)
     rim = compiled_rim()
