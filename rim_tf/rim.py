@@ -1,6 +1,7 @@
 """The recurrent inference machine: a learned optimiser, unrolled, as a Keras model."""
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import keras
@@ -336,6 +337,7 @@ class RIM(Training):
         Raises:
             ValueError: If a function is missing.
         """
+        import_module("rim_tf.networks")  # so that Keras knows them
         config = dict(config)
         functions = restore_functions(config.pop("functions"), custom_objects or {})
         for name in ("network", "score_preprocessing_method"):
