@@ -11,6 +11,7 @@ from rim_tf.layers import PADDINGS, Convolution, check_rank
 from rim_tf.seeds import initializers, spawn
 
 
+@keras.saving.register_keras_serializable("rim_tf")
 class ConvGRUCell(keras.layers.Layer):
     r"""A gated recurrent unit in 0 to 3 dimensions.
 
@@ -133,6 +134,7 @@ class ConvGRUCell(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable("rim_tf")
 class GRUBlock(keras.layers.Layer):
     """Two gated recurrent units with a convolution between and one behind.
 

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from imnn_tf.utils import checks
+
 
 class TrainingData(NamedTuple):
     """What goes into Keras's `fit`."""
@@ -38,7 +40,7 @@ def arrange(
         data: `(y, x, *args)` or, with `target`, `y` or `(y, *args)`, as arrays; a data set of
             either layout; or a sequence of examples `(y, x, *args)`.
         target: The parameters `x`, when `data` does not hold them.
-        weights: Keras's `sample_weight`.
+        weights: Keras's `sample_weight`; a data set holds its own.
         batch_size: Examples in a batch. A data set has its own when this is `None`.
         shuffle: Whether each epoch has an order of its own; needs examples, not batches.
         seed: Decides the orders.
@@ -49,8 +51,14 @@ def arrange(
 
     Raises:
         TypeError: If the data are nothing of the kind.
-        ValueError: If the batch axes differ.
+        ValueError: If the batch axes differ, or something is given beside a data set.
     """
+    if batch_size is not None:
+        checks.integer("batch_size", batch_size, minimum=1)
+    if isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
+        for name, value in (("y", target), ("sample_weight", weights)):
+            if value is not None:
+                raise ValueError(f"`{name}` must be part of a data set, not given beside it.")
     if isinstance(data, tf.data.Dataset):
         data = data.map(_as_keras_wants)
         if batch_size is None:
@@ -101,6 +109,10 @@ def _gather(data: Any, target: Any, weights: Any) -> tuple[Any, ...]:
     inputs = tuple(data) if isinstance(data, tuple | list) else (data,)
     element = (inputs, target) if weights is None else (inputs, target, weights)
     element = tf.nest.map_structure(_to_array, element)
+    count = max(array.shape[0] for array in tf.nest.flatten(element) if array.ndim)
+    element = tf.nest.map_structure(
+        lambda array: array if array.ndim else np.full(count, array), element
+    )
     counts = {len(array) for array in tf.nest.flatten(element)}
     if len(counts) != 1:
         raise ValueError(f"Training data must share their batch axis, got {sorted(counts)}.")

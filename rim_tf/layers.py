@@ -72,6 +72,7 @@ def _slice_axis(x: tf.Tensor, axis: int, start: int, stop: int) -> tf.Tensor:
     return x[tuple(index)]
 
 
+@keras.saving.register_keras_serializable("rim_tf")
 class Convolution(keras.layers.Layer):
     """A convolution in 0 to 3 dimensions; in 0 dimensions a dense layer.
 
@@ -166,6 +167,7 @@ class Convolution(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable("rim_tf")
 class TransposedConvolution(Convolution):
     """Undoes the shape change of a strided `Convolution`: its adjoint, with weights of its own.
 

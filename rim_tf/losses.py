@@ -53,7 +53,7 @@ def broadcast_weights(weights: Any, like: tf.Tensor) -> tf.Tensor:
         like: The errors, `(batch, *sizes, channels)`.
 
     Raises:
-        ValueError: If `weights` has more axes than the errors.
+        ValueError: If `weights` has more axes than the errors, or other sizes.
     """
     weights = tf.cast(weights, like.dtype)
     missing = len(like.shape) - len(weights.shape)
@@ -61,6 +61,12 @@ def broadcast_weights(weights: Any, like: tf.Tensor) -> tf.Tensor:
         raise ValueError(
             f"`sample_weight` must have at most {len(like.shape)} axes, got {weights.shape}."
         )
+    for want, got in zip(like.shape, weights.shape, strict=False):
+        if None not in (want, got) and got not in (1, want):
+            raise ValueError(
+                f"`sample_weight` must have the leading axes of the errors, {like.shape}, "
+                f"got {weights.shape}."
+            )
     weights = tf.reshape(weights, tf.concat([tf.shape(weights), [1] * missing], 0))
     return tf.broadcast_to(weights, tf.shape(like))
 

@@ -1,5 +1,6 @@
 """What `fit`'s keywords mean: the optimiser, its learning rate, and reasons to stop."""
 
+import math
 from typing import Any
 
 import keras
@@ -82,7 +83,7 @@ def make_callbacks(
     monitor: str,
     *,
     scheduler: Any = None,
-    patience: int | None = None,
+    patience: float | None = None,
     tolerance: float = 0.0,
     max_time: float | None = None,
 ) -> list[Any]:
@@ -92,8 +93,9 @@ def make_callbacks(
     if scheduler is not None and not isinstance(scheduler, schedule):
         checks.function("scheduler", scheduler)
         result.append(keras.callbacks.LearningRateScheduler(scheduler))
-    if patience is not None:
-        result.append(Patience(patience, tolerance, monitor))
-    if max_time is not None:
+    if patience not in (None, math.inf):
+        misses = checks.integer("patience", patience, minimum=1)
+        result.append(Patience(misses, tolerance, monitor))
+    if max_time not in (None, math.inf):
         result.append(MaxTime(max_time))
     return result

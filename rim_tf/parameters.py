@@ -4,7 +4,7 @@ Inside, parameters are one tensor `(batch, *sizes, channels)` of unlinked number
 they are that tensor after its link, or a dictionary of fields, each after its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow as tf
@@ -79,6 +79,17 @@ class Parameters:
                 f"Parameters must have the fields {list(self.fields)}, got {list(values)}."
             )
         return tf.concat([self._links[name].inverse(values[name]) for name in self.fields], -1)
+
+
+def check_shape(name: str, tensor: tf.Tensor, expected: Sequence[int | None]) -> None:
+    """Checks what is known of a tensor's shape behind its batch axis.
+
+    Raises:
+        ValueError: If it differs from `expected`, in which `None` stands for any size.
+    """
+    if not tf.TensorShape([None, *expected]).is_compatible_with(tensor.shape):
+        words = ", ".join(["batch", *("any" if n is None else str(n) for n in expected)])
+        raise ValueError(f"{name} must have shape ({words}), got {tuple(tensor.shape)}.")
 
 
 def _check_fields(fields: Any, channels: int) -> dict[str, int]:

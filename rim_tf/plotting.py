@@ -55,6 +55,10 @@ def plot_trajectory(
         return np.stack(rows)
     steps = _pick("trajectory", trajectory, example, channel)
     target = None if truth is None else _pick("truth", truth, example, channel)
+    if target is not None and target.shape != steps.shape[1:]:
+        raise ValueError(
+            f"`truth` must have the sizes of a step, {steps.shape[1:]}, got {target.shape}."
+        )
     if steps.ndim == 2:
         return _draw_lines(steps, target, axes)
     if steps.ndim != 3:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -23,6 +24,7 @@ def check_fir_kernel(name: str, value: Any) -> tuple[float, ...]:
     return tuple(taps.tolist())
 
 
+@keras.saving.register_keras_serializable("rim_tf")
 class Downsample(Convolution):
     """Smooths with `fir_kernel` along every axis, keeps every second entry, mixes channels.
 
@@ -50,6 +52,7 @@ class Downsample(Convolution):
         return {**config, "fir_kernel": self.fir_kernel}
 
 
+@keras.saving.register_keras_serializable("rim_tf")
 class Upsample(TransposedConvolution):
     """Puts zeros between the entries, smooths with `fir_kernel`, mixes channels.
 

@@ -1,6 +1,7 @@
 """The recurrent inference machine: a learned optimiser, unrolled, as a Keras model."""
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ from rim_tf import checkpoints as saved_fits
 from rim_tf import prediction
 from rim_tf.configuration import restore_functions, store_functions
 from rim_tf.data import as_tensors
-from rim_tf.parameters import Parameters
+from rim_tf.parameters import Parameters, check_shape
 from rim_tf.preprocessing import get_preprocessing
 from rim_tf.scores import unlinked_score
 from rim_tf.training import Training
@@ -184,6 +185,7 @@ class RIM(Training):
         if self.initialization_method == "approximate_inverse":
             inverse = self._functions["approximate_inverse_fn"](y, *args)
             x = tf.cast(self.parameters.unlink(inverse), self.variable_dtype)
+            check_shape("`approximate_inverse_fn`'s result", x, (*self.dimensions, self.channels))
         else:
             sizes = self._observed_sizes(y)
             x = tf.zeros([tf.shape(y)[0], *sizes, self.channels], self.variable_dtype)
@@ -211,6 +213,12 @@ class RIM(Training):
                 f"got {type(self.network).__name__}."
             )
         checks.function("network.initial_state", getattr(self.network, "initial_state", None))
+        rank = getattr(self.network, "dimensions", None)
+        if isinstance(rank, int) and rank != len(self.dimensions):
+            raise ValueError(
+                f"`network` must have as many dimensions as `dimensions` {self.dimensions}, "
+                f"got {rank}."
+            )
         sizes = [16 if size is None else size for size in self.dimensions]
         channels = 2 * self.channels + self.observation_channels
         state = self.network.initial_state(1, sizes)
@@ -329,6 +337,7 @@ class RIM(Training):
         Raises:
             ValueError: If a function is missing.
         """
+        import_module("rim_tf.networks")  # so that Keras knows them
         config = dict(config)
         functions = restore_functions(config.pop("functions"), custom_objects or {})
         for name in ("network", "score_preprocessing_method"):

@@ -5,7 +5,7 @@ gradient with respect to `u`, by the chain rule `J_link(u)^T score(x)`. The ener
 log probability up to a constant, so that `score = -d energy / d x`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -33,16 +33,23 @@ def score_from_energy(energy_fn: EnergyFunction) -> ScoreFunction:
             energy of an example may depend on no other example.
 
     Returns:
-        `score_fn(x, y, *args)`, of the structure and shape of `x`.
+        `score_fn(x, y, *args)`, of the structure and shape of `x`. It raises a ValueError if
+        the energy does not depend on `x`.
     """
 
     def score_fn(x: Values, *args: Any) -> Values:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             energy = tf.reduce_sum(energy_fn(x, *args))
+        slope = tape.gradient(energy, x)
+        if all(each is None for each in tf.nest.flatten(slope)):
+            raise ValueError(
+                "`energy_fn` must be a differentiable function of `x`, got a constant."
+            )
         return tf.nest.map_structure(
-            tf.negative,
-            tape.gradient(energy, x, unconnected_gradients=tf.UnconnectedGradients.ZERO),
+            lambda each, like: tf.zeros_like(like) if each is None else -tf.convert_to_tensor(each),
+            slope,
+            x,
         )
 
     return score_fn
@@ -56,21 +63,35 @@ def through_link(score_fn: ScoreFunction, link: Callable[[tf.Tensor], Values]) -
         link: From unlinked numbers to the parameters.
 
     Returns:
-        `score_fn(u, y, *args)`, of the shape of `u`.
+        `score_fn(u, y, *args)`, of the shape of `u`. It raises a ValueError if the user's
+        score has not the fields and shapes of the parameters.
     """
 
     def unlinked_score_fn(u: tf.Tensor, *args: Any) -> tf.Tensor:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(u)
             x = link(u)
+        score = score_fn(x, *args)
+        _check_score(score, x)
         return tape.gradient(
             x,
             u,
-            output_gradients=score_fn(x, *args),
+            output_gradients=score,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
 
     return unlinked_score_fn
+
+
+def _check_score(score: Any, x: Values) -> None:
+    names = list(x) if isinstance(x, Mapping) else None
+    if names is not None and (not isinstance(score, Mapping) or set(score) != set(names)):
+        got = list(score) if isinstance(score, Mapping) else type(score).__name__
+        raise ValueError(f"`score_fn` must return the fields {names}, got {got}.")
+    for ours, like in zip(tf.nest.flatten(score), tf.nest.flatten(x), strict=True):
+        shape = None if ours is None else tf.TensorShape(ours.shape)
+        if shape is None or not shape.is_compatible_with(like.shape):
+            raise ValueError(f"`score_fn` must return the shape of `x`, {like.shape}, got {shape}.")
 
 
 def unlinked_score(

@@ -1,5 +1,7 @@
 """Reproducible initial weights: one seed for a network, one of its own for every tensor."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -26,6 +28,11 @@ def spawn(seed: int | None, count: int) -> list[int | None]:
         return [None] * count
     sequence = np.random.SeedSequence(checks.integer("seed", seed, minimum=0))
     return [int(word) for word in sequence.generate_state(count)]
+
+
+def stream(seed: int | None) -> Iterator[int | None]:
+    """The same seeds as `spawn`, one after the other, for a count not known in advance."""
+    return (spawn(seed, count)[-1] for count in itertools.count(1))
 
 
 def initializers(seed: int | None, *names: str) -> list[Any]:

@@ -3,17 +3,19 @@
 import datetime
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from imnn_tf.utils import checks
 from rim_tf import data as training_data
 from rim_tf import optimizers
 from rim_tf.checkpoints import Checkpoints
 from rim_tf.losses import TrajectoryLoss, weighted_mean
-from rim_tf.parameters import Parameters, Values
+from rim_tf.parameters import Parameters, Values, check_shape
 
 
 class Training(keras.Model):
@@ -21,13 +23,15 @@ class Training(keras.Model):
 
     dimensions: tuple[int | None, ...]
     parameters: Parameters
+    T: int
 
     def _prepare_training(self, likelihood: Any) -> None:
         """Makes the metrics, which a Keras model must have before it is compiled."""
         self._likelihood = likelihood
-        self._error = keras.metrics.Mean(name="error")
-        self._chi2 = keras.metrics.Mean(name="chi2") if likelihood is not None else None
-        self._compile_arguments: dict[str, Any] = {}
+        names = ["error"] if likelihood is None else ["error", "chi2"]
+        self._of_last = {name: keras.metrics.Mean(name=name) for name in names}
+        # In a namespace, for Keras would track what the model holds, and never let go of it.
+        self._compiled = SimpleNamespace(arguments={}, of_steps=())
 
     def compile(
         self,
@@ -35,6 +39,7 @@ class Training(keras.Model):
         loss: Any = None,
         *,
         jit_compile: bool | str = "auto",
+        step_metrics: bool = False,
         **kwargs: Any,
     ) -> None:
         """Keras's `compile`, with a RIM's defaults.
@@ -47,15 +52,44 @@ class Training(keras.Model):
                 dimension, where many small operations dominate, on any device; of more on
                 an accelerator only, because TensorFlow's own convolutions in two and three
                 dimensions are the faster ones on a CPU.
-            **kwargs: Keras's own.
+            step_metrics: Whether to log the error, and chi-squared where there is a
+                likelihood, of every iterate and not of the last alone: as `error_1`,
+                `chi2_1` and so on.
+            **kwargs: Keras's own. Its `metrics` see unlinked targets and trajectory.
+
+        Raises:
+            TypeError: If `step_metrics` is neither True nor False.
         """
-        self._compile_arguments = {"loss": loss, "jit_compile": jit_compile, **kwargs}
+        steps = self.T if checks.flag("step_metrics", step_metrics) else 0
+        self._compiled.of_steps = tuple(
+            {name: keras.metrics.Mean(name=f"{name}_{step + 1}") for name in self._of_last}
+            for step in range(steps)
+        )
+        self._compiled.arguments = {
+            "loss": loss,
+            "jit_compile": jit_compile,
+            "step_metrics": step_metrics,
+            **kwargs,
+        }
         super().compile(
             optimizer=optimizer,
             loss=TrajectoryLoss() if loss is None else loss,
             jit_compile=self.resolve_jit(jit_compile),
             **kwargs,
         )
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """What `compile_from_config` takes."""
+        config = super().get_compile_config()
+        return {**config, "step_metrics": bool(self._compiled.of_steps)} if config else config
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Keras's metrics, and those of every step if they were asked for."""
+        return [
+            *super().metrics,
+            *(each for step in self._compiled.of_steps for each in step.values()),
+        ]
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a model that Keras has loaded, as it was when saved."""
@@ -78,7 +112,7 @@ class Training(keras.Model):
         warmup: int = 0,
         clip: float = 0.0,
         ema_decay: float = 0.0,
-        patience: int | None = None,
+        patience: float | None = None,
         tolerance: float = 0.0,
         max_time: float | None = None,
         checkpoints_directory: Any = None,
@@ -113,9 +147,10 @@ class Training(keras.Model):
             clip: Bound on the norm of all gradients together; 0 for none.
             ema_decay: Decay of the moving average of the weights that replaces them at the
                 end; 0 for none.
-            patience: Epochs in a row without improvement after which to stop.
+            patience: Epochs in a row without improvement after which to stop; never when
+                `None` or infinite.
             tolerance: The fraction by which a loss must fall to be an improvement.
-            max_time: Hours after which to stop.
+            max_time: Hours after which to stop; likewise.
             checkpoints_directory: Where to save the fit, and to resume it from if it is there.
             checkpoints: Epochs between two checkpoints.
             models_to_keep: How many of the best to keep, beside the newest.
@@ -137,7 +172,7 @@ class Training(keras.Model):
         changes = (learning_rate, scheduler, warmup or None, clip or None, ema_decay or None)
         if not self.compiled or any(change is not None for change in changes):
             optimizer = optimizers.make_optimizer(learning_rate, scheduler, warmup, clip, ema_decay)
-            self.compile(**{**self._compile_arguments, "optimizer": optimizer})
+            self.compile(**{**self._compiled.arguments, "optimizer": optimizer})
         monitor = "loss" if validation_data is None else "val_loss"
         stops = optimizers.make_callbacks(
             monitor,
@@ -146,22 +181,30 @@ class Training(keras.Model):
             tolerance=tolerance,
             max_time=max_time,
         )
+        steps = n_iterations_in_epoch or kwargs.pop("steps_per_epoch", None)
+        directory = _checkpoint_directory(checkpoints_directory, logdir, logname, logname_prefix)
+        if model_checkpoint is not None and directory is None:
+            raise ValueError("`model_checkpoint` must come with `checkpoints_directory`.")
+        if "validation_split" in kwargs:
+            raise ValueError("`validation_split` must be left out: give `validation_data`.")
         return _run(
             self,
             super().fit,
             x,
             y,
             batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
+            shuffle=checks.flag("shuffle", shuffle),
+            seed=None if seed is None else checks.integer("seed", seed),
             validation_data=validation_data,
             callbacks=[*callbacks, *stops],
-            directory=_checkpoint_directory(checkpoints_directory, logdir, logname, logname_prefix),
+            directory=directory,
             checkpoints=checkpoints,
             models_to_keep=models_to_keep,
             model_checkpoint=model_checkpoint,
-            epochs=epochs,
-            steps_per_epoch=n_iterations_in_epoch or kwargs.pop("steps_per_epoch", None),
+            epochs=checks.integer("epochs", epochs, minimum=0),
+            steps_per_epoch=(
+                None if steps is None else checks.integer("steps_per_epoch", steps, minimum=1)
+            ),
             sample_weight=sample_weight,
             **kwargs,
         )
@@ -207,33 +250,47 @@ class Training(keras.Model):
         training: bool = True,
     ) -> tf.Tensor:
         """The compiled loss, of unlinked targets and trajectory."""
-        return super().compute_loss(x, self._target(y), y_pred, sample_weight, training)
+        return super().compute_loss(x, self._target(y, y_pred), y_pred, sample_weight, training)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
-        """Keras's metrics and the model's own.
+        """Keras's metrics and the model's own, of the last iterate or of each.
 
-        `error` is the mean squared error of the last iterate, in the parameters' own space;
-        `chi2`, where there is a likelihood, its mean chi-squared per datum.
+        `error` is the mean squared error in the parameters' own space; `chi2`, where there is
+        a likelihood, the mean over examples of their chi-squared.
         """
-        last = self.parameters.link(y_pred[:, -1])
-        errors = [
-            tf.square(estimate - tf.cast(truth, estimate.dtype))
-            for estimate, truth in zip(tf.nest.flatten(last), tf.nest.flatten(y), strict=True)
-        ]
-        examples = tf.shape(y_pred)[0]
-        error = weighted_mean(tf.concat(errors, -1), sample_weight)
-        self._error.update_state(error, sample_weight=examples)
-        if self._chi2 is not None:
-            chi2 = self._likelihood.chi2(last, *training_data.as_tensors(x, self.variable_dtype))
-            self._chi2.update_state(tf.reduce_mean(chi2), sample_weight=examples)
-        return super().compute_metrics(x, self._target(y), y_pred, sample_weight)
+        inputs = training_data.as_tensors(x, self.variable_dtype)
+        examples, last = tf.shape(y_pred)[0], y_pred.shape[1] - 1
+        for step in range(last + 1) if self._compiled.of_steps else [last]:
+            means = [self._compiled.of_steps[step]] if self._compiled.of_steps else []
+            if step == last:
+                means.append(self._of_last)
+            for name, value in self._measure(y_pred[:, step], inputs, y, sample_weight).items():
+                for mean in means:
+                    mean[name].update_state(value, sample_weight=examples)
+        return super().compute_metrics(x, self._target(y, y_pred), y_pred, sample_weight)
 
-    def _target(self, y: Values) -> tf.Tensor:
-        """Targets, unlinked."""
+    def _measure(
+        self, unlinked: tf.Tensor, inputs: Sequence[Any], truth: Values, sample_weight: Any
+    ) -> dict[str, tf.Tensor]:
+        """Error, and chi-squared if it is known, of one iterate."""
+        estimate = self.parameters.link(unlinked)
+        errors = [
+            tf.square(ours - tf.cast(true, ours.dtype))
+            for ours, true in zip(tf.nest.flatten(estimate), tf.nest.flatten(truth), strict=True)
+        ]
+        measured = {"error": weighted_mean(tf.concat(errors, -1), sample_weight)}
+        if self._likelihood is not None:
+            measured["chi2"] = tf.reduce_mean(self._likelihood.chi2(estimate, *inputs))
+        return measured
+
+    def _target(self, y: Values, trajectory: tf.Tensor) -> tf.Tensor:
+        """Targets, unlinked, checked: other shapes could broadcast, and train something else."""
         cast = [tf.cast(value, self.variable_dtype) for value in tf.nest.flatten(y)]
-        return self.parameters.unlink(tf.nest.pack_sequence_as(y, cast))
+        target = self.parameters.unlink(tf.nest.pack_sequence_as(y, cast))
+        check_shape("The parameters `x`", target, trajectory.shape[2:])
+        return target
 
 
 def _run(

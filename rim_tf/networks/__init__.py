@@ -9,7 +9,8 @@ attribute:
 
 `inputs` is `(batch, *sizes, 2 * channels)`: the current iterate, then its score, then, if the
 RIM was told to show it, the observation. `step` is `(batch, *sizes, channels)`, and is added
-to the iterate. The new state must have the structure and shapes of the old.
+to the iterate. The new state must have the structure and shapes of the old. A network that has
+an integer `dimensions` must have the RIM's number of them.
 """
 
 from rim_tf.networks.hourglass import Hourglass

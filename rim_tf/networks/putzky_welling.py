@@ -8,12 +8,13 @@ import tensorflow as tf
 
 from imnn_tf.utils import checks
 from rim_tf.cells import ConvGRUCell
-from rim_tf.layers import PADDINGS, Convolution, TransposedConvolution, build_chain, check_rank
+from rim_tf.layers import TransposedConvolution, build_chain
+from rim_tf.networks.base import Network
 from rim_tf.seeds import spawn
 
 
 @keras.saving.register_keras_serializable("rim_tf")
-class PutzkyWelling(keras.layers.Layer):
+class PutzkyWelling(Network):
     """A convolution down, one GRU, a convolution up, and a linear read-out.
 
         u  = tanh(V_1 * inputs)          stride `strides`
@@ -29,10 +30,10 @@ class PutzkyWelling(keras.layers.Layer):
         channels: Channels of the parameters.
         dimensions: Number of spatial axes, 0 to 3.
         features: Channels of the first convolution, of the state, and of the second.
-        kernel_size: Width of the convolutions.
+        kernel_size: Width of the convolutions, 3 by default.
         strides: Factor between the grid of the parameters and that of the state.
-        activation: What `keras.activations.get` takes.
-        padding: "zero", "reflect" or "periodic".
+        activation: What `keras.activations.get` takes, "tanh" by default.
+        padding: "zero", the default, "reflect" or "periodic".
         seed: Makes the initial weights reproducible.
         **kwargs: Keras's own, such as `name` and `dtype`.
 
@@ -54,37 +55,19 @@ class PutzkyWelling(keras.layers.Layer):
         dimensions: int = 2,
         *,
         features: Sequence[int] = (64, 256, 64),
-        kernel_size: int = 3,
         strides: int = 2,
-        activation: Any = "tanh",
-        padding: str = "zero",
-        seed: int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.channels = checks.integer("channels", channels, minimum=1)
-        self.dimensions = check_rank("dimensions", dimensions)
+        super().__init__(channels, dimensions, **kwargs)
         self.features = checks.sizes("features", features, length=3)
-        self.kernel_size = checks.integer("kernel_size", kernel_size, minimum=1)
         self.strides = checks.integer("strides", strides, minimum=1)
-        self.activation = keras.activations.get(activation)
-        self.padding = checks.choice("padding", padding, PADDINGS)
-        self.seed = seed
-        shared = {"rank": self.dimensions, "padding": self.padding, "dtype": self.dtype_policy}
-        seeds = iter(spawn(seed, 4))
-
-        def convolution(filters: int, kind: Any, **options: Any) -> Any:
-            initializer = keras.initializers.GlorotUniform(next(seeds))
-            return kind(
-                filters, self.kernel_size, kernel_initializer=initializer, **options, **shared
-            )
-
         before, units, after = self.features
-        resampling = {"strides": self.strides, "activation": self.activation}
-        self.down = convolution(before, Convolution, **resampling)
-        self.cell = ConvGRUCell(units, self.kernel_size, seed=next(seeds), **shared)
-        self.up = convolution(after, TransposedConvolution, **resampling)
-        self.output_layer = convolution(self.channels, Convolution)
+        of_down, of_cell, of_up, of_output = spawn(self.seed, 4)
+        up: dict[str, Any] = {"kind": TransposedConvolution, "strides": self.strides}
+        self.down = self._convolution(before, of_down, strides=self.strides)
+        self.cell = ConvGRUCell(units, self.kernel_size, seed=of_cell, **self._shared())
+        self.up = self._convolution(after, of_up, **up)
+        self.output_layer = self._convolution(self.channels, of_output, activation=None)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the weights for inputs of `input_shape`."""
@@ -106,12 +89,6 @@ class PutzkyWelling(keras.layers.Layer):
         """All constructor arguments."""
         return {
             **super().get_config(),
-            "channels": self.channels,
-            "dimensions": self.dimensions,
             "features": self.features,
-            "kernel_size": self.kernel_size,
             "strides": self.strides,
-            "activation": keras.activations.serialize(self.activation),
-            "padding": self.padding,
-            "seed": self.seed,
         }

@@ -64,6 +64,11 @@ def test_round_trip():
             ValueError,
             "`sample_weight` must have at most 2 axes",
         ),
+        (
+            lambda: weighted_mean(tf.ones((2, 3)), np.ones((2, 4))),
+            ValueError,
+            r"`sample_weight` must have the leading axes of the errors, \(2, 3\), got \(2, 4\)",
+        ),
     ],
 )
 def test_bad_arguments_are_named(call, error, words):

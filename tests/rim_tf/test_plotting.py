@@ -63,6 +63,10 @@ def test_the_rim_draws_its_own_steps():
         (lambda: plot_trajectory(np.ones((1, 2, 3, 1)), example=1), "`example` must be one of"),
         (lambda: plot_trajectory(np.ones((1, 2, 3, 1)), channel=1), "`channel` must be one of"),
         (
+            lambda: plot_trajectory(np.ones((1, 2, 3, 1)), truth=np.ones((1, 4, 1))),
+            r"`truth` must have the sizes of a step, \(3,\), got \(4,\)",
+        ),
+        (
             lambda: plot_trajectory(np.ones((1, 2, 3, 3, 1)), axes=[plt.gca()]),
             "`axes` must be 2 or more, got 1",
         ),

@@ -341,6 +341,11 @@ class Wrong(keras.layers.Layer):
             "`network.channels` must be an integer, got None",
         ),
         (
+            lambda: RIM([3, 3], small_network(), score_fn=score_fn),
+            ValueError,
+            r"`network` must have as many dimensions as `dimensions` \(3, 3\), got 1",
+        ),
+        (
             lambda: RIM([3], Wrong(True, False), score_fn=score_fn),
             ValueError,
             r"`network` must return a step \[1, 3, 1\], got \(1, 3, 2\)",
@@ -368,3 +373,7 @@ def test_bad_predictions_are_named():
         rim.predict(y, a, sigma, batch_size=0)
     with pytest.raises(ValueError, match="`T` must be at least 1"):
         rim.predict(y, a, sigma, T=0)
+    inverse = {"approximate_inverse_fn": lambda y, *_: y}
+    rim = small_rim(initialization_method="approximate_inverse", **inverse)
+    with pytest.raises(ValueError, match=r"must have shape \(batch, 5, 1\), got \(4, 8\)"):
+        rim.predict(y, a, sigma, jit_compile=False)

@@ -88,6 +88,43 @@ def test_gradient_through_the_score_is_an_option(problem, gradient, options):
         np.testing.assert_allclose(result[entry, entry, 0], (upper - lower) / (2 * step), rtol=1e-5)
 
 
+def test_an_energy_without_a_field_leaves_that_field_alone():
+    parameters = Parameters(2, {"source": 1, "mass": 1}, {"source": "exp"})
+    u = tf.constant(np.random.default_rng(4).normal(size=(3, 5, 2)))
+    score_fn = unlinked_score(
+        parameters.link, energy_fn=lambda x: tf.reduce_sum(x["source"], (1, 2))
+    )
+    np.testing.assert_allclose(score_fn(u), np.stack([-np.exp(u[..., 0]), 0 * u[..., 0]], -1))
+
+
+def test_gathered_entries_have_a_dense_score():
+    u = tf.constant(np.random.default_rng(5).normal(size=(3, 5)))
+    score_fn = score_from_energy(lambda x: tf.reduce_sum(tf.gather(x, [1, 1]) ** 2, -1))
+    expected = np.zeros((3, 5))
+    expected[1] = -4 * u[1]
+    np.testing.assert_allclose(score_fn(u), expected)
+
+
+FIELDS = {"source": 1, "mass": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "words"),
+    [
+        (None, {"energy_fn": lambda x: np.ones(3)}, "`energy_fn` must be a differentiable"),
+        (None, {"score_fn": lambda x: None}, "`score_fn` must return the shape of `x`, .*None"),
+        (None, {"score_fn": lambda x: x[..., 0]}, r"`score_fn` must return .* got \(3, 5\)"),
+        (FIELDS, {"score_fn": lambda x: x["mass"]}, r"return the fields \['source', 'mass'\]"),
+        (FIELDS, {"score_fn": lambda x: {"mass": x["mass"]}}, r"got \['mass'\]"),
+        (FIELDS, {"score_fn": lambda x: {**x, "mass": None}}, "the shape of `x`, .*None"),
+    ],
+)
+def test_scores_that_do_not_fit_are_named(fields, options, words):
+    link = Parameters(2, fields).link
+    with pytest.raises(ValueError, match=words):
+        unlinked_score(link, **options)(tf.ones((3, 5, 2)))
+
+
 def test_fields_share_the_chain_rule():
     parameters = Parameters(3, {"source": 2, "mass": 1}, {"source": "exp"})
     u = tf.constant(np.random.default_rng(1).normal(size=(2, 4, 3)))

@@ -6,7 +6,7 @@ from problems import SIZE, draw, score_fn, small_network, small_rim
 
 from rim_tf import RIM, Hourglass, TrajectoryLoss
 from rim_tf.likelihoods import GaussianLikelihood
-from rim_tf.optimizers import Warmup, make_optimizer
+from rim_tf.optimizers import Warmup, make_callbacks, make_optimizer
 
 FAST = {"verbose": 0, "seed": 0, "learning_rate": 1e-2, "batch_size": 8}
 
@@ -113,6 +113,52 @@ def test_metrics_are_those_of_the_last_iterate():
     unlinked = rim((y, *args))
     loss = np.mean((np.asarray(unlinked) - np.log(x)[:, None]) ** 2)
     np.testing.assert_allclose(logs["loss"], loss, rtol=1e-4)
+
+
+def test_every_step_can_be_measured(tmp_path):
+    y, x, *args = draw(10, 5)
+    likelihood = GaussianLikelihood(lambda x, a: tf.linalg.matvec(a, x[..., 0]))
+    rim = small_rim(likelihood=likelihood, link_function="exp", T=3)
+    rim.compile(keras.optimizers.Adam(1e-2), jit_compile=False, step_metrics=True)
+    x = np.exp(x)
+    logs = rim.evaluate((y, *args), x, batch_size=4, verbose=0, return_dict=True)
+    trajectory = rim.predict(y, *args, trajectory=True, jit_compile=False)
+    for step in range(3):
+        estimate = trajectory[:, step]
+        error = np.mean((estimate - x) ** 2)
+        residual = y - np.einsum("nij,nj->ni", args[0], estimate[..., 0])
+        chi2 = np.sum((residual / args[1][:, None]) ** 2, 1).mean()
+        np.testing.assert_allclose(logs[f"error_{step + 1}"], error, rtol=1e-5)
+        np.testing.assert_allclose(logs[f"chi2_{step + 1}"], chi2, rtol=1e-5)
+    assert logs["error"] == logs["error_3"] != logs["error_1"]
+    assert logs["chi2"] == logs["chi2_3"]
+
+    # The choice outlives a new optimiser and a file, and metrics start anew in each epoch.
+    history = rim.fit((y, x, *args), **{**FAST, "learning_rate": 1e-30}, epochs=2).history
+    np.testing.assert_allclose(history["error_1"], 2 * [logs["error_1"]], rtol=1e-5)
+    rim.save(tmp_path / "rim.keras")
+    again = keras.saving.load_model(
+        tmp_path / "rim.keras", custom_objects={"likelihood": likelihood}
+    )
+    after = again.evaluate((y, *args), x, verbose=0, return_dict=True)
+    assert after.keys() == logs.keys()
+
+
+def test_compiling_again_replaces_the_metrics():
+    data = draw(4, 5)
+    rim = small_rim()
+
+    def furthest(truth, trajectory):
+        return tf.reduce_max(tf.abs(trajectory - truth[:, tf.newaxis]), (1, 2, 3))
+
+    for _ in range(2):
+        metric = keras.metrics.MeanMetricWrapper(furthest, "mine")
+        rim.compile(jit_compile=False, step_metrics=True, metrics=[metric])
+    expected = ["loss", "mine", "error", "error_1", "error_2"]
+    assert sorted(rim.evaluate(data, verbose=0, return_dict=True)) == sorted(expected)
+    assert len(rim.evaluate(data, verbose=0)) == len(expected)
+    rim.compile(jit_compile=False)  # Keras itself keeps "mine"
+    assert sorted(rim.evaluate(data, verbose=0, return_dict=True)) == ["error", "loss", "mine"]
 
 
 def test_data_sets_are_evaluated_and_predicted_like_arrays():
@@ -227,6 +273,15 @@ def test_a_function_can_set_the_rate():
         ({"scheduler": 3}, TypeError, "`scheduler` must be callable, got int"),
         ({"patience": 0}, ValueError, "`patience` must be at least 1"),
         ({"max_time": 0.0}, ValueError, "`max_time` must be greater than 0"),
+        ({"patience": 1.5}, TypeError, "`patience` must be an integer, got 1.5"),
+        ({"epochs": -1}, ValueError, "`epochs` must be at least 0, got -1"),
+        ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1, got 0"),
+        ({"shuffle": "yes"}, TypeError, "`shuffle` must be True or False, got 'yes'"),
+        ({"seed": 1.5}, TypeError, "`seed` must be an integer, got 1.5"),
+        ({"n_iterations_in_epoch": 1.5}, TypeError, "`steps_per_epoch` must be an integer"),
+        ({"model_checkpoint": 3}, ValueError, "must come with `checkpoints_directory`"),
+        ({"validation_split": 0.5}, ValueError, "`validation_split` must be left out"),
+        ({"sample_weight": np.ones((4, 3))}, ValueError, "`sample_weight` must have the leading"),
     ],
 )
 def test_bad_keywords_are_named(options, error, words):
@@ -244,11 +299,42 @@ def test_bad_keywords_are_named(options, error, words):
             ValueError,
             r"share their batch axis, got \[3, 4\]",
         ),
+        # Parameters of these shapes would broadcast against the trajectory.
+        (
+            (draw(4, 0)[0], draw(4, 0)[1][..., 0], *draw(4, 0)[2:]),
+            ValueError,
+            r"`x` must have shape \(batch, 5, 1\), got \(None, 5\)",
+        ),
+        (
+            (draw(4, 0)[0], draw(4, 0)[1][:, :1], *draw(4, 0)[2:]),
+            ValueError,
+            r"`x` must have shape \(batch, 5, 1\), got \(None, 1, 1\)",
+        ),
     ],
 )
 def test_bad_data_are_named(data, error, words):
     with pytest.raises(error, match=words):
         small_rim().fit(data, **FAST)
+
+
+def test_a_data_set_holds_its_own_weights():
+    data = tf.data.Dataset.from_tensor_slices(draw(4, 0))
+    with pytest.raises(ValueError, match="`sample_weight` must be part of a data set"):
+        compiled_rim().fit(data, sample_weight=np.ones(4), batch_size=2)
+
+
+def test_a_scalar_holds_for_every_example_in_training_too():
+    y, x, a, _ = draw(8, 2)
+    for ours, theirs in zip(
+        weights_after(compiled_rim(), (y, x, a, 0.5)),
+        weights_after(compiled_rim(), (y, x, a, np.full(8, 0.5))),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_no_limit_may_be_said_as_infinity():
+    assert make_callbacks("loss", patience=np.inf, max_time=np.inf) == []
 
 
 def test_network_of_the_small_problem_is_reproducible():

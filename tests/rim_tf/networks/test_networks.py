@@ -1,9 +1,12 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from rim_tf import Hourglass, PutzkyWelling, UNet
+from rim_tf.seeds import spawn, stream
 
 SMALL = {"nf": 4, "hidden_units": 4, "seed": 0}
 NETWORKS = {
@@ -65,6 +68,12 @@ def test_every_weight_gets_a_gradient(make):
         assert np.any(gradient != 0)
 
 
+def test_seeds_come_one_by_one_as_they_come_together():
+    """Files hold no seeds of layers, so the weights drawn from one must never change."""
+    assert list(itertools.islice(stream(3), 9)) == spawn(3, 9)
+    assert next(stream(None)) is None
+
+
 @each_network
 def test_round_trip(make):
     network = make(dimensions=1)
@@ -94,6 +103,15 @@ def test_putzky_welling_takes_vectors():
             "`combine_method` must be one of 'cat', 'sum'",
         ),
         (lambda: UNet(1, ch_mult=(2, 0)), "`ch_mult` must be at least 1, got 0"),
+        (lambda: UNet(1, num_layers=0), "`num_layers` must be at least 1, got 0"),
+        (lambda: UNet(1, hidden_units=5), "`hidden_units` must be even, got 5"),
+        (lambda: UNet(1, seed=-1), "`seed` must be at least 0, got -1"),
+        (lambda: Hourglass(1, num_layers=-1), "`num_layers` must be at least 0, got -1"),
+        (lambda: Hourglass(1, input_kernel_size=0), "`input_kernel_size` must be at least 1"),
+        (lambda: Hourglass(1, conv_kernel_size=0), "`conv_kernel_size` must be at least 1"),
+        (lambda: Hourglass(1, padding="same"), "`padding` must be one of 'zero', 'reflect'"),
+        (lambda: Hourglass(1, filters=3), "Unrecognized keyword arguments"),
+        (lambda: PutzkyWelling(1, strides=0), "`strides` must be at least 1, got 0"),
         (lambda: PutzkyWelling(1, features=(1, 2)), "`features` must have 3 entries, got 2"),
     ],
 )
