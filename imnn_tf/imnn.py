@@ -724,16 +724,27 @@ class IMNN:
     @property
     def F_external(self) -> tf.Tensor | None:
         """Fisher information of the external summaries alone; `None` if there are none."""
-        if not self.n_external:
-            return None
-        external = information.block(self._statistics(), slice(self.n_summaries, None))
-        return information.fisher_information(external).fisher
+        info = self._external_information()
+        return None if info is None else info.fisher
 
     @property
     def gain(self) -> float | None:
-        """`det F` over that of the external summaries alone; `None` if there are none."""
-        external = self.F_external
-        return None if external is None else float(np.linalg.det(self.F) / np.linalg.det(external))
+        """`det F` over that of the external summaries alone; `None` if there are none.
+
+        Infinite where these alone say nothing of some combination of the parameters.
+        """
+        alone = self._external_information()
+        if alone is None:
+            return None
+        if not np.isfinite(alone.log_det_fisher):
+            return float("inf")
+        return float(np.exp(self._information().log_det_fisher - alone.log_det_fisher))
+
+    def _external_information(self) -> Information | None:
+        if not self.n_external:
+            return None
+        external = information.block(self._statistics(), slice(self.n_summaries, None))
+        return information.fisher_information(external)
 
     @property
     def reg(self) -> tf.Tensor:

@@ -109,6 +109,7 @@ def test_the_network_finds_what_the_external_summaries_lack():
     )
     imnn.fit(300, patience=50)
     assert np.linalg.det(imnn.F) > 25
+    assert imnn.gain > 1
     # 10 for the mean, to the 3 % of a variance of 2,000 simulations.
     np.testing.assert_allclose(imnn.F_external[0, 0], 10, rtol=0.1)
 
@@ -229,3 +230,9 @@ def test_the_gradient_takes_the_external_summaries_as_given():
     slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
     exact = sum(np.sum(g * d) for g, d in zip(gradients, directions, strict=True))
     np.testing.assert_allclose(exact, slope, rtol=1e-6)
+
+
+def test_external_summaries_that_say_nothing_of_a_parameter_have_no_determinant():
+    imnn = imnn_of(lambda draws: np.stack([draws.mean(-1)] * 1, axis=-1))
+    assert imnn.F_external.shape == (2, 2)
+    assert imnn.gain > 100 or imnn.gain == float("inf")
