@@ -1,6 +1,7 @@
 """Updates a second from every source of simulations, beside imnn-tf 0.2.0 where it has the source.
 
-The reference problem of `imnn_in_memory.py`, without a validation set.
+The reference problem of `imnn_in_memory.py`, with validation at every update from a source of the
+same kind.
 
     python benchmarks/imnn_sources.py --predecessor path/to/its/python
 """
@@ -18,6 +19,7 @@ from imnn_in_memory import N_DRAWS, N_S, SETTINGS, initial_weights, network, sim
 # What stands behind an update: held in memory once it is read, read anew, or simulated.
 HELD = ("arrays", "functions", "TFRecords", "data sets")
 OURS = (*HELD, "exact derivatives", "TFRecords, streamed", "simulator, differenced", "simulator")
+PREFIXES = ("", "validation_")  # of the training set and the other, by their seed
 THEIRS = ("arrays", "functions", "TFRecords")
 
 
@@ -37,21 +39,29 @@ def write_records(folder):
     """The simulations as TFRecords, which both packages read."""
     from imnn_tf.utils import TFRecords
 
-    fiducial, derivative = (part.astype("float32") for part in simulations(0, N_S))
     writer = TFRecords(record_size=1, verbose=False)
-    writer.write_record(N_S, lambda seed: fiducial[seed], directory=folder)
-    writer.write_record(
-        N_S, lambda *label: derivative[label], fiducial=False, n_params=2, directory=folder
-    )
+    for seed, prefix in enumerate(PREFIXES):
+        fiducial, derivative = (part.astype("float32") for part in simulations(seed, N_S))
+        writer.write_record(
+            N_S, fiducial.__getitem__, directory=folder, filename=f"{prefix}fiducial"
+        )
+        writer.write_record(
+            N_S,
+            lambda *label, derivative=derivative: derivative[label],
+            fiducial=False,
+            n_params=2,
+            directory=folder,
+            filename=f"{prefix}derivative",
+        )
 
 
-def stored(source, folder):
-    """What either package is given as `fiducial` and `derivative`."""
-    fiducial, derivative = (part.astype("float32") for part in simulations(0, N_S))
+def stored(source, folder, seed):
+    """What either package is given as simulations and derivatives."""
+    fiducial, derivative = (part.astype("float32") for part in simulations(seed, N_S))
     if source == "functions":
         return labelled(fiducial), labelled(derivative)
     if source.startswith("TFRecords"):
-        names = ("fiducial", "derivative")
+        names = (f"{PREFIXES[seed]}fiducial", f"{PREFIXES[seed]}derivative")
         return tuple(sorted(str(p) for p in Path(folder).glob(f"{name}_*")) for name in names)
     if source == "data sets":
         import tensorflow as tf
@@ -89,7 +99,9 @@ def worker(side):
         if source.startswith("simulator"):
             settings["simulator"] = simulate
         else:
-            settings["fiducial"], settings["derivative"] = stored(source, folder)
+            for seed, prefix in enumerate(PREFIXES):
+                pair = stored(source, folder, seed)
+                settings[f"{prefix}fiducial"], settings[f"{prefix}derivative"] = pair
         if source in ("exact derivatives", "simulator"):
             del settings["δθ"]
         if source == "TFRecords, streamed":

@@ -189,9 +189,14 @@ def _records(
 
         return Sequence(name, labelled, counts.with_seeds(n), first.data.shape, identity)
     numbers = {path: number for number, path in enumerate(files)}
-    begins = [(record.label, (numbers[record.path], record.start)) for record in records()]
-    n = counts.seeds or count_seeds(name, (label for label, _ in begins))
+    # A row for each record: its label, its file, and where in it the simulation begins.
+    rows = np.fromiter(
+        ((*record.label, numbers[record.path], record.start) for record in records()),
+        np.dtype((np.int64, len(first.label) + 2)),
+    )
+    n = counts.seeds or int(rows[:, 0].max()) + 1
     index = np.zeros((*counts.with_seeds(n), 2), np.int64)
+    begins = ((tuple(row[:-2].tolist()), row[-2:]) for row in rows)
     collect(name, begins, index.shape[:-1], (2,), index)
     return FileReader(files, index, first.data.shape, identity=identity)
 
