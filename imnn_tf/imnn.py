@@ -18,11 +18,10 @@ from imnn_tf.simulations import (
     Cache,
     Simulator,
     SimulatorSimulations,
-    StoredSimulations,
     StreamedSimulations,
-    as_simulations,
     own_errors,
 )
+from imnn_tf.simulations.settings import Settings
 from imnn_tf.simulations.simulator import HeldOut
 from imnn_tf.state import FitState
 from imnn_tf.summaries import count_summaries, normalises_by_batch
@@ -185,39 +184,31 @@ class IMNN:
         self.map_fn = None if map_fn is None else checks.function("map_fn", map_fn)
         checks.flag("check_shape", check_shape)
         self._set_parameters(θ_fid, δθ)
-        self.n_s, self.n_d = n_s, n_d
-        self.input_shape = None if input_shape is None else tuple(input_shape)
         self._replicas = Replicas(strategy)
-        self._reading: dict[str, Any] = {
-            "at_once": self.at_once,
-            "map_fn": self.map_fn,
-            "seed": checks.integer("seed", seed, minimum=0),
-            "cache": Cache.checked(cache, memory_limit),
-            "parallel_reads": None
+        self._settings = Settings(
+            theta_fid=self._theta_fid,
+            delta_theta=self._delta_theta,
+            dtype=self.dtype,
+            n_s=n_s,
+            n_d=n_d,
+            input_shape=None if input_shape is None else tuple(input_shape),
+            at_once=self.at_once,
+            map_fn=self.map_fn,
+            seed=checks.integer("seed", seed, minimum=0),
+            cache=Cache.checked(cache, memory_limit),
+            parallel_reads=None
             if parallel_reads is None
             else checks.integer("parallel_reads", parallel_reads, minimum=1),
-            "min_batches": self._replicas.count,
-            "verbose": self.verbose,
-        }
-        external = _pair("", "external_", external_fiducial, external_derivative)
-        self._training: StoredSimulations | SimulatorSimulations
-        if simulator is None:
-            self._training = self._source((fiducial, derivative), external=external)
-        elif fiducial is None and derivative is None and external is None:
-            self._training = self._simulated(simulator)
-        else:
-            raise ValueError(
-                "`fiducial`, `derivative` and external summaries must be left out where a "
-                "`simulator` is given."
-            )
-        self._validation = self._validation_source(
-            _pair("validation_", "", validation_fiducial, validation_derivative),
-            _pair(
-                "validation_",
-                "external_",
-                validation_external_fiducial,
-                validation_external_derivative,
-            ),
+            n_replicas=self._replicas.count,
+            verbose=self.verbose,
+        )
+        self._training = self._settings.training(
+            (fiducial, derivative), (external_fiducial, external_derivative), simulator
+        )
+        self._validation = self._settings.validation(
+            self._training,
+            (validation_fiducial, validation_derivative),
+            (validation_external_fiducial, validation_external_derivative),
         )
         self.validate = self._validation is not None
         self.n_s, self.n_d = self._training.n_s, self._training.n_d
@@ -266,74 +257,6 @@ class IMNN:
                 f"{self.n_params} numbers, got {step.tolist()}."
             )
         self._delta_theta, self.δθ = step, tf.constant(step, self.dtype)
-
-    def _simulated(self, simulator: Simulator) -> SimulatorSimulations:
-        n_s = checks.integer("n_s", self.n_s, minimum=1)
-        n_d = n_s if self.n_d is None else checks.integer("n_d", self.n_d, minimum=1)
-        share = -(-max(n_s, n_d) // self._replicas.count)
-        return SimulatorSimulations(
-            checks.function("simulator", simulator),
-            self._theta_fid,
-            self._delta_theta,
-            n_s=n_s,
-            n_d=n_d,
-            seed=self._reading["seed"],
-            dtype=self.dtype,
-            at_once=min(self.at_once or share, share),
-            map_fn=self.map_fn,
-        )
-
-    def _validation_source(
-        self, simulations: tuple[Any, Any] | None, external: tuple[Any, Any] | None
-    ) -> StoredSimulations | HeldOut | None:
-        if simulations is None:
-            if external is not None:
-                raise ValueError(
-                    "`validation_external_fiducial` must be given with `validation_fiducial`."
-                )
-            if isinstance(self._training, SimulatorSimulations):
-                return self._training.held_out()
-            return None
-        source = self._source(simulations, external=external, role="validation_")
-        self._require_shapes("validation_", source)
-        return source
-
-    def _require_shapes(self, role: str, simulations: StoredSimulations) -> None:
-        for argument, kind, got, want in (
-            ("fiducial", "simulations", simulations.input_shape, self._training.input_shape),
-            (
-                "external_fiducial",
-                "summaries",
-                (simulations.n_external,),
-                (self._training.n_external,),
-            ),
-        ):
-            if tuple(got) != tuple(want):
-                raise ValueError(
-                    f"`{role}{argument}` must hold {kind} of the training set's shape, "
-                    f"{tuple(want)}, got {tuple(got)}."
-                )
-
-    def _source(
-        self,
-        simulations: tuple[Any, Any],
-        *,
-        external: tuple[Any, Any] | None = None,
-        role: str = "",
-        **options: Any,
-    ) -> StoredSimulations:
-        return as_simulations(
-            *simulations,
-            self.n_params,
-            self._delta_theta,
-            dtype=self.dtype,
-            n_s=self.n_s,
-            n_d=self.n_d,
-            input_shape=self.input_shape,
-            external=external,
-            role=role,
-            **{**self._reading, **options},
-        )
 
     def _set_model(self, model: Any, n_summaries: int | None) -> None:
         if not isinstance(model, keras.Model):
@@ -685,9 +608,12 @@ class IMNN:
             InformationError: If the information is not defined.
         """
         at_once = self.at_once or max(self._training.n_s, self._training.n_d)
-        external = _pair("", "external_", external_fiducial, external_derivative)
-        simulations = self._source((fiducial, derivative), external=external, at_once=at_once)
-        self._require_shapes("", simulations)
+        simulations = self._settings.like(
+            self._training,
+            (fiducial, derivative),
+            (external_fiducial, external_derivative),
+            at_once=at_once,
+        )
         total = self._statistics_of(simulations, "simulations")
         return information.fisher_information(total)
 
@@ -844,16 +770,6 @@ class IMNN:
         arrays = {key: np.array(values) for key, values in self.history.items()}
         checkpoint.write_arrays(folder / HISTORY_FILE, arrays)
         self._get_estimator().save(folder, also=[weights_file, HISTORY_FILE])
-
-
-def _pair(role: str, kind: str, fiducial: Any, derivative: Any) -> tuple[Any, Any] | None:
-    """Simulations and their derivatives, of which there must be both or neither."""
-    if (fiducial is None) != (derivative is None):
-        raise ValueError(
-            f"`{role}{kind}fiducial` and `{role}{kind}derivative` must be given together, got "
-            "only one of them."
-        )
-    return None if fiducial is None else (fiducial, derivative)
 
 
 def _agree(name: str, given: Any, found: int) -> None:
