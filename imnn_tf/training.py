@@ -273,7 +273,7 @@ class UpdateLoop:
         self, updates: tf.Tensor, iteration: tf.Tensor, warm_up: tf.Tensor, patience: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         # TensorFlow fuses a sum of three inside a loop into one that fails where tensors are large
-        # (tensorflow#33713), so this one is taken outside.
+        # (tensorflow#37740), so this one is taken outside.
         first = iteration + 1
 
         def goes_on(done: tf.Tensor, finite: tf.Tensor, _: Any) -> tf.Tensor:
