@@ -1,0 +1,330 @@
+"""An IMNN finds the information in an image: a Gaussian random field of unknown spectrum.
+
+The field has 128 x 128 pixels and the power spectrum P(k) = A k^-B. Its Fisher information about A
+and B is a sum over its modes, so that the answer is known exactly. The network takes the image;
+its first layer is a Fourier transform and the mean power in a few broad bands, and what each band
+is worth it learns from simulations that are made for one update and never seen again.
+
+    python examples/gaussian_random_field.py                          train, measure, infer
+    python examples/gaussian_random_field.py --updates 30 --sets 2    a short look
+    python examples/gaussian_random_field.py --network convolutions --updates 1000
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from imnn_tf import IMNN
+from imnn_tf.lfi import GaussianApproximation
+
+SIZE = 128
+THETA_FID = np.array([1.0, 0.5])
+# No wider than the error of either parameter, 0.011: over wider steps a network can learn to tell
+# the two sides apart, which raises the det F of a difference above what there is to know.
+DELTA_THETA = np.array([0.01, 0.01])
+TARGET = np.array([1.03, 0.53])
+LABELS = ["amplitude $A$", "slope $B$"]
+
+# Simulations at the fiducial parameters, and of each side of each derivative: the noise that the
+# sides share cancels, so that few will do for summaries linear in the power.
+UPDATE = (200, 10)
+VALIDATION = (2000, 50)
+FRESH = (1000, 20)
+
+
+def modes(size):
+    """Logarithms of |k| of a real field's modes, and how many real numbers each holds.
+
+    Both are `[size, size // 2 + 1]`, k in radians a pixel. `rfft2` leaves out the modes that are
+    complex conjugates of others, so that most of its modes hold two real numbers; k = 0, which has
+    no power here, holds none.
+    """
+    k = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) * 2 * np.pi
+    count = np.full(k.shape, 2.0)
+    count[:, [0, -1]] = 1
+    k[0, 0], count[0, 0] = 1, 0
+    return np.log(k), count
+
+
+def exact_fisher(log_k, count=1.0):
+    """F = 1/2 Σ dlnP dlnPᵀ over real numbers of variance P = A k^-B, at the fiducial parameters."""
+    slopes = np.stack([np.full(log_k.size, 1 / THETA_FID[0]), -log_k.ravel()])
+    return 0.5 * (slopes * np.ravel(count)) @ slopes.T
+
+
+def published_fisher():
+    """As the JAX IMNN's example takes it: one quadrant of the modes, one real number each."""
+    k = np.fft.fftfreq(SIZE)[1 : SIZE // 2] * 2 * np.pi
+    return exact_fisher(np.log(np.hypot(k[:, None], k[None])))
+
+
+def simulator(parameters, seed):
+    """Fields with the parameters `[batch, 2]`, `[batch, SIZE, SIZE]`: white noise, coloured."""
+    log_k, count = (tf.constant(each, tf.float32) for each in modes(SIZE))
+    A, B = (parameters[:, i, None, None] for i in range(2))
+    amplitude = tf.sqrt(A) * tf.exp(-0.5 * B * log_k) * tf.cast(count > 0, tf.float32)
+    # Philox is the fastest of TensorFlow's generators on a CPU, and noise is most of the work.
+    shape = [tf.shape(parameters)[0], SIZE, SIZE]
+    noise = tf.signal.rfft2d(tf.random.stateless_normal(shape, seed, alg="philox"))
+    return tf.signal.irfft2d(noise * tf.cast(amplitude, tf.complex64), [SIZE, SIZE])
+
+
+_simulate = tf.function(
+    simulator,
+    input_signature=[tf.TensorSpec([None, 2]), tf.TensorSpec([2], tf.int32)],
+    autograph=False,
+)
+
+
+def fields(parameters, n, seed):
+    """An array of `n` fields with the same parameters."""
+    repeated = tf.constant(np.repeat([parameters], n, axis=0), tf.float32)
+    return _simulate(repeated, tf.constant(seed, tf.int32)).numpy()
+
+
+def simulations(seed, n_s, n_d):
+    """Fiducial fields, and others whose noise is shared by the members of a derivative."""
+    half_step = np.array([-0.5, 0.5])[:, None, None] * np.diag(DELTA_THETA)
+    points = (THETA_FID + half_step).reshape(-1, 2)
+    varied = np.stack([fields(point, n_d, [seed, 1]) for point in points], axis=1)
+    return fields(THETA_FID, n_s, [seed, 0]), varied.reshape(n_d, 2, 2, SIZE, SIZE)
+
+
+def periodogram(field):
+    """The power of each mode, of expectation P(k)."""
+    return np.abs(np.fft.rfft2(field)) ** 2 / SIZE**2
+
+
+@keras.saving.register_keras_serializable("imnn_tf.examples")
+class BandPowers(keras.layers.Layer):
+    """Mean power of a square periodic field in broad bands of |k|.
+
+    Bands are triangles in ln k that overlap by half, so that their sums with any weights are the
+    power weighed by any function piecewise linear in ln k. Nothing in them is learnt.
+
+    Args:
+        bands: How many.
+        **kwargs: Of `keras.layers.Layer`.
+    """
+
+    def __init__(self, bands, **kwargs):
+        super().__init__(**kwargs)
+        self.bands = bands
+
+    def build(self, input_shape):
+        """Lays the bands between the longest wave and the shortest."""
+        size = input_shape[-1]
+        log_k, count = (each.ravel()[1:] for each in modes(size))
+        centres = np.linspace(log_k.min(), log_k.max(), self.bands)
+        triangles = np.stack([np.interp(log_k, centres, each) for each in np.eye(self.bands)], 1)
+        triangles *= count[:, None]
+        self._means = tf.constant(triangles / triangles.sum(0) / size**2, tf.float32)
+
+    def call(self, field):
+        """`[batch, size, size]` to `[batch, bands]`."""
+        modes = tf.signal.rfft2d(tf.cast(field, tf.float32))
+        power = tf.square(tf.math.real(modes)) + tf.square(tf.math.imag(modes))
+        return tf.reshape(power, [-1, np.prod(power.shape[1:])])[:, 1:] @ self._means
+
+    def get_config(self):
+        """What the constructor takes."""
+        return {**super().get_config(), "bands": self.bands}
+
+
+def fourier(seed, bands=12):
+    """An image in, two summaries out: the power in bands of the spectrum, weighed."""
+    powers = BandPowers(bands)
+    # Bands differ in power and in how many modes they have: each to the scale of its own scatter.
+    standard = keras.layers.Normalization()
+    standard.adapt(powers(fields(THETA_FID, 500, [seed, 2])).numpy())
+    weigh = keras.layers.Dense(2, kernel_initializer=keras.initializers.GlorotUniform(seed))
+    return keras.Sequential([keras.Input((SIZE, SIZE)), powers, standard, weigh])
+
+
+def convolutions(seed):
+    """An image in, two summaries out, without a Fourier transform: four strided convolutions."""
+    layers = [keras.Input((SIZE, SIZE)), keras.layers.Reshape((SIZE, SIZE, 1))]
+    for depth, filters in enumerate([8, 16, 32, 32]):
+        initialiser = keras.initializers.HeNormal(seed + depth)
+        layers += [
+            keras.layers.Conv2D(filters, 5, 2, padding="same", kernel_initializer=initialiser),
+            keras.layers.LeakyReLU(0.1),
+        ]
+    weigh = keras.layers.Dense(2, kernel_initializer=keras.initializers.GlorotUniform(seed + 9))
+    return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), weigh])
+
+
+# The network and the learning rate that suits it.
+NETWORKS = {"fourier": (fourier, 0.1), "convolutions": (convolutions, 3e-3)}
+
+
+def train(network, updates, seed):
+    """Fits a network on fresh simulations at every update; other ones choose the weights."""
+    build, rate = NETWORKS[network]
+    fiducial, derivative = simulations(seed + 1, *VALIDATION)
+    imnn = IMNN(
+        θ_fid=THETA_FID,
+        δθ=DELTA_THETA,
+        n_s=UPDATE[0],
+        n_d=UPDATE[1],
+        simulator=simulator,
+        seed=seed,
+        validation_fiducial=fiducial,
+        validation_derivative=derivative,
+        model=build(seed),
+        optimiser=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, updates)),
+    )
+    # Seldom: the rate falls to nothing, so that the last weights are about the best, and the more
+    # often a noisy set is asked, the likelier it favours earlier ones.
+    imnn.fit(updates, validation_freq=max(updates // 5, 1))
+    return imnn
+
+
+class Measured(NamedTuple):
+    """What fresh simulations say about a compression."""
+
+    det_fisher: float
+    error: float
+    share: float  # of the exact det F
+    share_error: float
+
+
+def jackknife(function, sets):
+    """A function of the mean over independent sets, and its error from leaving out each."""
+    n = len(sets)
+    without = np.array([function(np.delete(sets, i, axis=0).mean(0)) for i in range(n)])
+    return function(sets.mean(0)), np.sqrt((n - 1) * without.var())
+
+
+def det_fisher(moments):
+    """Determinant of F from the covariance of the summaries and the slope of their mean."""
+    covariance, slope = moments
+    return np.linalg.det(slope @ np.linalg.solve(covariance, slope.T))
+
+
+def kept_share(joint):
+    """Share of det F that summaries keep, from their joint covariance with the score, `[4, 4]`.
+
+    The slope of the mean of any statistic is its covariance with the score, so that its
+    information is the part of the score's covariance that it explains.
+    """
+    score, cross, own = joint[:2, :2], joint[:2, 2:], joint[2:, 2:]
+    return np.linalg.det(cross @ np.linalg.solve(own, cross.T)) / np.linalg.det(score)
+
+
+def score(field):
+    """Slope of the log likelihood at the fiducial point, up to a constant, `[batch, 2]`."""
+    log_k, count = modes(SIZE)
+    excess = 0.5 * count * periodogram(field) * np.exp(THETA_FID[1] * log_k) / THETA_FID[0]
+    return np.stack([excess.sum((1, 2)) / THETA_FID[0], -(excess * log_k).sum((1, 2))], axis=1)
+
+
+def measure(imnn, first_seed, n_sets):
+    """The information kept of independent sets of fresh simulations, in both ways."""
+    moments, joint = [], []
+    for seed in range(first_seed, first_seed + n_sets):
+        fiducial, derivative = simulations(seed, *FRESH)
+        info = imnn.evaluate(fiducial, derivative)
+        moments.append([info.covariance, info.slope])
+        summaries = imnn.model.predict(fiducial, batch_size=250, verbose=0)
+        joint.append(np.cov(score(fiducial).T, summaries.T))
+    return Measured(
+        *jackknife(det_fisher, np.array(moments, np.float64)),
+        *jackknife(kept_share, np.array(joint)),
+    )
+
+
+class ExactPosterior(GaussianApproximation):
+    """The likelihood of the modes, which are Gaussian, in the place of that of the estimate."""
+
+    def log_gaussian(self, grid, shape):
+        """Log likelihood at the parameters `grid`."""
+        log_k, count = (each.ravel()[1:] for each in modes(SIZE))
+        power = count * periodogram(self.data).reshape(len(self.data), -1)[:, 1:]
+        # A scales all modes alike, so that the sum over them is needed once for each B.
+        slopes, place = np.unique(grid[:, 1], return_inverse=True)
+        chi2 = (power @ np.exp(np.outer(log_k, slopes)))[:, place] / grid[:, 0]
+        log_det = count.sum() * np.log(grid[:, 0]) - (count @ log_k) * grid[:, 1]
+        return (-0.5 * (chi2 + log_det)).reshape(-1, *shape)
+
+
+def plot(imnn, exact, fresh, target, path):
+    """The field, the fit, and the Gaussian approximation beside the exact posterior."""
+    figure = plt.figure(figsize=(12, 6.5), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[1, 1.35])
+    image, history = left.subplots(2, 1, height_ratios=[1.3, 1])
+    left.colorbar(image.imshow(target[0], cmap="RdBu_r"), ax=image)
+    image.set(title=f"target field, $A={TARGET[0]}$, $B={TARGET[1]}$", xticks=[], yticks=[])
+    recorded = imnn.history
+    history.plot(np.array(recorded["det_F"]) / exact, color="C0", alpha=0.4, label="training")
+    validated = np.array(recorded["val_det_F"]) / exact
+    history.plot(recorded["val_iteration"], validated, marker=".", color="C1", label="validation")
+    history.axhline(1, color="black", linestyle="--", linewidth=0.8, label="exact")
+    updates = len(recorded["det_F"])
+    history.plot(updates, fresh.share, "o", color="C2", label="fresh, against the score")
+    history.set(xlabel="updates", ylabel=r"$\det F$, share of the exact", ylim=(0, 1.5))
+    history.legend(fontsize="small", loc="lower right")
+    plot_posterior(imnn, target, right.subplots(2, 2))
+    figure.savefig(path, dpi=90)
+
+
+def plot_posterior(imnn, target, axes):
+    """Both posteriors of the target, a triangle."""
+    uniform = tfp.distributions.Uniform
+    shared = {
+        "target_data": target,
+        "prior": tfp.distributions.Blockwise([uniform(0.1, 1.25), uniform(0.1, 1.25)]),
+        "get_estimate": imnn.get_estimate,
+        "labels": LABELS,
+    }
+    exact = ExactPosterior(Fisher=None, **shared)
+    exact.plot(ax=axes, label="exact posterior", color="C0", known=TARGET)
+    approximation = GaussianApproximation(Fisher=imnn.F, **shared)
+    approximation.plot(ax=axes, label="Gaussian approximation", color="C1")
+
+
+def main(folder, network, updates, sets, seed):
+    """Runs the whole job, prints what it found and leaves its figure in `folder`."""
+    started = time.perf_counter()
+    imnn = train(network, updates, seed)
+    trained = time.perf_counter()
+    fresh = measure(imnn, seed + 3, sets)
+    target = fields(TARGET, 1, [seed + 2, 0])
+    estimate = imnn.get_estimate(target).numpy()[0]
+    exact = np.linalg.det(exact_fisher(*modes(SIZE)))
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "gaussian_random_field.png"
+    plot(imnn, exact, fresh, target, path)
+
+    numbers = int(modes(SIZE)[1].sum())
+    print(f"exact                det F = {exact:.2f}, of {numbers} real modes")
+    print(f"                     det F = {np.linalg.det(published_fisher()):.2f}, of one quadrant")
+    print(f"kept, fresh fields   det F = {fresh.det_fisher:.0f} +- {fresh.error:.0f},", end=" ")
+    print(f"{fresh.det_fisher / exact:.3f} +- {fresh.error / exact:.3f} of the exact")
+    print(f"against the score    {fresh.share:.5f} +- {fresh.share_error:.5f} of the exact")
+    print(f"                     on {sets} x {FRESH[0]} fields that had no part in the fit")
+    print(f"estimate             A {estimate[0]:.3f}, B {estimate[1]:.3f}, of {TARGET.tolist()}")
+    print(f"training             {updates} updates, {trained - started:.1f} s with compilation")
+    print(f"wall time            {time.perf_counter() - started:.1f} s")
+    print(f"figure               {path}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("figures"), help="where figures go")
+    parser.add_argument("--network", choices=NETWORKS, default="fourier")
+    parser.add_argument("--updates", type=int, default=300)
+    parser.add_argument("--sets", type=int, default=20, help="of fresh fields, to measure on")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    mpl.use("Agg")
+    main(**vars(arguments))
