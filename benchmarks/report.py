@@ -257,9 +257,9 @@ def origin(found: Any) -> str:
 def report(folder: Path) -> str:
     """The whole report."""
     intro = (
-        "# Results\n\nMade by `benchmarks/report.py` from the JSON files of a run. What is compared "
-        "ran in one go and in turns; medians, in brackets the least and the greatest. Ratios are "
-        "medians over the rounds.\n"
+        "# Results\n\nMade by `benchmarks/report.py` from the JSON files of a run. What is "
+        "compared ran in one go and in turns; medians, in brackets the least and the greatest. "
+        "Ratios are medians over the rounds.\n"
     )
     parts = [intro]
     for name in SECTIONS:

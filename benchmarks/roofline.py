@@ -41,13 +41,10 @@ def convolutional(at_once=None):
     def simulations(seed):
         noise = np.random.default_rng(seed).normal(size=(N_S, PIXELS, PIXELS, 1))
         ramp = np.linspace(-1, 1, PIXELS)[:, None, None]
-        derivative = np.stack(
-            [
-                np.stack([noise + half * ramp, noise * (1 + half)], 1)
-                for half in (-STEP / 2, STEP / 2)
-            ],
-            axis=1,
-        )
+        derivative = np.empty((N_S, 2, N_PARAMS, PIXELS, PIXELS, 1))
+        for side, half in enumerate((-STEP / 2, STEP / 2)):
+            derivative[:, side, 0] = noise + half * ramp
+            derivative[:, side, 1] = noise * (1 + half)
         return noise.astype("float32"), derivative.astype("float32")
 
     keras.utils.set_random_seed(0)
@@ -80,12 +77,11 @@ def imnn_worker(case, variant):
     from imnn_in_memory import N_S as N_S_DENSE
     from imnn_in_memory import reference_fit
 
-    n_s = N_S_DENSE if case == DENSE else N_S
-    settings = {"at_once": n_s // 2} if HALVES in variant else {}
     if case == DENSE:
-        imnn = reference_fit(verbose=False, **settings)
+        at_once = N_S_DENSE // 2 if HALVES in variant else None
+        imnn = reference_fit(verbose=False, at_once=at_once)
     else:
-        imnn = convolutional(**settings)
+        imnn = convolutional(at_once=N_S // 2 if HALVES in variant else None)
 
     def update(count):
         started = time.perf_counter()
