@@ -72,7 +72,7 @@ def yardstick(operation: Any) -> yardsticks.Yardstick:
 
 def _operations(graph: Any) -> Iterator[Any]:
     """All that are run, with those of the functions that are called."""
-    for operation in graph.get_operations():
+    for operation in _needed(graph):
         if operation.type in ("If", "StatelessIf"):
             yield from _operations(_called(graph, operation, "then_branch"))
         elif operation.type in ("PartitionedCall", "StatefulPartitionedCall"):
@@ -82,6 +82,18 @@ def _operations(graph: Any) -> Iterator[Any]:
                 raise ValueError(f"How often {operation.name} loops is not known.")
         elif operation.type not in _FREE:
             yield operation
+
+
+def _needed(graph: Any) -> list[Any]:
+    """What the results depend on; a gradient leaves some that TensorFlow drops before it runs."""
+    waiting = [*(tensor.op for tensor in graph.outputs), *graph.control_outputs]
+    needed: dict[str, Any] = {}
+    while waiting:
+        operation = waiting.pop()
+        if operation.name not in needed:
+            needed[operation.name] = operation
+            waiting += [tensor.op for tensor in operation.inputs] + list(operation.control_inputs)
+    return list(needed.values())
 
 
 def _called(graph: Any, operation: Any, attribute: str) -> Any:

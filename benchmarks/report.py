@@ -179,6 +179,7 @@ def roofline(result: Any) -> list[str]:
             shown = [f"{100 * share:.0f} %" for share in shares]
             times = ratio(found["seconds"]["default"], seconds)
             rows.append([variant, spread(seconds, 1e3), *shown, times])
+        rows += [[variant, f"fails: {why}", "", "", ""] for variant, why in found["failed"].items()]
         header = ["variant", "ms an update", "of the ceiling at these shapes"]
         parts.append(table([*header, "of `tf.matmul` at 2000 x 2000", "times the default"], rows))
         parts.append(_predictions(work, per_second, found))

@@ -154,11 +154,15 @@ def measure(case, rounds, seconds):
         environment = one_thread if variant.startswith("one thread") else {}
         program = (str(Path(__file__).resolve()), "--worker", case, variant)
         peers[variant] = Peer(sys.executable, *program, environment=environment)
-    work = peers["default"].ask("begin")
-    for variant, peer in peers.items():
-        peer.ask("update", count=2)  # compiles
-        counts[variant] = max(2, int(seconds / peer.ask("update", count=5)))
-        peer.ask("update", count=counts[variant])
+    work, failed = peers["default"].ask("begin"), {}
+    for variant, peer in list(peers.items()):
+        try:
+            peer.ask("update", count=2)  # compiles
+            counts[variant] = max(2, int(seconds / peer.ask("update", count=5)))
+            peer.ask("update", count=counts[variant])
+        except RuntimeError as error:  # goes into the report in the place of a time
+            failed[variant] = next(x for x in str(error).splitlines() if "Error" in x[:80])
+            del peers[variant]
     taken, ceilings = {variant: [] for variant in peers}, {}
     for _ in range(rounds):
         for variant, peer in peers.items():
@@ -169,7 +173,8 @@ def measure(case, rounds, seconds):
         peer.close()
     shapes = f"{work['heaviest']} at these shapes"
     ceilings = {shapes if name == "shapes" else name: rate for name, rate in ceilings.items()}
-    return {"work": work, "shapes": shapes, "ceilings": ceilings, "seconds": taken}
+    measured = {"ceilings": ceilings, "seconds": taken, "failed": failed}
+    return {"work": work, "shapes": shapes, **measured}
 
 
 def main():

@@ -174,7 +174,7 @@ def follow(subject: str, axis: str, values: list[int], seconds: float) -> dict[s
     curves = []
     for name, make in makers.items():
         measured = [measure(make({**base, axis: value}), seconds) for value in values]
-        times, memory = ([float(number) for number in column] for column in zip(*measured, strict=True))
+        times, memory = (list(column) for column in zip(*measured, strict=True))
         curves.append(
             {
                 "name": name,
