@@ -244,14 +244,15 @@ def section(name: str, found: Any | None) -> str:
 
 def origin(found: Any) -> str:
     """When, on what and with what."""
-    machine = found["machine"]
-    versions = "; ".join(
-        f"{side}: {', '.join(f'{package} {version}' for package, version in packages.items())}"
-        for side, packages in found["versions"].items()
-    )
+    machine, alike = found["machine"], {}
+    for side, packages in found["versions"].items():
+        listed = ", ".join(f"{package} {version}" for package, version in packages.items())
+        alike.setdefault(listed, []).append(side)
+    versions = "; ".join(f"{' and '.join(sides)}: {listed}" for listed, sides in alike.items())
+    memory = f"{machine['memory_gb']} GB, " if "memory_gb" in machine else ""
     return (
-        f"{found['measured']}, {machine['processor']}, {machine['cores']} cores, "
-        f"{machine['memory_gb']} GB, {machine['system']}. Versions: {versions}"
+        f"{found['measured']}, {machine['processor']}, {machine['cores']} cores, {memory}"
+        f"{machine['system']}. Versions: {versions}"
     )
 
 

@@ -18,6 +18,8 @@ from peer import Peer, serve
 
 DENSE, CONVOLUTIONAL, MACHINE = "IMNN, dense", "IMNN, convolutional", "RIM, torch_rim's network"
 PIXELS, N_S, N_PARAMS, STEP = 32, 500, 2, 0.1
+# How many times longer than a measurement one update may take, to be measured in turns.
+PATIENCE = 3
 
 # What each variant changes: arguments of the IMNN, or of `fit` or `compile`, or the environment.
 HALVES = "two halves in turn"
@@ -148,7 +150,7 @@ def worker(case, variant):
 
 def measure(case, rounds, seconds):
     """Seconds of an update of all variants and the ceilings, in turns."""
-    peers, counts = {}, {}
+    peers, counts, slow = {}, {}, {}
     one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}
     for variant in VARIANTS[case]:
         environment = one_thread if variant.startswith("one thread") else {}
@@ -157,9 +159,12 @@ def measure(case, rounds, seconds):
     work, failed = peers["default"].ask("begin"), {}
     for variant, peer in list(peers.items()):
         try:
-            peer.ask("update", count=2)  # compiles
-            counts[variant] = max(2, int(seconds / peer.ask("update", count=5)))
-            peer.ask("update", count=counts[variant])
+            peer.ask("update", count=1)  # compiles
+            once = peer.ask("update", count=1)
+            counts[variant] = max(1, int(seconds / once))
+            if once > PATIENCE * seconds:  # once says enough
+                slow[variant] = [once]
+                peers.pop(variant).close()
         except RuntimeError as error:  # goes into the report in the place of a time
             failed[variant] = next(x for x in str(error).splitlines() if "Error" in x[:80])
             del peers[variant]
@@ -173,7 +178,7 @@ def measure(case, rounds, seconds):
         peer.close()
     shapes = f"{work['heaviest']} at these shapes"
     ceilings = {shapes if name == "shapes" else name: rate for name, rate in ceilings.items()}
-    measured = {"ceilings": ceilings, "seconds": taken, "failed": failed}
+    measured = {"ceilings": ceilings, "seconds": {**taken, **slow}, "failed": failed}
     return {"work": work, "shapes": shapes, **measured}
 
 
