@@ -1,6 +1,5 @@
 """What a benchmark ran on, and how much memory it takes."""
 
-import ctypes
 import gc
 import importlib.metadata
 import os
@@ -54,13 +53,11 @@ def versions() -> dict[str, str]:
 class PeakMemory:
     """The most memory that this process takes from now on, beyond what it has now.
 
-    What has been freed goes back to the system first, or it would be used again unseen.
-    Linux with glibc only.
+    What has been freed and not given back to the system is used again unseen. Linux only.
     """
 
     def __init__(self) -> None:
         gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         self._before = _status("VmRSS")
 

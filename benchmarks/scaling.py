@@ -2,12 +2,14 @@
 
 Of an update of the IMNN, of one whole batch and streamed at a fixed number of simulations at once;
 of rejection and population Monte Carlo; of an update of the RIM. Times are the best of several.
-Memory is the most that was taken beyond what was there before the update, the simulations
-themselves included in the latter. Exponents are fitted to the upper half of each range.
+Memory is the most that was taken beyond what was there before, the simulations themselves
+included in the latter. Exponents are fitted to the upper half of each range.
 """
 
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import denoising
@@ -15,6 +17,7 @@ import keras
 import machine
 import numpy as np
 from common import FOLDER, finish, options
+from peer import Peer, serve
 
 import imnn_tf
 from imnn_tf import lfi as imnn_lfi
@@ -39,21 +42,25 @@ RANGES: dict[str, dict[str, tuple[list[int], list[int]]]] = {
     },
     "PMC": {
         "particles": ([100, 200, 400], [250, 500, 1000, 2000, 4000]),
-        "targets": ([1, 2], [1, 2, 4, 8]),
+        "targets": ([1, 2, 4], [1, 2, 4, 8]),
     },
     "RIM": {
-        "T": ([1, 2], [1, 2, 4, 8]),
-        "batch": ([1, 2], [2, 8, 32, 64]),
-        "image size": ([8, 16], [16, 32, 64, 128]),
+        "T": ([1, 2, 4], [1, 2, 4, 8]),
+        "batch": ([1, 2, 4], [2, 8, 32, 64]),
+        "image size": ([8, 16, 32], [16, 32, 64, 128]),
     },
 }
+
+
+# Updates in one call of `fit`, so that what a call costs does not count.
+UPDATES = 5
 
 
 # ---- what is measured: each returns a function to time --------------------------------------
 
 
 def imnn_update(sizes: dict[str, int], streamed: bool) -> Callable[[], Any]:
-    """An update of a network with two hidden layers, without a validation set."""
+    """Updates of a network with two hidden layers, without a validation set."""
     n_s, n_params, n_summaries, size = sizes.values()
     random = np.random.default_rng(0)
     fiducial = random.standard_normal((n_s, size), dtype="float32")
@@ -73,14 +80,14 @@ def imnn_update(sizes: dict[str, int], streamed: bool) -> Callable[[], Any]:
         at_once=AT_ONCE if streamed else None,
         verbose=False,
     )
-    return lambda: imnn.fit(1)
+    return lambda: imnn.fit(UPDATES, steps_per_execution=UPDATES)
 
 
 def rim_update(sizes: dict[str, int]) -> Callable[[], Any]:
-    """An update of a small machine."""
+    """Updates of a small machine."""
     steps, batch, size = sizes.values()
     rim, data = denoising.small_rim(size, steps), denoising.noisy_fields(batch, size)
-    return lambda: denoising.updates(rim, data, 1)
+    return lambda: denoising.updates(rim, data, UPDATES)
 
 
 def inference(kind: Any, targets: int) -> Any:
@@ -146,21 +153,35 @@ TITLES = {
 # ---- how it is measured --------------------------------------------------------------------
 
 
-def measure(run: Callable[[], Any], seconds: float) -> tuple[float, float]:
-    """The best time and the most megabytes of some runs, which fill some seconds."""
+def measure(subject: str, curve: str, sizes: dict[str, int], seconds: float) -> tuple[float, float]:
+    """The best time of several runs, which fill some seconds, and the peak memory in megabytes.
+
+    In a process of its own: TensorFlow keeps what it has freed, which hides the next peak. The
+    memory includes that of compiling, some tens of megabytes.
+    """
+    run, best = SUBJECTS[subject][1][curve](sizes), np.inf
+    peak = machine.PeakMemory()
     run()  # compiles
-    peak, best, started = machine.PeakMemory(), np.inf, time.perf_counter()
+    started = time.perf_counter()
     for repeat in range(20):
-        if repeat > 2 and time.perf_counter() - started > seconds:
+        if repeat > 1 and time.perf_counter() - started > seconds:
             break
         before = time.perf_counter()
         run()
         best = min(best, time.perf_counter() - before)
-    return float(best), peak.bytes() / 1e6
+    return best / (UPDATES if subject in ("IMNN", "RIM") else 1), peak.bytes() / 1e6
+
+
+def measure_apart(**arguments: Any) -> tuple[float, float]:
+    """The same in a new process."""
+    peer = Peer(sys.executable, str(Path(__file__).resolve()), "--worker")
+    measured = peer.ask("measure", **arguments)
+    peer.close()
+    return measured
 
 
 def exponent(values: list[int], measured: list[float]) -> float | None:
-    """The power that fits the upper half of the range; `None` if something there is zero."""
+    """The power that fits the upper half of the range; `None` if any of it is zero."""
     x, y = np.array(values, float), np.array(measured)
     upper = x >= np.sqrt(x.min() * x.max()) * (1 - 1e-9)
     if not (y[upper] > 0).all():
@@ -170,24 +191,24 @@ def exponent(values: list[int], measured: list[float]) -> float | None:
 
 def follow(subject: str, axis: str, values: list[int], seconds: float) -> dict[str, Any]:
     """The curves of a subject along one of its sizes."""
-    base, makers = SUBJECTS[subject]
-    curves = []
-    for name, make in makers.items():
-        measured = [measure(make({**base, axis: value}), seconds) for value in values]
-        times, memory = (list(column) for column in zip(*measured, strict=True))
-        curves.append(
+    base, curves = SUBJECTS[subject]
+    followed = []
+    for curve in curves:
+        where = {"subject": subject, "curve": curve, "seconds": seconds}
+        points = [measure_apart(**where, sizes={**base, axis: value}) for value in values]
+        times, megabytes = (list(column) for column in zip(*points, strict=True))
+        followed.append(
             {
-                "name": name,
+                "name": curve,
                 "seconds": times,
-                "megabytes": memory,
+                "megabytes": megabytes,
                 "exponent of seconds": exponent(values, times),
-                "exponent of megabytes": exponent(values, memory),
+                "exponent of megabytes": exponent(values, megabytes),
             }
         )
     fixed = {key: value for key, value in base.items() if key != axis}
-    return {"subject": TITLES[subject], "axis": axis, "fixed": fixed, "values": values} | {
-        "curves": curves
-    }
+    law = {"subject": TITLES[subject], "axis": axis, "fixed": fixed, "values": values}
+    return {**law, "curves": followed}
 
 
 # ---- figures -------------------------------------------------------------------------------
@@ -215,7 +236,7 @@ def draw(laws: list[dict[str, Any]], path: Any) -> None:
             ax.set_xscale("log", base=2)
             ax.set_yscale("log" if quantity == "seconds" else "symlog", **_linear_below(quantity))
             ax.set_xticks(law["values"], [f"{value:,}" for value in law["values"]], fontsize=7)
-            ax.minorticks_off()
+            ax.xaxis.minorticks_off()
             ax.set_xlabel(law["axis"])
             ax.set_ylabel(label if column == 0 else "")
             ax.grid(alpha=0.3)
@@ -250,4 +271,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if "--worker" in sys.argv:
+        serve({"measure": measure})
+    else:
+        main()
