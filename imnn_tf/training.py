@@ -311,12 +311,16 @@ class UpdateLoop:
     def _run(
         self, updates: tf.Tensor, iteration: tf.Tensor, warm_up: tf.Tensor, patience: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        # Outside of the loop: TensorFlow makes two additions inside into one with a temporary
+        # variable, for large models, and then fails with "Resource ... already exists".
+        first = iteration + 1
+
         def goes_on(done: tf.Tensor, finite: tf.Tensor, _: Any) -> tf.Tensor:
             since = iteration + done - tf.maximum(self.best.iteration, warm_up)
             return (done < updates) & finite & (since < patience)
 
         def body(done: tf.Tensor, _: tf.Tensor, tables: list[Any]) -> tuple[Any, ...]:
-            finite, row = self._update(iteration + done + 1)
+            finite, row = self._update(first + done)
             tables = [
                 table.write(tf.cast(done, tf.int32), part)
                 for table, part in zip(tables, row, strict=True)
