@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 # TensorFlow's start-up notices tell a user nothing.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help quickstart test test-fast lint format lock bench clean
+.PHONY: help quickstart test test-fast lint format lock bench bench-quick gate clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,8p'
@@ -50,16 +50,29 @@ $(PEERS)/%/installed: benchmarks/environments/%.txt
 	$(@D)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
-RESULTS := benchmarks/results
+PEERS_INSTALLED := $(patsubst benchmarks/environments/%.txt,$(PEERS)/%/installed,\
+	$(wildcard benchmarks/environments/*.txt))
+PREDECESSOR := --predecessor $(PEERS)/imnn-tf-0.2.0/bin/python
+TORCH := --torch $(PEERS)/torch-rim-0.2.9/bin/python
+PYABC := --pyabc $(PEERS)/pyabc-0.12.18/bin/python
 
-bench: $(VENV)/installed $(PEERS)/imnn-tf-0.2.0/installed $(PEERS)/pyabc-0.12.18/installed \
-		$(PEERS)/torch-rim-0.2.9/installed
-	$(BIN)/python benchmarks/imnn_in_memory.py \
-		--predecessor $(PEERS)/imnn-tf-0.2.0/bin/python | tee $(RESULTS)/imnn_in_memory.txt
-	IMNN02_PYTHON=$(PEERS)/imnn-tf-0.2.0/bin/python PYABC_PYTHON=$(PEERS)/pyabc-0.12.18/bin/python \
-		$(BIN)/python benchmarks/lfi.py | tee $(RESULTS)/lfi.txt
-	$(BIN)/python benchmarks/rim.py \
-		--torch $(PEERS)/torch-rim-0.2.9/bin/python | tee $(RESULTS)/rim.txt
+# One after the other, each with its peers in turns. STREAM_FOLDER needs room for 16 GB.
+bench bench-quick: $(VENV)/installed $(PEERS_INSTALLED)
+	$(BIN)/python benchmarks/imnn_in_memory.py $(QUICK) $(PREDECESSOR)
+	$(BIN)/python benchmarks/imnn_sources.py $(QUICK) $(PREDECESSOR)
+	$(BIN)/python benchmarks/imnn_streaming.py $(QUICK) $(STREAM_FOLDER:%=--folder %)
+	$(BIN)/python benchmarks/lfi.py $(QUICK) $(PREDECESSOR) $(PYABC)
+	$(BIN)/python benchmarks/rim.py $(QUICK) $(TORCH)
+	$(BIN)/python benchmarks/roofline.py $(QUICK)
+	$(BIN)/python benchmarks/scaling.py $(QUICK)
+	$(BIN)/python benchmarks/report.py --folder $(RESULTS) --output $(RESULTS).md
+
+bench: RESULTS := benchmarks/results
+bench-quick: RESULTS := benchmarks/results-quick
+bench-quick: QUICK := --quick
+
+gate: $(VENV)/installed
+	$(BIN)/python benchmarks/gate.py
 
 # Needs uv; resolves for every supported Python at once.
 lock:

@@ -4,9 +4,6 @@ Mean and variance of ten Gaussian draws (the exact det F is 50), a thousand simu
 many derivatives, two hidden layers of 128, validation at every update. Run by `make bench`.
 """
 
-import argparse
-import json
-import platform
 import sys
 import time
 from pathlib import Path
@@ -75,35 +72,42 @@ def det_fisher(predict, seed=2, n=100_000):
     return float(np.linalg.det(slope @ np.linalg.inv(covariance) @ slope.T))
 
 
+def reference_fit(learning_rate=1e-3, **settings):
+    """The fit of the reference problem, by the `imnn_tf` and the Keras there are."""
+    import tensorflow as tf
+
+    import imnn_tf
+
+    fiducial, derivative = simulations(0, N_S)
+    validation_fiducial, validation_derivative = simulations(1, N_S)
+    model = network(tf.keras)
+    model.set_weights(initial_weights())
+    return imnn_tf.IMNN(
+        **SETTINGS,
+        fiducial=fiducial,
+        derivative=derivative,
+        validation_fiducial=validation_fiducial,
+        validation_derivative=validation_derivative,
+        model=model,
+        optimiser=tf.keras.optimizers.Adam(learning_rate),
+        **settings,
+    )
+
+
 # ---- the two sides, each in its own process ----------------------------------------------
 
 
 def worker(side):
     """Serves one side of the comparison."""
-    import tensorflow as tf
     from peer import serve
 
-    import imnn_tf
-
-    keras = tf.keras
-    model = network(keras)
-    fiducial, derivative = simulations(0, N_S)
-    validation_fiducial, validation_derivative = simulations(1, N_S)
-    imnn = None
+    imnn = model = None
 
     def begin(learning_rate):
-        nonlocal imnn
-        model.set_weights(initial_weights())
-        imnn = imnn_tf.IMNN(
-            **SETTINGS,
-            fiducial=fiducial,
-            derivative=derivative,
-            validation_fiducial=validation_fiducial,
-            validation_derivative=validation_derivative,
-            model=model,
-            optimiser=keras.optimizers.Adam(learning_rate),
-            verbose=side == "predecessor",  # without it, this one ends silently on any error
-        )
+        nonlocal imnn, model
+        # Without `verbose`, the predecessor ends silently on any error.
+        imnn = reference_fit(learning_rate, verbose=side == "predecessor")
+        model = imnn.model
 
     def fit(updates, **settings):
         started = time.perf_counter()
@@ -123,22 +127,10 @@ def worker(side):
         reached = np.flatnonzero(np.array(imnn.history["val_det_F"]) >= threshold)
         return int(reached[0]) + 1 if reached.size else None
 
-    def matmul_rate(rows, inner, columns, seconds=0.3):
-        a, b = tf.random.normal((rows, inner)), tf.random.normal((inner, columns))
+    def matmul_rate(rows, width):
+        from yardsticks import matmul
 
-        @tf.function
-        def several():
-            total = tf.constant(0.0)
-            for _ in range(10):  # each waits for the one before
-                total = tf.matmul(a, b + 1e-30 * total)[0, 0]
-            return total
-
-        several()
-        started, calls = time.perf_counter(), 0
-        while time.perf_counter() - started < seconds:
-            several()
-            calls += 1
-        return 2 * rows * inner * columns * 10 * calls / (time.perf_counter() - started)
+        return matmul(rows, width).rate()
 
     serve(
         {
@@ -147,7 +139,6 @@ def worker(side):
             "score": score,
             "first_passing": first_passing,
             "matmul_rate": matmul_rate,
-            "versions": lambda: {"tensorflow": tf.__version__, "imnn_tf": imnn_tf.__version__},
         }
     )
 
@@ -174,11 +165,11 @@ def compare(peers, repeats, updates):
         ours = peers["ours"]
         ceilings.append(
             (
-                ours.ask("matmul_rate", rows=5 * N_S, inner=WIDTH, columns=WIDTH),
-                ours.ask("matmul_rate", rows=2000, inner=2000, columns=2000),
+                ours.ask("matmul_rate", rows=5 * N_S, width=WIDTH),
+                ours.ask("matmul_rate", rows=2000, width=2000),
             )
         )
-    return {name: np.array(values) for name, values in rates.items()}, np.array(ceilings)
+    return rates, ceilings
 
 
 def race(peer, budgets, learning_rate, piece):
@@ -192,63 +183,6 @@ def race(peer, budgets, learning_rate, piece):
     return rows
 
 
-def main():
-    """Runs the comparison and writes what it found."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--predecessor", required=True, help="Python of its environment")
-    parser.add_argument(
-        "--output", type=Path, default=Path("benchmarks/results/imnn_in_memory.json")
-    )
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--updates", type=int, default=100)
-    parser.add_argument("--budgets", type=float, nargs="+", default=[1, 2, 5, 20, 71])
-    arguments = parser.parse_args()
-    here = str(Path(__file__).resolve())
-    from peer import Peer
-
-    peers = {
-        "ours": Peer(sys.executable, here, "--worker", "ours"),
-        "ours, XLA": Peer(sys.executable, here, "--worker", "ours"),
-        "imnn-tf 0.2.0": Peer(arguments.predecessor, here, "--worker", "predecessor"),
-    }
-    rates, ceilings = compare(peers, arguments.repeats, arguments.updates)
-    theirs = rates["imnn-tf 0.2.0"]
-    result = {
-        "machine": f"{platform.processor() or platform.machine()}, 2 cores",
-        "versions": {name: peer.ask("versions") for name, peer in peers.items()},
-        "updates_per_second": {name: values.tolist() for name, values in rates.items()},
-        "matmul_flop_per_second": ceilings.tolist(),
-        "update_flop": UPDATE_FLOP,
-    }
-    for name, values in rates.items():
-        share = UPDATE_FLOP * np.median(values) / np.median(ceilings, axis=0)
-        print(
-            f"{name:14s} {np.median(values):6.0f} updates/s "
-            f"({values.min():.0f} to {values.max():.0f}), "
-            f"{np.median(values / theirs):.2f} times the predecessor; "
-            f"{100 * share[0]:.0f} % of tf.matmul at these shapes, {100 * share[1]:.0f} % at large"
-        )
-    result["race"] = {
-        "ours": race(peers["ours"], [b for b in arguments.budgets if b <= 5], 3e-3, 25),
-        "imnn-tf 0.2.0": race(peers["imnn-tf 0.2.0"], arguments.budgets, 1e-3, 25),
-    }
-    for name, rows in result["race"].items():
-        for row in rows:
-            print(
-                f"{name:14s} {row['seconds']:6.1f} s {row['updates']:6d} updates: best validation "
-                f"{row['validation']:.1f}, det F on fresh simulations {row['fresh']:.1f}"
-            )
-    passing = {}
-    for name in ("ours", "ours again"):
-        passing[name] = time_to_pass(peers["ours"], 43)
-        print(f"{name}: validation passes 43 after {passing[name]}")
-    result["passes_43"] = passing
-    for peer in peers.values():
-        peer.close()
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-
-
 def time_to_pass(peer, threshold):
     """Updates and seconds until the validation set has this det F."""
     peer.ask("begin", learning_rate=3e-3)
@@ -258,6 +192,35 @@ def time_to_pass(peer, threshold):
         seconds += peer.ask("fit", updates=10)
         updates = peer.ask("first_passing", threshold=threshold)
     return {"updates": updates, "seconds": seconds, "of which compilation": compiling}
+
+
+def main():
+    """Runs the comparison and writes what it found."""
+    from common import finish, options
+    from peer import Peer
+
+    full = {"repeats": 9, "updates": 100, "budgets": (1.0, 2.0, 5.0, 20.0, 71.0)}
+    quick = {"repeats": 3, "updates": 50, "budgets": (1.0, 2.0)}
+    arguments = options(__doc__, "imnn_in_memory", full, quick, peers=("predecessor",))
+    here = str(Path(__file__).resolve())
+    peers = {name: Peer(sys.executable, here, "--worker", "ours") for name in ("ours", "ours, XLA")}
+    if arguments.predecessor:
+        peers["imnn-tf 0.2.0"] = Peer(arguments.predecessor, here, "--worker", "predecessor")
+    rates, ceilings = compare(peers, arguments.repeats, arguments.updates)
+    result = {
+        "updates_per_second": rates,
+        "matmul_flop_per_second": ceilings,
+        "update_flop": UPDATE_FLOP,
+        "race": {"ours": race(peers["ours"], [b for b in arguments.budgets if b <= 5], 3e-3, 25)},
+    }
+    if arguments.predecessor:
+        theirs = race(peers["imnn-tf 0.2.0"], arguments.budgets, 1e-3, 25)
+        result["race"]["imnn-tf 0.2.0"] = theirs
+    result["passes_43"] = {name: time_to_pass(peers["ours"], 43) for name in ("ours", "ours again")}
+    versions = {name: peer.ask("versions") for name, peer in peers.items()}
+    for peer in peers.values():
+        peer.close()
+    finish("imnn_in_memory", arguments.output, versions, result)
 
 
 if __name__ == "__main__":

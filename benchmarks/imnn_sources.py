@@ -6,8 +6,6 @@ same kind.
     python benchmarks/imnn_sources.py --predecessor path/to/its/python
 """
 
-import argparse
-import json
 import sys
 import tempfile
 import time
@@ -106,8 +104,9 @@ def worker(side):
             del settings["δθ"]
         if source == "TFRecords, streamed":
             settings["cache"] = False
-        if side == "predecessor" and source != "arrays":
-            settings["at_once"] = N_S
+        if side == "predecessor":  # which has no defaults for these
+            settings |= {"validation_fiducial": None, "validation_derivative": None}
+            settings["at_once"] = None if source == "arrays" else N_S
         fits[source] = imnn_tf.IMNN(**settings, verbose=side == "predecessor")
 
     def fit(source, updates):
@@ -134,19 +133,16 @@ def rates_of(peer, sources, folder, seconds):
 
 def main():
     """Runs the comparison and writes what it found."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--predecessor", required=True, help="Python of its environment")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/imnn_sources.json"))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of a measurement")
-    arguments = parser.parse_args()
+    from common import finish, options
     from peer import Peer
 
+    full, quick = {"repeats": 5, "seconds": 1.5}, {"repeats": 2, "seconds": 0.3}
+    arguments = options(__doc__, "imnn_sources", full, quick, peers=("predecessor",))
     here = str(Path(__file__).resolve())
-    sides = {
-        "ours": (Peer(sys.executable, here, "--worker", "ours"), OURS),
-        "imnn-tf 0.2.0": (Peer(arguments.predecessor, here, "--worker", "predecessor"), THEIRS),
-    }
+    sides = {"ours": (Peer(sys.executable, here, "--worker", "ours"), OURS)}
+    if arguments.predecessor:
+        theirs = Peer(arguments.predecessor, here, "--worker", "predecessor")
+        sides["imnn-tf 0.2.0"] = (theirs, THEIRS)
     rates = {name: {source: [] for source in sources} for name, (_, sources) in sides.items()}
     with tempfile.TemporaryDirectory() as folder:
         write_records(folder)
@@ -161,24 +157,10 @@ def main():
                         n = updates[name][source]
                         taken = peer.ask("fit", source=source, updates=n)
                         rates[name][source].append(n / taken)
+        versions = {name: peer.ask("versions") for name, (peer, _) in sides.items()}
         for peer, _ in sides.values():
             peer.close()
-    report(rates)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps({"updates_per_second": rates}, indent=1) + "\n")
-
-
-def report(rates):
-    """Prints medians, their range, and ratios within one round."""
-    ours, theirs = rates["ours"], rates["imnn-tf 0.2.0"]
-    for source, values in ours.items():
-        line = f"{source:24s} {np.median(values):6.1f} updates/s"
-        line += f" ({min(values):.1f} to {max(values):.1f})"
-        line += f", {np.median(np.divide(values, ours['arrays'])):5.2f} of our arrays"
-        if source in theirs:
-            ratio = np.median(np.divide(values, theirs[source]))
-            line += f"; imnn-tf {np.median(theirs[source]):6.1f}, ratio {ratio:6.1f}"
-        print(line)
+    finish("imnn_sources", arguments.output, versions, {"updates_per_second": rates})
 
 
 if __name__ == "__main__":

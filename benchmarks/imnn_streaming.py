@@ -4,20 +4,20 @@ Writes images of 128 x 128 and their derivatives to TFRecords until they take so
 fits them in streams for a few updates, and does the same with twice as many. The yardstick is a
 `tf.data` pipeline that reads and parses the same files with nothing behind it: files read in
 parallel, records parsed in parallel, whole batches at a time. An update goes through the files
-twice, so its speed is that of two passes.
+twice, so its speed is that of two passes. No peer can take part: imnn-tf 0.2.0 keeps everything
+that it reads in memory.
 
-    python benchmarks/imnn_streaming.py --gigabytes 8 --folder somewhere/with/space
+    python benchmarks/imnn_streaming.py --gigabytes 8 --folder somewhere/with/room/for/16
 """
 
-import argparse
-import json
 import resource
-import shutil
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from machine import versions
 
 PIXELS, N_PARAMS = 128, 2
 STEP = 0.1
@@ -149,38 +149,18 @@ def measure(folder, n, rounds):
 
 def main():
     """Measures a data set and one of twice the size."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--gigabytes", type=float, default=8)
-    parser.add_argument("--folder", type=Path, required=True, help="for the files; emptied after")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--output", type=Path, default=Path("benchmarks/results/imnn_streaming.json")
-    )
-    arguments = parser.parse_args()
+    from common import finish, options
+
+    full = {"gigabytes": 8.0, "rounds": 3, "folder": tempfile.gettempdir()}
+    quick = {"gigabytes": 0.2, "rounds": 2}
+    arguments = options(__doc__, "imnn_streaming", full, quick)
     results = []
     for size in (arguments.gigabytes, 2 * arguments.gigabytes):
         n = round(size * 1e9 / (VARIANTS * 4 * PIXELS**2))
-        folder = arguments.folder / f"{size:g}GB"
-        write(folder, n)
-        results.append(measure(folder, n, arguments.rounds))
-        shutil.rmtree(folder)
-        print(line(results[-1]))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(json.dumps(results, indent=1) + "\n")
-
-
-def line(result):
-    """What a measurement says, in a line."""
-    updates, reads = (
-        np.array(result[key]) for key in ("seconds of an update", "seconds to read and parse twice")
-    )
-    rate = 2 * result["gigabytes"] / np.median(updates)
-    return (
-        f"{result['gigabytes']:.1f} GB, {result['simulations']} simulations: peak memory "
-        f"{result['peak memory in gigabytes']:.2f} GB; {np.median(updates):.1f} s an update, "
-        f"{rate:.2f} GB/s, {np.median(reads / updates):.2f} of the speed of reading and parsing; "
-        f"{result['seconds to check and index']:.1f} s to check and index the files"
-    )
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            write(folder, n)
+            results.append(measure(folder, n, arguments.rounds))
+    finish("imnn_streaming", arguments.output, {"ours": versions()}, results)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,9 @@ U(-10, 10) x U(0.1, 10), with the sample mean and variance as the estimator and
 F = diag(10, 5) as the metric. The posterior given that the distance is below the tolerance is
 known by quadrature.
 
-    python benchmarks/lfi.py
+The others run if the interpreters of their environments are named, seed by seed in turns:
 
-The others run if the interpreters of their environments are named:
-
-    IMNN02_PYTHON=/path/to/python PYABC_PYTHON=/path/to/python python benchmarks/lfi.py
+    python benchmarks/lfi.py --predecessor path/to/its/python --pyabc path/to/its/python
 
 For each tool: simulations for each effective sample, where the number of effective samples is
 what the scatter of the posterior mean over seeds amounts to, and, in brackets, what the weights
@@ -18,11 +16,7 @@ simulation; and root mean square errors of posterior means and standard deviatio
 standard deviations.
 """
 
-import argparse
 import contextlib
-import json
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -153,7 +147,8 @@ TOOLS = {
     "imnn-tf 0.2.0": imnn02,
     "pyABC": pyabc,
 }
-INTERPRETERS = {"imnn-tf 0.2.0": "IMNN02_PYTHON", "pyABC": "PYABC_PYTHON"}
+# The option that names the interpreter of a tool that needs its own.
+INTERPRETERS = {"imnn-tf 0.2.0": "predecessor", "pyABC": "pyabc"}
 
 
 def measure(tool, particles, tolerance, seed):
@@ -173,60 +168,46 @@ def measure(tool, particles, tolerance, seed):
     }
 
 
-def rms(values):
-    """Root mean square."""
-    return float(np.sqrt((values**2).mean()))
+def exact_moments(tolerance):
+    """Mean and standard deviation of the posterior, by the quadrature of the tests."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "imnn_tf" / "lfi"))
+    import exact
 
-
-def report(tool, runs, mean, std):
-    """One line of the table."""
-    error = (np.array([run["mean"] for run in runs]) - mean) / std
-    width = (np.array([run["std"] for run in runs]) - std) / std
-    simulations = np.mean([run["simulations"] for run in runs])
-    effective = 1 / rms(error) ** 2
-    by_weights = simulations / np.mean([run["ess"] for run in runs])
-    overhead = np.median([run["overhead"] for run in runs])
-    print(
-        f"| {tool} | {simulations:,.0f} | {simulations / effective:,.0f} ({by_weights:,.0f}) | "
-        f"{overhead:,.1f} | {rms(error):.3f} | {rms(width):.3f} |",
-        flush=True,
-    )
+    mean, std = exact.moments(*exact.abc_posterior(estimate(DATA)[0], tolerance))
+    return {"mean": np.asarray(mean).tolist(), "std": np.asarray(std).tolist()}
 
 
 def main():
-    """Runs every tool that there is an interpreter for, and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--particles", type=int, default=1000)
-    parser.add_argument("--tolerance", type=float, default=1.0)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--tool", choices=TOOLS, help="run this one here, and print JSON")
-    options = parser.parse_args()
-    settings = (options.particles, options.tolerance)
-    if options.tool:
-        for seed in range(options.seeds):
-            print("RUN " + json.dumps(measure(options.tool, *settings, seed)), flush=True)
-        return
-    root = Path(__file__).resolve().parent.parent
-    sys.path.insert(0, str(root / "tests" / "imnn_tf" / "lfi"))
-    import exact
+    """Runs every tool that there is an interpreter for."""
+    from common import finish, options
+    from peer import Peer
 
-    mean, std = exact.moments(*exact.abc_posterior(estimate(DATA)[0], options.tolerance))
-    print("| tool | simulations | for each effective sample | overhead, us | mean | std |")
-    print("|---|---|---|---|---|---|")
+    full = {"particles": 1000, "tolerance": 1.0, "seeds": 10}
+    quick = {"particles": 300, "seeds": 2}
+    arguments = options(__doc__, "lfi", full, quick, peers=tuple(INTERPRETERS.values()))
+    here, peers = str(Path(__file__).resolve()), {}
     for tool in TOOLS:
-        interpreter = os.environ.get(INTERPRETERS.get(tool, ""), "")
-        if tool in INTERPRETERS and not interpreter:
-            continue
-        command = [interpreter or sys.executable, __file__, "--tool", tool]
-        command += ["--particles", str(options.particles), "--seeds", str(options.seeds)]
-        command += ["--tolerance", str(options.tolerance)]
-        path = {} if interpreter else {"PYTHONPATH": str(root)}
-        done = subprocess.run(
-            command, env={**os.environ, **path}, stdout=subprocess.PIPE, text=True, check=True
-        )
-        lines = [line[4:] for line in done.stdout.splitlines() if line.startswith("RUN ")]
-        report(tool, [json.loads(line) for line in lines], mean, std)
+        python = getattr(arguments, INTERPRETERS[tool]) if tool in INTERPRETERS else sys.executable
+        if python:
+            peers[tool] = Peer(python, here, "--worker")
+    settings = {"particles": arguments.particles, "tolerance": arguments.tolerance}
+    for tool, peer in peers.items():
+        peer.ask("measure", tool=tool, seed=0, particles=50, tolerance=5.0)  # imports everything
+    runs = {tool: [] for tool in peers}
+    for seed in range(arguments.seeds):
+        for tool, peer in peers.items():
+            runs[tool].append(peer.ask("measure", tool=tool, seed=seed, **settings))
+    versions = {tool: peer.ask("versions") for tool, peer in peers.items()}
+    for peer in peers.values():
+        peer.close()
+    result = {**settings, "exact": exact_moments(arguments.tolerance), "runs": runs}
+    finish("lfi", arguments.output, versions, result)
 
 
 if __name__ == "__main__":
-    main()
+    if "--worker" in sys.argv:
+        from peer import serve
+
+        serve({"measure": measure})
+    else:
+        main()

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
+import machine
+
 
 class Peer:
     """A worker.
@@ -20,20 +22,21 @@ class Peer:
     Args:
         python: The interpreter of its environment.
         program: What it runs: a file that calls `serve`, and its arguments.
+        environment: Variables of its environment, beside those of this process.
     """
 
-    def __init__(self, python: str, *program: str) -> None:
+    def __init__(self, python: str, *program: str, environment: dict[str, str] | None = None):
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+        variables = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **(environment or {})}
         if python != sys.executable:
-            environment.pop("PYTHONPATH", None)  # it would bring this project in
+            variables.pop("PYTHONPATH", None)  # it would bring this project in
         self._process = subprocess.Popen(
             [python, *program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env=environment,
+            env=variables,
         )
 
     def ask(self, name: str, **arguments: Any) -> Any:
@@ -59,7 +62,8 @@ class Peer:
 
 
 def serve(functions: dict[str, Callable[..., Any]]) -> None:
-    """Answers requests until there are no more."""
+    """Answers requests until there are no more; those for `versions` by itself."""
+    functions = {"versions": machine.versions, **functions}
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         name, arguments = json.loads(line)

@@ -11,9 +11,6 @@ torch_rim needs an environment of its own, with torch==2.13.0 and torch_rim:
     python benchmarks/rim.py --torch path/to/that/python
 """
 
-import argparse
-import json
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +19,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from common import finish, options
+from machine import versions
+from peer import Peer
 
 from rim_tf import RIM, Hourglass, PutzkyWelling, TrajectoryLoss
 
@@ -84,7 +84,38 @@ class Ours:
         y, x, *args = self.test
         start = time.perf_counter()
         estimate = self.rim.predict(y, *args, batch_size=batch_size)
-        return float(np.mean((estimate - x) ** 2)), time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        return float(np.mean((estimate - x) ** 2)), seconds
+
+    def weights(self) -> int:
+        """How many there are."""
+        return int(self.rim.count_params())
+
+
+class Torch:
+    """torch_rim, in a process of its own."""
+
+    def __init__(self, python: str, train: tuple[np.ndarray, ...], test: tuple[np.ndarray, ...]):
+        worker = str(Path(__file__).with_name("rim_torch.py"))
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [str(Path(folder) / f"{name}.npz") for name in ("train", "test")]
+            for path, (y, x, a, sigma) in zip(paths, (train, test), strict=True):
+                np.savez(path, y=y, x=x, a=a, sigma=sigma)
+            # -P: or this file, of the same name, would be imported for torch_rim's package.
+            self.peer = Peer(python, "-P", worker, *paths, str(SIZE), str(BATCH))
+            self.weights()  # by then it has read the files
+
+    def fit(self, epochs: int) -> float:
+        """As `Ours.fit`."""
+        return self.peer.ask("fit", epochs=epochs)
+
+    def predict(self, batch_size: int) -> tuple[float, float]:
+        """As `Ours.predict`."""
+        return self.peer.ask("predict", batch_size=batch_size)
+
+    def weights(self) -> int:
+        """As `Ours.weights`."""
+        return self.peer.ask("weights")
 
 
 def score_fn(x: Any, y: Any, a: Any, sigma: Any) -> Any:
@@ -136,110 +167,64 @@ def simulations(batch_size: int) -> tf.data.Dataset:
     return tf.data.Dataset.counter().map(simulate, 1).prefetch(4)
 
 
-class Torch:
-    """torch_rim, in a process of its own."""
-
-    def __init__(self, python: str, folder: Path):
-        worker = Path(__file__).with_name("rim_torch.py")
-        # -P: or this file, of the same name, would be imported for torch_rim's package.
-        self.process = subprocess.Popen(
-            [python, "-P", str(worker)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        paths = {name: str(folder / f"{name}.npz") for name in ("train", "test")}
-        self._send({**paths, "size": SIZE, "batch": BATCH})
-
-    def _send(self, message: dict[str, Any]) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(message) + "\n")
-        self.process.stdin.flush()
-
-    def ask(self, do: str, **options: Any) -> dict[str, Any]:
-        """Sends a command and waits for its answer."""
-        self._send({"do": do, **options})
-        assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())
-
-    def fit(self, epochs: int) -> float:
-        """Trains; how many seconds it took."""
-        return self.ask("fit", epochs=epochs)["seconds"]
-
-    def predict(self, batch_size: int) -> tuple[float, float]:
-        """Error on the fresh examples, and how many seconds they took."""
-        answer = self.ask("predict", batch_size=batch_size)
-        return answer["error"], answer["seconds"]
-
-
-def speeds(contestants: dict[str, Any], rounds: int) -> dict[str, dict[str, float]]:
-    """Updates and predictions a second, the best of several rounds taken in turns."""
-    result: dict[str, dict[str, float]] = {name: {} for name in contestants}
-
-    def best(name: str, what: str, rate: float) -> None:
-        result[name][what] = max(result[name].get(what, 0.0), rate)
-
+def speeds(contestants: dict[str, Any], rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Updates and predictions a second, in turns."""
+    updates = "updates"
+    predictions = {size: f"predictions, {size} at once" for size in PREDICTION_BATCHES}
+    rates: dict[str, dict[str, list[float]]] = {
+        what: {name: [] for name in contestants} for what in (updates, *predictions.values())
+    }
     epochs = 3
     for _ in range(rounds):
         for name, each in contestants.items():
-            updates = epochs * TRAIN // BATCH
-            best(name, "updates a second", updates / each.fit(epochs))
-        for size in PREDICTION_BATCHES:
+            rates[updates][name].append(epochs * TRAIN / BATCH / each.fit(epochs))
+        for size, what in predictions.items():
             for name, each in contestants.items():
-                label = f"predictions a second, {size} at once"
-                best(name, label, TEST / each.predict(size)[1])
-    return result
+                rates[what][name].append(TEST / each.predict(size)[1])
+    return rates
 
 
-def main() -> None:
-    """Trains all, then measures all in turns, and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--torch", help="the Python of torch_rim's environment")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--updates", type=int, default=3000, help="of the recipe of our choice")
-    options = parser.parse_args()
-    train, test = draw(TRAIN, 1), draw(TEST, 2)
-    y, x, a, sigma = test
-    for name, estimate in {
-        "maximum likelihood": maximum_likelihood(y, a),
-        "posterior mean": posterior_mean(y, a, sigma),
-    }.items():
-        print(f"{name}: error {np.mean((estimate - x[..., 0]) ** 2):.4f}", flush=True)
-    contestants: dict[str, Any] = {
-        "rim_tf, the same layers": Ours(like_torch(), train, test),
-    }
-    for name, each in contestants.items():
-        print(f"{name}: {each.rim.count_params()} weights", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, data in {"train": train, "test": test}.items():
-            np.savez(Path(folder) / name, y=data[0], x=data[1], a=data[2], sigma=data[3])
-        if options.torch:
-            contestants["torch_rim"] = Torch(options.torch, Path(folder))
-            count = contestants["torch_rim"].ask("count")["weights"]
-            print(f"torch_rim: {count} weights", flush=True)
-        for name, each in contestants.items():
-            seconds = each.fit(EPOCHS)
-            error, _ = each.predict(500)
-            print(f"{name}: error {error:.4f} after {seconds:.0f} s", flush=True)
-        for name, rates in speeds(contestants, options.rounds).items():
-            for what, rate in rates.items():
-                print(f"{name}: {rate:.1f} {what}", flush=True)
-        if options.torch:
-            contestants["torch_rim"].process.stdin.close()
-            contestants["torch_rim"].process.wait()
-    report_our_choice(options.updates, test)
-
-
-def report_our_choice(updates: int, test: tuple[np.ndarray, ...]) -> None:
+def train_our_choice(updates: int, test: tuple[np.ndarray, ...]) -> dict[str, float]:
     """Trains the recipe of our choice on fresh simulations."""
     rim, start = of_our_choice(), time.perf_counter()
     schedule = keras.optimizers.schedules.CosineDecay(2e-3, updates)
     rim.compile(keras.optimizers.Adam(schedule, global_clipnorm=1.0), TrajectoryLoss("last"))
     rim.fit(simulations(500), n_iterations_in_epoch=updates, verbose=0)
     y, x, a, sigma = test
-    error = np.mean((rim.predict(y, a, sigma) - x[..., 0]) ** 2)
-    seconds = time.perf_counter() - start
-    print(f"rim_tf, recipe of our choice: error {error:.4f} after {seconds:.0f} s", flush=True)
+    error = float(np.mean((rim.predict(y, a, sigma) - x[..., 0]) ** 2))
+    return {"error": error, "seconds": time.perf_counter() - start, "updates": updates}
+
+
+def main() -> None:
+    """Trains all, then measures all in turns."""
+    full = {"rounds": 4, "epochs": EPOCHS, "updates": 3000}
+    quick = {"rounds": 2, "epochs": 5, "updates": 100}
+    arguments = options(__doc__ or "", "rim", full, quick, peers=("torch",))
+    train, test = draw(TRAIN, 1), draw(TEST, 2)
+    y, x, a, sigma = test
+    contestants: dict[str, Any] = {"rim_tf, the same layers": Ours(like_torch(), train, test)}
+    if arguments.torch:
+        contestants["torch_rim"] = Torch(arguments.torch, train, test)
+    trained = {}
+    for name, each in contestants.items():
+        seconds, weights = each.fit(arguments.epochs), each.weights()
+        trained[name] = {"error": each.predict(500)[0], "seconds": seconds, "weights": weights}
+        for size in PREDICTION_BATCHES:
+            each.predict(size)  # compiles
+    rates = speeds(contestants, arguments.rounds)
+    found = {"rim_tf": versions()}
+    if arguments.torch:
+        found["torch_rim"] = contestants["torch_rim"].peer.ask("versions")
+        contestants["torch_rim"].peer.close()
+    trained["rim_tf, recipe of our choice"] = train_our_choice(arguments.updates, test)
+    references = {
+        "maximum likelihood": maximum_likelihood(y, a),
+        "exact posterior mean": posterior_mean(y, a, sigma),
+    }
+    for name, estimate in references.items():
+        trained[name] = {"error": float(np.mean((estimate - x[..., 0]) ** 2))}
+    result = {"epochs": arguments.epochs, "trained": trained, "rates_per_second": rates}
+    finish("rim", arguments.output, found, result)
 
 
 if __name__ == "__main__":

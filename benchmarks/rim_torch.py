@@ -1,13 +1,10 @@
-"""torch_rim's side of `benchmarks/rim.py`, run by it in torch_rim's own environment.
-
-Reads one JSON command a line from standard input and answers with one JSON line.
-"""
+"""torch_rim's side of `benchmarks/rim.py`, run by it in torch_rim's own environment."""
 
 import contextlib
 import io
-import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -48,33 +45,36 @@ def predict(rim, data, batch_size):
     return torch.cat(parts)
 
 
-def main():
-    """Answers commands until there are no more."""
-    settings = json.loads(sys.stdin.readline())
+def worker(train, test, size, batch):
+    """Serves torch_rim."""
+    from peer import serve
+
     torch.manual_seed(0)
-    train, test = read(settings["train"]), read(settings["test"])
+    train, test = read(train), read(test)
     network = Hourglass(channels=1, nf=32, ch_mult=(2, 2))
-    rim = RIM([settings["size"]], network, score_fn=score_fn, device="cpu")
-    for line in sys.stdin:
-        command = json.loads(line)
-        start = time.perf_counter()
-        answer = {}
-        if command["do"] == "fit":
-            fit(
-                rim,
-                train,
-                epochs=command["epochs"],
-                batch_size=settings["batch"],
-                shuffle=True,
-            )
-        elif command["do"] == "predict":
-            estimate = predict(rim, test, command["batch_size"])
-            answer["error"] = float(((estimate - test[1]) ** 2).mean())
-        elif command["do"] == "count":
-            answer["weights"] = sum(p.numel() for p in network.parameters())
-        answer["seconds"] = time.perf_counter() - start
-        print(json.dumps(answer), flush=True)
+    rim = RIM([size], network, score_fn=score_fn, device="cpu")
+
+    def train_for(epochs):
+        started = time.perf_counter()
+        fit(rim, train, epochs=epochs, batch_size=batch, shuffle=True)
+        return time.perf_counter() - started
+
+    def error_of(batch_size):
+        started = time.perf_counter()
+        estimate = predict(rim, test, batch_size)
+        seconds = time.perf_counter() - started
+        return float(((estimate - test[1]) ** 2).mean()), seconds
+
+    serve(
+        {
+            "fit": train_for,
+            "predict": error_of,
+            "weights": lambda: sum(p.numel() for p in network.parameters()),
+        }
+    )
 
 
 if __name__ == "__main__":
-    main()
+    # Behind the packages: this folder has a file of the name of torch_rim's package.
+    sys.path.append(str(Path(__file__).resolve().parent))
+    worker(*sys.argv[1:3], *map(int, sys.argv[3:5]))

@@ -675,3 +675,29 @@ def test_reference_problem_reaches_the_information_of_its_thousand_simulations()
     np.testing.assert_allclose(
         np.cov(imnn.model.predict(fiducial, verbose=0), rowvar=False), np.eye(2), atol=0.05
     )
+
+
+def test_updates_of_a_large_model_follow_each_other():
+    # TensorFlow rewrites what it finds in a loop whose tensors are large; see `UpdateLoop._run`.
+    n, size, step = 800, 32, 0.1
+    fiducial = np.random.default_rng(0).normal(size=(n, size, size, 1)).astype("float32")
+    derivative = np.stack([fiducial - step / 2, fiducial + step / 2], axis=1)[:, :, None]
+    convolutions = [keras.layers.Conv2D(f, 3, strides=2, padding="same") for f in (32, 64)]
+    imnn = IMNN(
+        θ_fid=[0.0],
+        δθ=[step],
+        fiducial=fiducial,
+        derivative=derivative,
+        model=keras.Sequential(
+            [
+                keras.Input((size, size, 1)),
+                *convolutions,
+                keras.layers.Flatten(),
+                keras.layers.Dense(1),
+            ]
+        ),
+        verbose=False,
+    )
+    for _ in range(3):
+        imnn.fit(2)
+    assert len(imnn.history["loss"]) == 6

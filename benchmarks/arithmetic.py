@@ -1,0 +1,129 @@
+"""Arithmetic and bytes of a compiled function, counted in its graph.
+
+Counted are multiplications and additions of matrix products and convolutions, forward and
+backward, from the shapes in the graph. Of a condition, its first side counts: what an update
+does when all is well. Elementwise arithmetic is left out; its bytes are not.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import yardsticks
+
+# They move nothing, or what they move has been counted with others.
+_FREE = {
+    *("Const", "Placeholder", "Identity", "IdentityN", "StopGradient", "PreventGradient", "NoOp"),
+    *("Reshape", "ExpandDims", "Squeeze", "Shape", "ReadVariableOp", "BroadcastGradientArgs"),
+}
+# What would be arithmetic, and is not counted.
+_UNKNOWN = {"Einsum", "Conv3D", "DepthwiseConv2dNative"}
+
+
+class Work(NamedTuple):
+    """What one call of a function does."""
+
+    flop: float  # of matrix products and convolutions
+    core_bytes: float  # that these read and write
+    bytes: float  # that all operations read and write, each from memory to memory
+    largest: float  # bytes of the largest tensor
+    heaviest: Any  # the forward operation with the most arithmetic
+
+
+def count(function: Callable[..., Any], *arguments: Any) -> Work:
+    """Counts a function's work.
+
+    Args:
+        function: Of tensors.
+        *arguments: Tensors, or their specifications, with all sizes known.
+
+    Raises:
+        ValueError: If the graph has arithmetic whose amount it does not tell.
+    """
+    graph = tf.function(function, autograph=False).get_concrete_function(*arguments).graph
+    total, core, moved, largest = 0.0, 0.0, 0.0, 0.0
+    heaviest, most = None, 0.0
+    for operation in _operations(graph):
+        tensors = [t for t in (*operation.inputs, *operation.outputs) if t.dtype.is_floating]
+        sizes = [_bytes(tensor) for tensor in tensors]
+        flop = _flop(operation)
+        total += flop
+        core += sum(sizes) if flop else 0
+        moved += sum(sizes)
+        largest = max([largest, *sizes])
+        if flop > most and operation.type in ("MatMul", "Conv2D"):
+            heaviest, most = operation, flop
+    return Work(total, core, moved, largest, heaviest)
+
+
+def yardstick(operation: Any) -> yardsticks.Yardstick:
+    """The same matrix product or convolution, over and over."""
+    first, second = (tensor.shape.as_list() for tensor in operation.inputs)
+    if operation.type == "Conv2D":
+        pad = operation.get_attr("padding").decode()
+        return yardsticks.convolution(first, second, operation.get_attr("strides"), pad)
+    rows, columns = operation.outputs[0].shape
+    inner = first[0] if operation.get_attr("transpose_a") else first[1]
+    if inner != columns:
+        raise ValueError(f"The matrix must be square, got {inner} x {columns}.")
+    return yardsticks.matmul(rows, columns)
+
+
+def _operations(graph: Any) -> Iterator[Any]:
+    """All that are run, with those of the functions that are called."""
+    for operation in _needed(graph):
+        if operation.type in ("If", "StatelessIf"):
+            yield from _operations(_called(graph, operation, "then_branch"))
+        elif operation.type in ("PartitionedCall", "StatefulPartitionedCall"):
+            yield from _operations(_called(graph, operation, "f"))
+        elif operation.type in ("While", "StatelessWhile"):
+            if any(_flop(each) for each in _operations(_called(graph, operation, "body"))):
+                raise ValueError(f"How often {operation.name} loops is not known.")
+        elif operation.type not in _FREE:
+            yield operation
+
+
+def _needed(graph: Any) -> list[Any]:
+    """What the results depend on; a gradient leaves some that TensorFlow drops before it runs."""
+    waiting = [*(tensor.op for tensor in graph.outputs), *graph.control_outputs]
+    needed: dict[str, Any] = {}
+    while waiting:
+        operation = waiting.pop()
+        if operation.name not in needed:
+            needed[operation.name] = operation
+            waiting += [tensor.op for tensor in operation.inputs] + list(operation.control_inputs)
+    return list(needed.values())
+
+
+def _called(graph: Any, operation: Any, attribute: str) -> Any:
+    return graph._get_function(operation.get_attr(attribute).name).graph
+
+
+def _bytes(tensor: Any) -> float:
+    if tensor.shape.num_elements() is None:
+        raise ValueError(f"The shape of {tensor.name} is not known: {tensor.shape}.")
+    return tensor.shape.num_elements() * tensor.dtype.size
+
+
+def _flop(operation: Any) -> float:
+    """Multiplications and additions of a matrix product or convolution, zero of others."""
+    if operation.type in _UNKNOWN:
+        raise ValueError(f"The arithmetic of {operation.type} is not counted.")
+    shapes = [tensor.shape.as_list() for tensor in operation.inputs]
+    if operation.type == "MatMul":
+        inner = shapes[0][0 if operation.get_attr("transpose_a") else 1]
+        return 2.0 * inner * math.prod(operation.outputs[0].shape)
+    if operation.type.startswith("BatchMatMul"):
+        inner = shapes[0][-2 if operation.get_attr("adj_x") else -1]
+        return 2.0 * inner * math.prod(operation.outputs[0].shape)
+    # A convolution is a matrix product at every position of its output, and so are both of its
+    # gradients, which have that of the output as their last input.
+    if operation.type == "Conv2D":
+        return 2.0 * math.prod(operation.outputs[0].shape[:-1]) * math.prod(shapes[1])
+    if operation.type == "Conv2DBackpropInput":
+        return 2.0 * math.prod(shapes[2][:-1]) * math.prod(shapes[1])
+    if operation.type == "Conv2DBackpropFilter":
+        kernel = operation.outputs[0].shape
+        return 2.0 * math.prod(shapes[2][:-1]) * math.prod(kernel)
+    return 0.0

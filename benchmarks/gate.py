@@ -1,0 +1,166 @@
+"""Fails when an update has become slower than it was, as a multiple of its own arithmetic.
+
+The time of an update is divided by that of a chain of one operation, the update's heaviest,
+that does the same amount of arithmetic in the same process: of a faster or slower machine both
+sides feel the same. Short pieces of both take turns, and the least of each counts, as whatever
+else a machine does can only add to a time. When the ratio is too high, more pieces follow, up to
+five times in all.
+
+    python benchmarks/gate.py            compares with benchmarks/gate.json
+    python benchmarks/gate.py --record   writes it
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+RECORD = Path(__file__).resolve().with_name("gate.json")
+TOLERANCE = 0.2
+ATTEMPTS, PIECES = 5, 25
+
+
+class Verdict(NamedTuple):
+    """What the gate found of one kind of update."""
+
+    measured: float  # time of an update over that of its arithmetic
+    recorded: float
+    limit: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether it is not too slow."""
+        return self.measured <= self.limit
+
+
+def ratio(updates: Sequence[float], yardsticks: Sequence[float]) -> float:
+    """The least time of an update over the least of its arithmetic."""
+    return min(updates) / min(yardsticks)
+
+
+def verdict(updates: Sequence[float], yardsticks: Sequence[float], recorded: float) -> Verdict:
+    """Compares times of updates, in those of their arithmetic, with what was recorded."""
+    return Verdict(ratio(updates, yardsticks), recorded, (1 + TOLERANCE) * recorded)
+
+
+class Contest(NamedTuple):
+    """An update and its yardstick."""
+
+    update: Callable[[], float]  # seconds of one, from a piece of several
+    yardstick: Callable[[], float]  # seconds of as much arithmetic
+
+
+def attempt(contest: Contest, updates: list[float], yardsticks: list[float]) -> None:
+    """Adds pieces of both, in turns, to what has been measured."""
+    for _ in range(PIECES):
+        updates.append(contest.update())
+        yardsticks.append(contest.yardstick())
+
+
+def judge(contest: Contest, recorded: float) -> Verdict:
+    """Measures until an update passes, or the attempts are over."""
+    updates: list[float] = []
+    yardsticks: list[float] = []
+    for _ in range(ATTEMPTS):
+        attempt(contest, updates, yardsticks)
+        found = verdict(updates, yardsticks, recorded)
+        if found.passes:
+            break
+    return found
+
+
+def record(contest: Contest) -> float:
+    """The ratio that later ones are to be compared with."""
+    updates: list[float] = []
+    yardsticks: list[float] = []
+    for _ in range(ATTEMPTS):
+        attempt(contest, updates, yardsticks)
+    return ratio(updates, yardsticks)
+
+
+# ---- the contests --------------------------------------------------------------------------
+
+
+def against(work: Any, update: Callable[[int], float], count: int) -> Contest:
+    """An update, `count` at a time, against the heaviest operation in its graph."""
+    import arithmetic
+
+    update(2)  # compiles
+    operation = arithmetic.yardstick(work.heaviest)
+    links = max(1, round(count * work.flop / operation.work))
+    scale = work.flop / (links * operation.work)
+    return Contest(lambda: update(count) / count, lambda: operation.seconds(links) * scale)
+
+
+def imnn_contest() -> Contest:
+    """The reference problem of `imnn_in_memory.py`, with validation at every update."""
+    import time
+
+    import arithmetic
+    import tensorflow as tf
+    from imnn_in_memory import reference_fit
+
+    imnn = reference_fit(verbose=False)
+
+    def update(count: int) -> float:
+        started = time.perf_counter()
+        imnn.fit(count, steps_per_execution=20)
+        return time.perf_counter() - started
+
+    loop = imnn._compiled_loop(1, 20, False)
+    work = arithmetic.count(loop._update, tf.TensorSpec([], tf.int64))
+    return against(work, update, 20)
+
+
+def rim_contest() -> Contest:
+    """A small machine on small fields."""
+    import arithmetic
+    import denoising
+    import tensorflow as tf
+
+    rim, batch = denoising.small_rim(size=32, steps=4), denoising.noisy_fields(16, size=32)
+
+    def update(count: int) -> float:
+        return denoising.updates(rim, batch, count)
+
+    update(1)  # compiles it with an optimiser
+    y, x = (tf.constant(part) for part in batch)
+    work = arithmetic.count(lambda y, x: rim.train_step(((y,), x)), y, x)
+    return against(work, update, 5)
+
+
+CONTESTS = {"IMNN": imnn_contest, "RIM": rim_contest}
+
+
+def main() -> int:
+    """Compares or records; the exit status says whether all pass."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", action="store_true", help="write what is measured now")
+    arguments = parser.parse_args()
+    if arguments.record:
+        import machine
+
+        ratios = {name: record(make()) for name, make in CONTESTS.items()}
+        found = {"machine": machine.describe(), "versions": machine.versions(), "ratios": ratios}
+        RECORD.write_text(json.dumps(found, indent=1) + "\n")
+        return 0
+    recorded = json.loads(RECORD.read_text())["ratios"]
+    status = 0
+    for name, make in CONTESTS.items():
+        found = judge(make(), recorded[name])
+        print(
+            f"{name}: an update takes {found.measured:.2f} times its arithmetic; recorded "
+            f"{found.recorded:.2f}, limit {found.limit:.2f}",
+            "passes" if found.passes else "FAILS",
+            sep=": ",
+        )
+        status |= not found.passes
+    if status:
+        print("If it has to be slower, say why and run `python benchmarks/gate.py --record`.")
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""The results of all benchmarks as tables, from their JSON files alone.
+
+Run as `python benchmarks/report.py --folder benchmarks/results --output benchmarks/results.md`.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PREDECESSOR = "imnn-tf 0.2.0"
+NOT_HERE = "not run"
+
+
+# ---- pieces --------------------------------------------------------------------------------
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def number(value: float) -> str:
+    """With three significant digits, and no exponent unless it takes one."""
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e7 else f"{value:.3g}"
+
+
+def spread(values: Sequence[float], scale: float = 1.0) -> str:
+    """Median, least and greatest."""
+    scaled = np.array(values) * scale
+    return f"{number(np.median(scaled))} ({number(scaled.min())} to {number(scaled.max())})"
+
+
+def ratio(values: Sequence[float], others: Sequence[float]) -> str:
+    """Median over rounds of the ratio of what was measured in turns."""
+    return f"{np.median(np.divide(values, others)):.2f}"
+
+
+def beside(values: dict[str, Sequence[float]], theirs: str) -> str:
+    """The ratio to a peer, if it took part."""
+    ours = next(iter(values.values()))
+    return ratio(ours, values[theirs]) if theirs in values else NOT_HERE
+
+
+# ---- one function for each benchmark ----------------------------------------------------------
+
+
+def imnn_in_memory(result: Any) -> list[str]:
+    """Updates a second, the time to an answer, and the time to a threshold."""
+    rates, ceilings = result["updates_per_second"], np.median(result["matmul_flop_per_second"], 0)
+    rows = []
+    for name, values in rates.items():
+        shares = result["update_flop"] * np.median(values) / ceilings
+        against = ratio(values, rates[PREDECESSOR]) if PREDECESSOR in rates else NOT_HERE
+        rows.append([name, spread(values), against, *(f"{100 * share:.0f} %" for share in shares)])
+    header = ["updates a second", "median (range)", "times the predecessor"]
+    speed = table([*header, "of `tf.matmul` at these shapes", "of it at 2000 x 2000"], rows)
+    runs = [
+        [name, f"{run['seconds']:.1f}", number(run["updates"])]
+        + [f"{run[key]:.1f}" for key in ("validation", "fresh")]
+        for name, race in result["race"].items()
+        for run in race
+    ]
+    header = ["det F after a time", "seconds", "updates", "best validation", "fresh simulations"]
+    passes = [
+        [name, *(number(run[key]) for key in ("updates", "seconds", "of which compilation"))]
+        for name, run in result["passes_43"].items()
+    ]
+    passing = table(["validation passes 43", "updates", "seconds", "of which compilation"], passes)
+    return [speed, table(header, runs), passing]
+
+
+def imnn_sources(result: Any) -> list[str]:
+    """Updates a second from each source."""
+    rates = result["updates_per_second"]
+    theirs = rates.get(PREDECESSOR)
+    rows = []
+    for source, values in rates["ours"].items():
+        row = [source, spread(values), ratio(values, rates["ours"]["arrays"])]
+        if theirs is None:
+            row += [NOT_HERE, ""]
+        elif source in theirs:
+            row += [spread(theirs[source]), ratio(values, theirs[source])]
+        else:
+            row += ["has no such source", ""]
+        rows.append(row)
+    return [table(["updates a second from", "ours", "of our arrays", PREDECESSOR, "ratio"], rows)]
+
+
+def imnn_streaming(result: Any) -> list[str]:
+    """Memory, and speed beside reading alone."""
+    rows = []
+    for run in result:
+        updates, reads = run["seconds of an update"], run["seconds to read and parse twice"]
+        rows.append(
+            [
+                f"{run['gigabytes']:.1f} GB, {run['simulations']:,} simulations",
+                f"{run['peak memory in gigabytes']:.2f}",
+                spread(updates),
+                number(2 * run["gigabytes"] / np.median(updates)),
+                ratio(reads, updates),
+                number(run["seconds to check and index"]),
+            ]
+        )
+    header = ["data set", "peak memory, GB", "seconds of an update", "GB/s"]
+    header += ["of the speed of reading and parsing", "seconds to check and index"]
+    why = f"{PREDECESSOR} cannot run this: it keeps everything that it reads in memory."
+    return [table(header, rows), why]
+
+
+def lfi(result: Any) -> list[str]:
+    """Cost and error of posteriors."""
+    mean, std = (np.array(result["exact"][key]) for key in ("mean", "std"))
+    rows = []
+    for tool, runs in result["runs"].items():
+        error = (np.array([run["mean"] for run in runs]) - mean) / std
+        width = (np.array([run["std"] for run in runs]) - std) / std
+        simulations = np.mean([run["simulations"] for run in runs])
+        by_weights = simulations / np.mean([run["ess"] for run in runs])
+        of_mean, of_std = (np.sqrt((values**2).mean()) for values in (error, width))
+        rows.append(
+            [
+                tool,
+                f"{simulations:,.0f}",
+                f"{simulations * of_mean**2:,.0f} ({by_weights:,.0f})",
+                spread([run["overhead"] for run in runs]),
+                f"{of_mean:.3f}",
+                f"{of_std:.3f}",
+            ]
+        )
+    header = ["tool", "simulations", "for each effective sample (by the weights)"]
+    header += ["overhead for each simulation, us", "error of mean", "error of std"]
+    return [table(header, rows)]
+
+
+def rim(result: Any) -> list[str]:
+    """Errors after training, and speeds in turns."""
+    keys = {"error": "{:.4f}", "seconds": "{:.0f}", "weights": "{:,}"}
+    trained = [
+        [name, *(form.format(run[key]) if key in run else "" for key, form in keys.items())]
+        for name, run in result["trained"].items()
+    ]
+    names = ["rim_tf, the same layers", "torch_rim"]
+    rows = [
+        [
+            what,
+            *(spread(rates[name]) if name in rates else NOT_HERE for name in names),
+            beside(rates, "torch_rim"),
+        ]
+        for what, rates in result["rates_per_second"].items()
+    ]
+    header = [f"after {result['epochs']} epochs", "error", "seconds of training", "weights"]
+    return [table(header, trained), table(["a second", *names, "ratio"], rows)]
+
+
+def roofline(result: Any) -> list[str]:
+    """Arithmetic, ceilings, and what was reached of them."""
+    parts = []
+    for case, found in result.items():
+        work, ceilings = found["work"], found["ceilings"]
+        per_second = {name: np.median(values) for name, values in ceilings.items()}
+        parts.append(
+            f"**{case}**: {work['flop'] / 1e6:,.0f} MFLOP an update; "
+            f"{work['core_bytes'] / 1e6:,.0f} MB read and written by matrix products and "
+            f"convolutions, {work['bytes'] / 1e6:,.0f} MB by all operations one by one; largest "
+            f"tensor {work['largest'] / 1e6:.1f} MB."
+        )
+        rows = [[name, spread(values, 1e-9)] for name, values in ceilings.items()]
+        parts.append(table(["ceiling", "GFLOP/s or GB/s"], rows))
+        rows = []
+        for variant, seconds in found["seconds"].items():
+            rate = work["flop"] / np.median(seconds)
+            shares = [rate / per_second[name] for name in (found["shapes"], "matmul, 2000 cubed")]
+            shown = [f"{100 * share:.0f} %" for share in shares]
+            times = ratio(found["seconds"]["default"], seconds)
+            rows.append([variant, spread(seconds, 1e3), *shown, times])
+        rows += [[variant, f"fails: {why}", "", "", ""] for variant, why in found["failed"].items()]
+        header = ["variant", "ms an update", "of the ceiling at these shapes"]
+        parts.append(table([*header, "of `tf.matmul` at 2000 x 2000", "times the default"], rows))
+        parts.append(_predictions(work, per_second, found))
+    return parts
+
+
+def _predictions(work: Any, per_second: dict[str, float], found: Any) -> str:
+    """What the model says: an update takes what the slower of arithmetic and memory takes."""
+    arithmetic = work["flop"] / per_second[found["shapes"]]
+    outcome = np.median(found["seconds"]["default"])
+    rows = []
+    for what, key in (("all operations fused", "core_bytes"), ("none fused", "bytes")):
+        moved = work[key] / per_second["copy of the largest tensor"]
+        slower = "arithmetic" if arithmetic > moved else "memory"
+        times = [arithmetic, moved, max(arithmetic, moved), arithmetic + moved]
+        rows.append([what, *(number(1e3 * t) for t in times), slower])
+        rows[-1].append(f"{outcome / times[2]:.2f} ({outcome / times[3]:.2f})")
+    header = ["prediction, ms", "arithmetic", "memory", "both at once", "one after the other"]
+    return table([*header, "bound by", "default over prediction, both at once (in turn)"], rows)
+
+
+def scaling(result: Any) -> list[str]:
+    """Fitted exponents."""
+    rows = [
+        [law["subject"], law["axis"], curve["name"]]
+        + [_exponent(curve, quantity) for quantity in ("seconds", "megabytes")]
+        + [f"{min(law['values']):,} to {max(law['values']):,}"]
+        for law in result
+        for curve in law["curves"]
+    ]
+    header = ["of", "against", "", "exponent of time", "exponent of memory", "range"]
+    note = "Fitted over the upper half of the range; the figures are docs/figures/scaling_*.png."
+    return [table(header, rows), note]
+
+
+def _exponent(curve: Any, quantity: str) -> str:
+    exponent = curve[f"exponent of {quantity}"]
+    return "" if exponent is None else f"{exponent:.2f}"
+
+
+# ---- all of them -------------------------------------------------------------------------------
+
+SECTIONS = {
+    "imnn_in_memory": ("IMNN, the reference problem in memory", imnn_in_memory),
+    "imnn_sources": ("IMNN, every source of simulations", imnn_sources),
+    "imnn_streaming": ("IMNN, data larger than memory", imnn_streaming),
+    "lfi": ("Population Monte Carlo", lfi),
+    "rim": ("Recurrent inference machine, torch_rim's problem", rim),
+    "roofline": ("Roofline of an update", roofline),
+    "scaling": ("Scaling laws", scaling),
+}
+
+
+def section(name: str, found: Any | None) -> str:
+    """One benchmark's part of the report; it may not have been run."""
+    title, tables = SECTIONS[name]
+    heading = f"## {title}\n\n`benchmarks/{name}.py`"
+    if found is None:
+        return f"{heading}: {NOT_HERE}.\n"
+    return "\n\n".join([f"{heading}, {origin(found)}.", *tables(found["result"])]) + "\n"
+
+
+def origin(found: Any) -> str:
+    """When, on what and with what."""
+    machine, alike = found["machine"], {}
+    for side, packages in found["versions"].items():
+        listed = ", ".join(f"{package} {version}" for package, version in packages.items())
+        alike.setdefault(listed, []).append(side)
+    versions = "; ".join(f"{' and '.join(sides)}: {listed}" for listed, sides in alike.items())
+    memory = f"{machine['memory_gb']} GB, " if "memory_gb" in machine else ""
+    return (
+        f"{found['measured']}, {machine['processor']}, {machine['cores']} cores, {memory}"
+        f"{machine['system']}. Versions: {versions}"
+    )
+
+
+def report(folder: Path) -> str:
+    """The whole report."""
+    intro = (
+        "# Results\n\nMade by `benchmarks/report.py` from the JSON files of a run. What is "
+        "compared ran in one go and in turns; medians, in brackets the least and the greatest. "
+        "Ratios are medians over the rounds.\n"
+    )
+    parts = [intro]
+    for name in SECTIONS:
+        path = folder / f"{name}.json"
+        parts.append(section(name, json.loads(path.read_text()) if path.exists() else None))
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Writes the report of a folder."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--output", type=Path, help="standard output if left out")
+    arguments = parser.parse_args()
+    text = report(arguments.folder)
+    if arguments.output is None:
+        sys.stdout.write(text)
+    else:
+        arguments.output.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""How time and memory grow with each size, fitted as powers, and drawn.
+
+Of an update of the IMNN, of one whole batch and streamed at a fixed number of simulations at once;
+of rejection and population Monte Carlo; of an update of the RIM. Times are the best of several.
+Memory is the most that was taken beyond what was there before, the simulations themselves
+included in the latter. Exponents are fitted to the upper half of each range.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import denoising
+import keras
+import machine
+import numpy as np
+from common import FOLDER, finish, options
+from peer import Peer, serve
+
+import imnn_tf
+from imnn_tf import lfi as imnn_lfi
+
+WIDTH, STEP, AT_ONCE = 128, 0.1, 250
+
+# What stays as it is while something else grows, and how each grows: quick, and in full.
+IMNN = {"n_s": 1000, "n_params": 2, "n_summaries": 16, "input size": 32}
+RIM = {"T": 4, "batch": 8, "image size": 32}
+POSTERIOR = {"draws": 100_000, "targets": 1}
+POPULATION = {"particles": 1000, "targets": 1}
+RANGES: dict[str, dict[str, tuple[list[int], list[int]]]] = {
+    "IMNN": {
+        "n_s": ([250, 500, 1000], [500, 1000, 2000, 4000, 8000, 16000]),
+        "n_params": ([1, 2, 4], [1, 2, 4, 8, 16]),
+        "n_summaries": ([4, 8, 16], [4, 16, 64, 128, 256]),
+        "input size": ([32, 64, 128], [32, 128, 512, 1024, 2048]),
+    },
+    "ABC": {
+        "draws": ([1000, 3000, 10_000], [10_000, 30_000, 100_000, 300_000, 1_000_000]),
+        "targets": ([1, 2, 4], [1, 2, 4, 8, 16]),
+    },
+    "PMC": {
+        "particles": ([100, 200, 400], [250, 500, 1000, 2000, 4000]),
+        "targets": ([1, 2, 4], [1, 2, 4, 8]),
+    },
+    "RIM": {
+        "T": ([1, 2, 4], [1, 2, 4, 8]),
+        "batch": ([1, 2, 4], [2, 8, 32, 64]),
+        "image size": ([8, 16, 32], [16, 32, 64, 128]),
+    },
+}
+
+
+# Updates in one call of `fit`, so that what a call costs does not count.
+UPDATES = 5
+
+
+# ---- what is measured: each returns a function to time --------------------------------------
+
+
+def imnn_update(sizes: dict[str, int], streamed: bool) -> Callable[[], Any]:
+    """Updates of a network with two hidden layers, without a validation set."""
+    n_s, n_params, n_summaries, size = sizes.values()
+    random = np.random.default_rng(0)
+    fiducial = random.standard_normal((n_s, size), dtype="float32")
+    templates = random.standard_normal((n_params, size), dtype="float32")
+    half = np.float32(STEP / 2) * templates
+    derivative = np.empty((n_s, 2, n_params, size), "float32")
+    for side, shift in enumerate((-half, half)):
+        np.add(fiducial[:, None], shift, out=derivative[:, side])
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(WIDTH, activation="leaky_relu") for _ in range(2)]
+    imnn = imnn_tf.IMNN(
+        θ_fid=np.zeros(n_params),
+        δθ=np.full(n_params, STEP),
+        fiducial=fiducial,
+        derivative=derivative,
+        model=keras.Sequential([keras.Input((size,)), *layers, keras.layers.Dense(n_summaries)]),
+        at_once=AT_ONCE if streamed else None,
+        verbose=False,
+    )
+    return lambda: imnn.fit(UPDATES, steps_per_execution=UPDATES)
+
+
+def rim_update(sizes: dict[str, int]) -> Callable[[], Any]:
+    """Updates of a small machine."""
+    steps, batch, size = sizes.values()
+    rim, data = denoising.small_rim(size, steps), denoising.noisy_fields(batch, size)
+    return lambda: denoising.updates(rim, data, UPDATES)
+
+
+def inference(kind: Any, targets: int) -> Any:
+    """Mean and variance of ten draws, the problem of `lfi.py`, for several targets."""
+    from lfi import FISHER, Simulator, estimate, gaussian_prior
+
+    random = np.random.default_rng(37)
+    return kind(
+        random.normal(3, np.sqrt(2), (targets, 10)),
+        gaussian_prior("float32"),
+        FISHER,
+        estimate,
+        Simulator(random),
+        seed=0,
+        progress=False,
+    )
+
+
+def rejection(sizes: dict[str, int]) -> Callable[[], Any]:
+    """Draws, and which of them are near."""
+    draws, targets = sizes.values()
+
+    def run() -> None:
+        abc = inference(imnn_lfi.ApproximateBayesianComputation, targets)
+        abc.ABC(draws)
+        abc.accept_reject(1.0)
+
+    return run
+
+
+def population(sizes: dict[str, int]) -> Callable[[], Any]:
+    """Generations until all particles are near."""
+    particles, targets = sizes.values()
+
+    def run() -> None:
+        pmc = inference(imnn_lfi.PopulationMonteCarlo, targets)
+        pmc(particles, particles, percentile=50, tolerance=2.0)
+
+    return run
+
+
+# For each subject its sizes, and its curves.
+SUBJECTS: dict[str, tuple[dict[str, int], dict[str, Callable[..., Callable[[], Any]]]]] = {
+    "IMNN": (
+        IMNN,
+        {
+            "whole batch": lambda sizes: imnn_update(sizes, False),
+            f"{AT_ONCE} at once": lambda sizes: imnn_update(sizes, True),
+        },
+    ),
+    "ABC": (POSTERIOR, {"rejection": rejection}),
+    "PMC": (POPULATION, {"population": population}),
+    "RIM": (RIM, {"update": rim_update}),
+}
+TITLES = {
+    "IMNN": "an update of the IMNN",
+    "ABC": "rejection ABC",
+    "PMC": "population Monte Carlo",
+    "RIM": "an update of the RIM",
+}
+
+
+# ---- how it is measured --------------------------------------------------------------------
+
+
+def measure(subject: str, curve: str, sizes: dict[str, int], seconds: float) -> tuple[float, float]:
+    """The best time of several runs, which fill some seconds, and the peak memory in megabytes.
+
+    In a process of its own: TensorFlow keeps what it has freed, which hides the next peak. The
+    memory includes that of compiling, some tens of megabytes.
+    """
+    run, best = SUBJECTS[subject][1][curve](sizes), np.inf
+    peak = machine.PeakMemory()
+    run()  # compiles
+    started = time.perf_counter()
+    for repeat in range(20):
+        if repeat > 1 and time.perf_counter() - started > seconds:
+            break
+        before = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - before)
+    return best / (UPDATES if subject in ("IMNN", "RIM") else 1), peak.bytes() / 1e6
+
+
+def measure_apart(**arguments: Any) -> tuple[float, float]:
+    """The same in a new process."""
+    peer = Peer(sys.executable, str(Path(__file__).resolve()), "--worker")
+    measured = peer.ask("measure", **arguments)
+    peer.close()
+    return measured
+
+
+def exponent(values: list[int], measured: list[float]) -> float | None:
+    """The power that fits the upper half of the range; `None` if any of it is zero."""
+    x, y = np.array(values, float), np.array(measured)
+    upper = x >= np.sqrt(x.min() * x.max()) * (1 - 1e-9)
+    if not (y[upper] > 0).all():
+        return None
+    return float(np.polyfit(np.log(x[upper]), np.log(y[upper]), 1)[0])
+
+
+def follow(subject: str, axis: str, values: list[int], seconds: float) -> dict[str, Any]:
+    """The curves of a subject along one of its sizes."""
+    base, curves = SUBJECTS[subject]
+    followed = []
+    for curve in curves:
+        where = {"subject": subject, "curve": curve, "seconds": seconds}
+        points = [measure_apart(**where, sizes={**base, axis: value}) for value in values]
+        times, megabytes = (list(column) for column in zip(*points, strict=True))
+        followed.append(
+            {
+                "name": curve,
+                "seconds": times,
+                "megabytes": megabytes,
+                "exponent of seconds": exponent(values, times),
+                "exponent of megabytes": exponent(values, megabytes),
+            }
+        )
+    fixed = {key: value for key, value in base.items() if key != axis}
+    law = {"subject": TITLES[subject], "axis": axis, "fixed": fixed, "values": values}
+    return {**law, "curves": followed}
+
+
+# ---- figures -------------------------------------------------------------------------------
+
+
+def draw(laws: list[dict[str, Any]], path: Any) -> None:
+    """The laws of a subject: time above, memory below, a column for each axis."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(
+        2, len(laws), figsize=(3.4 * len(laws), 5.6), squeeze=False, layout="constrained"
+    )
+    for column, law in enumerate(laws):
+        for row, (quantity, label) in enumerate(
+            (("seconds", "time [s]"), ("megabytes", "peak memory [MB]"))
+        ):
+            ax = axes[row, column]
+            for curve in law["curves"]:
+                power = curve[f"exponent of {quantity}"]
+                shown = "" if power is None else f": power {power:.2f}"
+                ax.plot(law["values"], curve[quantity], "o-", label=f"{curve['name']}{shown}")
+            ax.set_xscale("log", base=2)
+            ax.set_yscale("log" if quantity == "seconds" else "symlog", **_linear_below(quantity))
+            ax.set_xticks(law["values"], [f"{value:,}" for value in law["values"]], fontsize=7)
+            ax.xaxis.minorticks_off()
+            ax.set_xlabel(law["axis"])
+            ax.set_ylabel(label if column == 0 else "")
+            ax.grid(alpha=0.3)
+            ax.legend(fontsize=7)
+        fixed = ", ".join(f"{key} {value:,}" for key, value in law["fixed"].items())
+        axes[0, column].set_title(f"at {fixed}", fontsize=7)
+    figure.suptitle(laws[0]["subject"].capitalize() if len(laws) < 2 else laws[0]["subject"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _linear_below(quantity: str) -> dict[str, float]:
+    """Memory may be nothing at all, which no logarithm shows."""
+    return {} if quantity == "seconds" else {"linthresh": 1.0}
+
+
+def main() -> None:
+    """Follows all laws, and draws them."""
+    full = {"seconds": 0.5, "subjects": tuple(RANGES)}
+    arguments = options(__doc__ or "", "scaling", full, {"seconds": 0.1})
+    figures = arguments.output.parent if arguments.quick else FOLDER.parent / "docs" / "figures"
+    result = []
+    for subject in arguments.subjects:
+        laws = [
+            follow(subject, axis, ranges[0 if arguments.quick else 1], arguments.seconds)
+            for axis, ranges in RANGES[subject].items()
+        ]
+        draw(laws, figures / f"scaling_{subject.lower()}.png")
+        result += laws
+    finish("scaling", arguments.output, {"ours": machine.versions()}, result)
+
+
+if __name__ == "__main__":
+    if "--worker" in sys.argv:
+        serve({"measure": measure})
+    else:
+        main()

@@ -1,0 +1,41 @@
+"""The report, from results that are made up and from those that are there."""
+
+import json
+from pathlib import Path
+
+import report
+
+BENCHMARKS = Path(report.__file__).parent
+
+
+def test_what_was_not_run_is_said_so(tmp_path):
+    text = report.report(tmp_path)
+    for name in report.SECTIONS:
+        assert f"`benchmarks/{name}.py`: not run." in text
+
+
+def test_medians_ratios_and_missing_peers(tmp_path):
+    rates = {"ours": {"arrays": [10.0, 40.0, 20.0], "simulator": [5.0, 4.0, 10.0]}}
+    found = {
+        "machine": {"processor": "P", "cores": 2, "memory_gb": 1.0, "system": "S"},
+        "measured": "today",
+        "versions": {"ours": {"a": "1"}, "others": {"a": "1"}},
+    }
+    for peer, row in (
+        ({}, "| arrays | 20 (10 to 40) | 1.00 | not run |  |"),
+        # Rounds are compared one by one: 2, 4 and 8.
+        (
+            {report.PREDECESSOR: {"arrays": [5.0, 10.0, 2.5]}},
+            "| arrays | 20 (10 to 40) | 1.00 | 5 (2.5 to 10) | 4.00 |",
+        ),
+    ):
+        result = {"updates_per_second": rates | peer}
+        (tmp_path / "imnn_sources.json").write_text(json.dumps({**found, "result": result}))
+        text = report.report(tmp_path)
+        assert row in text
+        assert "| simulator | 5 (4 to 10) | 0.50 |" in text
+        assert "today, P, 2 cores, 1.0 GB, S. Versions: ours and others: a 1." in text
+
+
+def test_the_report_is_that_of_the_results():
+    assert (BENCHMARKS / "results.md").read_text() == report.report(BENCHMARKS / "results")
