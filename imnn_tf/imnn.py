@@ -99,8 +99,8 @@ class IMNN:
             temporary folder).
         memory_limit: The most bytes of one set of simulations that `"auto"` holds in memory; a
             quarter of the machine's if left out.
-        parallel_reads: How many batches are read at once; by default one for each processor, but
-            one from functions, which are called from several threads only with this.
+        parallel_reads: How many batches are read at once from files, by default one for each
+            processor; and from how many threads functions are called, by default one.
         external_fiducial: Summaries made elsewhere, to stand beside the network's: an array
             `[n_s, n_external]`, or any other source that `fiducial` may be. The information is
             that of both together, the regulariser is about the network's alone.

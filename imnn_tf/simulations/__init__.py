@@ -26,6 +26,8 @@ __all__ = [
     "own_errors",
 ]
 
+_KINDS = ("fiducial", "derivative")
+
 _HOLD = Cache("memory")
 
 # A batch of a stream is about this large, in bytes, unless the user says how large.
@@ -78,8 +80,8 @@ def as_simulations(
         external: Fiducial and derivative external summaries, each like the simulations, of shape
             `[n_external]`; always held in memory.
         cache: Whether the simulations are held in memory, on disk or nowhere.
-        parallel_reads: Batches of a stream that are read at once; with a function, how many
-            threads may call it.
+        parallel_reads: Batches of a stream that are read at once; of functions, from how many
+            threads they may be called.
         min_batches: The least number of batches.
         verbose: Whether to show progress bars.
         role: `"validation_"` for the names of arguments in messages.
@@ -99,7 +101,7 @@ def as_simulations(
             n_params,
             exact=exact,
             shape=None if shape is None else tuple(shape),
-            parallel=parallel_reads is not None and parallel_reads > 1,
+            threads=parallel_reads or 1,
             verbose=verbose,
         )
 
@@ -116,9 +118,15 @@ def as_simulations(
     if external is not None:
         beside = opened("external_", external, None)
         _check_external(role, beside, sources)
-        options["external"] = tuple(in_memory(source, dtype) for source in beside)
+        options["external"] = tuple(
+            in_memory(f"{role}external_{kind}", source, dtype, verbose=verbose)
+            for kind, source in zip(_KINDS, beside, strict=True)
+        )
     if not streams:
-        fiducial, derivative = (in_memory(source, dtype) for source in sources)
+        fiducial, derivative = (
+            in_memory(f"{role}{kind}", source, dtype, verbose=verbose)
+            for kind, source in zip(_KINDS, sources, strict=True)
+        )
         return ArraySimulations(layout, fiducial, derivative, **options)
     if map_fn is not None and not options["mapping"].repeatable:
         raise ValueError(
@@ -128,7 +136,7 @@ def as_simulations(
         )
     fiducial, derivative = (
         cache.reader(f"{role}{kind}", source, dtype)
-        for kind, source in zip(("fiducial", "derivative"), sources, strict=True)
+        for kind, source in zip(_KINDS, sources, strict=True)
     )
     return StreamedSimulations(
         layout, fiducial, derivative, parallel_reads=parallel_reads, **options
@@ -148,7 +156,7 @@ def _check_external(
             f"`{role}external_fiducial` must have shape (n_s, n_external), got "
             f"{(*external[0].counts, *external[0].shape)}."
         )
-    for kind, ours, theirs in zip(("fiducial", "derivative"), external, simulations, strict=True):
+    for kind, ours, theirs in zip(_KINDS, external, simulations, strict=True):
         if ours.counts != theirs.counts:
             raise ValueError(
                 f"`{role}external_{kind}` must hold the summaries of the simulations in "

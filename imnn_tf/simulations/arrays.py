@@ -21,7 +21,7 @@ class ArraySimulations(StoredSimulations):
     def __init__(
         self, layout: Layout, fiducial: Reader, derivative: Reader, **options: Any
     ) -> None:
-        super().__init__(layout, fiducial, derivative, **options)
+        super().__init__(layout, fiducial.shape, **options)
         self.compilable = self._mapping is None
         self._stacks = hold(layout, fiducial, derivative, self.dtype)
 

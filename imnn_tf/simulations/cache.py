@@ -8,16 +8,18 @@ import shutil
 import tempfile
 import uuid
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import tensorflow as tf
+from tqdm.auto import tqdm
 
 from imnn_tf.simulations.collect import Label, Sequence
 from imnn_tf.simulations.files import FileReader
-from imnn_tf.simulations.readers import ArrayReader, Reader
+from imnn_tf.simulations.readers import ArrayReader, FunctionReader, Reader
 from imnn_tf.utils import checks
 from imnn_tf.utils.checkpoint import write_atomically
 
@@ -26,7 +28,7 @@ Source: TypeAlias = Reader | Sequence
 logger = logging.getLogger(__name__)
 
 # Simulations copied at a time, in bytes.
-_COPIED_AT_ONCE = 2**24
+_COPIED_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,33 @@ class Cache:
         return reader
 
 
-def in_memory(source: Source, dtype: tf.DType) -> Reader:
-    """A source as one that can be read in any order, be it by holding it."""
-    if not isinstance(source, Sequence):
+def in_memory(name: str, source: Source, dtype: tf.DType, *, verbose: bool = False) -> Reader:
+    """A source that gives every simulation at once, be it by holding them all.
+
+    Files are left where they are, and functions called once for each simulation, in the order of
+    the labels.
+    """
+    if not isinstance(source, Sequence | FunctionReader):
         return source
     array = np.empty((*source.counts, *source.shape), dtype.as_numpy_dtype)
-    source.collect(array)
+    if isinstance(source, Sequence):
+        source.collect(array)
+    else:
+        flat = array.reshape(-1, *source.shape)
+        with tqdm(
+            desc=name, total=len(flat), disable=not verbose, unit="simulation", leave=False
+        ) as bar:
+            for places in _pieces(source, dtype.size):
+                source.read(places, flat[places[0] : places[-1] + 1])
+                bar.update(len(places))
     return ArrayReader(array, len(source.counts))
+
+
+def _pieces(source: Reader, itemsize: int) -> Iterator[np.ndarray]:
+    """The places of a source, a few megabytes of simulations at a time."""
+    total = int(np.prod(source.counts))
+    rows = max(1, _COPIED_AT_ONCE // (itemsize * int(np.prod(source.shape))))
+    return (np.arange(at, min(at + rows, total)) for at in range(0, total, rows))
 
 
 def _memory() -> float:
@@ -134,9 +156,7 @@ def _write(path: Path, source: Source, dtype: np.dtype) -> None:
         if isinstance(source, Sequence):
             source.collect(_Spool(file, offset, size, source.counts, dtype))
             return
-        total, rows = int(np.prod(source.counts)), max(1, _COPIED_AT_ONCE // size)
-        for at in range(0, total, rows):
-            places = np.arange(at, min(at + rows, total))
+        for places in _pieces(source, dtype.itemsize):
             simulations = np.empty((len(places), *source.shape), dtype)
             source.read(places, simulations)
             file.write(simulations.data)

@@ -1,6 +1,7 @@
 """Simulations that are read by their place, any of them at any time."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from inspect import isgenerator
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ class Reader(Protocol):
     Attributes:
         counts: `(n_s,)` of fiducial simulations, `(n_d, 2, n_params)` of derivative simulations.
         shape: Shape of one.
-        parallel: Whether several threads may read at once.
+        parallel: Whether several batches may be read at once.
         identity: What tells these simulations from others the next time, as JSON takes it; `None`
             if nobody knows.
     """
@@ -64,9 +65,10 @@ class FunctionReader:
             returns the simulation, or the simulation and its label, or yields either once.
         counts: How many of each part of a label there are.
         shape: Shape of one simulation, that of the first if left out.
-        parallel: Whether it may be called from several threads at once.
+        threads: From how many threads it may be called at once.
     """
 
+    parallel = False
     identity = None
 
     def __init__(
@@ -76,10 +78,10 @@ class FunctionReader:
         counts: tuple[int, ...],
         shape: tuple[int, ...] | None = None,
         *,
-        parallel: bool = False,
+        threads: int = 1,
     ) -> None:
         self._name, self._function = name, function
-        self.counts, self.parallel = counts, parallel
+        self.counts, self._threads = counts, threads
         self.shape = np.shape(self._simulation((0,) * len(counts))) if shape is None else shape
 
     def read(self, places: np.ndarray, out: np.ndarray) -> None:
@@ -89,17 +91,29 @@ class FunctionReader:
             ValueError: If it yields nothing, answers with another label than it was asked for, or
                 with a simulation of another shape, or one that is not finite.
         """
-        for row, place in enumerate(places):
-            label = tuple(int(part) for part in np.unravel_index(place, self.counts))
-            simulation = np.asarray(self._simulation(label))
-            if simulation.shape != self.shape:
-                raise ValueError(
-                    f"`{self._name}` must hold simulations of shape {self.shape}, got "
-                    f"{simulation.shape} at {label}."
-                )
-            if not np.isfinite(simulation).all():
-                raise ValueError(f"`{self._name}` must be finite, got other numbers at {label}.")
-            out[row] = simulation
+
+        def fill(row: int) -> None:
+            out[row] = self._checked(places[row])
+
+        if self._threads == 1:
+            for row in range(len(places)):
+                fill(row)
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            for _ in pool.map(fill, range(len(places))):  # raises what a call raised
+                pass
+
+    def _checked(self, place: np.int64) -> np.ndarray:
+        label = tuple(int(part) for part in np.unravel_index(place, self.counts))
+        simulation = np.asarray(self._simulation(label))
+        if simulation.shape != self.shape:
+            raise ValueError(
+                f"`{self._name}` must hold simulations of shape {self.shape}, got "
+                f"{simulation.shape} at {label}."
+            )
+        if not np.isfinite(simulation).all():
+            raise ValueError(f"`{self._name}` must be finite, got other numbers at {label}.")
+        return simulation
 
     def _simulation(self, label: Label) -> Any:
         answer = self._function(*label)

@@ -37,7 +37,7 @@ def open_pair(
     *,
     exact: bool,
     shape: tuple[int, ...] | None,
-    parallel: bool = False,
+    threads: int = 1,
     verbose: bool = False,
 ) -> tuple[Source, Source]:
     """Opens fiducial simulations and the derivatives that go with them.
@@ -49,14 +49,14 @@ def open_pair(
         n_params: Number of parameters.
         exact: Whether the derivatives are exact.
         shape: As for `open_source`.
-        parallel: Likewise.
+        threads: Likewise.
         verbose: Likewise.
 
     Raises:
         ValueError: If the derivatives do not go with the fiducial simulations; and what
             `open_source` raises.
     """
-    options = {"parallel": parallel, "verbose": verbose}
+    options = {"threads": threads, "verbose": verbose}
     fiducial = open_source(names[0], values[0], Counts("n_s", counts[0], ()), shape, **options)
     if not fiducial.shape or not fiducial.counts[0]:
         got = (*fiducial.counts, *fiducial.shape)
@@ -97,7 +97,7 @@ def open_source(
     counts: Counts,
     shape: tuple[int, ...] | None,
     *,
-    parallel: bool = False,
+    threads: int = 1,
     verbose: bool = False,
 ) -> Source:
     """Opens what a user passed.
@@ -108,7 +108,7 @@ def open_source(
             `imnn_tf.utils.tfrecords`; or a `tf.data.Dataset` of simulations with their labels.
         counts: How many of each part of a label there are. A function alone needs the seeds'.
         shape: Shape of one simulation, if known; TFRecord files without a manifest need it.
-        parallel: Whether a function may be called from several threads at once.
+        threads: From how many threads a function may be called at once.
         verbose: Whether to show a progress bar.
 
     Raises:
@@ -118,14 +118,14 @@ def open_source(
         CorruptFileError: If a file is damaged.
     """
     if isinstance(value, tf.data.Dataset):
-        return _data_set(name, value, counts)
+        return _data_set(name, value, counts, verbose)
     if _are_paths(value):
         return _records(name, value, counts, shape, verbose)
     if callable(value):
         if counts.seeds is None:
             raise TypeError(f"`{counts.argument}` must be given where `{name}` is a function.")
         n = checks.integer(counts.argument, counts.seeds, minimum=1)
-        return FunctionReader(name, value, counts.with_seeds(n), shape, parallel=parallel)
+        return FunctionReader(name, value, counts.with_seeds(n), shape, threads=threads)
     if value is None:
         raise TypeError(f"`{name}` must be an array, a function, TFRecord files or a data set.")
     return _array(name, value, 1 + len(counts.others))
@@ -150,7 +150,7 @@ def _is_a_file(value: Any) -> bool:
     )
 
 
-def _data_set(name: str, dataset: tf.data.Dataset, counts: Counts) -> Sequence:
+def _data_set(name: str, dataset: tf.data.Dataset, counts: Counts, verbose: bool) -> Sequence:
     """Reads a data set of `(simulation, seed)` or `(simulation, (seed, derivative, parameter))`."""
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2:
@@ -159,7 +159,7 @@ def _data_set(name: str, dataset: tf.data.Dataset, counts: Counts) -> Sequence:
         )
 
     def labelled() -> Iterator[tuple[Label, Any]]:
-        for simulation, label in dataset.as_numpy_iterator():
+        for simulation, label in _with_bar(dataset.as_numpy_iterator(), name, verbose):
             yield tuple(int(part) for part in np.ravel(np.asarray(label))), simulation
 
     n = counts.seeds or count_seeds(name, (label for label, _ in labelled()))
@@ -174,7 +174,7 @@ def _records(
 
     def records() -> Iterator[Record]:
         found = read_records(files, derivative=bool(counts.others), input_shape=shape)
-        return iter(tqdm(found, name, disable=not verbose, unit="simulation", leave=False))
+        return _with_bar(found, name, verbose)
 
     first = next(records(), None)
     if first is None:
@@ -199,6 +199,10 @@ def _records(
     begins = ((tuple(row[:-2].tolist()), row[-2:]) for row in rows)
     collect(name, begins, index.shape[:-1], (2,), index)
     return FileReader(files, index, first.data.shape, identity=identity)
+
+
+def _with_bar(simulations: Iterator[Any], name: str, verbose: bool) -> Iterator[Any]:
+    return iter(tqdm(simulations, name, disable=not verbose, unit="simulation", leave=False))
 
 
 def _are_paths(value: Any) -> bool:

@@ -20,12 +20,11 @@ class StoredSimulations:
 
     Args:
         layout: Which simulation stands in which row of which batch.
-        fiducial: Fiducial simulations.
-        derivative: Derivative simulations, or exact derivatives.
+        shape: Shape of one simulation.
         dtype: Floating type of the batches.
         mapping: Applied to each simulation, anew at every pass.
-        external: Readers of the external summaries, `[n_external]` for a simulation, like
-            `fiducial` and `derivative`.
+        external: Readers of the external summaries, `[n_external]` for a simulation, and of their
+            derivatives.
 
     Attributes:
         n_s: Number of fiducial simulations.
@@ -44,19 +43,17 @@ class StoredSimulations:
     def __init__(
         self,
         layout: Layout,
-        fiducial: Reader,
-        derivative: Reader,
+        shape: tuple[int, ...],
         *,
         dtype: tf.DType,
         mapping: Mapping | None = None,
         external: tuple[Reader, Reader] | None = None,
     ) -> None:
         self.n_s, self.n_d, self.n_params = layout.n_s, layout.n_d, layout.n_params
-        self.input_shape = fiducial.shape
+        self.input_shape = shape
         self.n_batches, self.blocks = layout.n_batches, layout.blocks
         self.dtype = dtype
         self._layout, self._mapping = layout, mapping
-        self._readers = fiducial, derivative
         self._labels = tf.constant(layout.labels, dtype)
         self._seeds = tf.constant(layout.seeds, tf.int32)
         self.n_external = 0

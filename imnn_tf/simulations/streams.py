@@ -18,9 +18,12 @@ class StreamedSimulations(StoredSimulations):
     """Simulations read from where they are while the batch before is worked on.
 
     Args:
-        layout, fiducial, derivative, options: As for `StoredSimulations`.
-        parallel_reads: Batches that are read at once; by default as many as there are processors
-            from files, and one from a function, which may not be made for more.
+        layout: Which simulation stands in which row of which batch.
+        fiducial: Fiducial simulations.
+        derivative: Derivative simulations, or exact derivatives.
+        parallel_reads: Batches that are read at once from files, by default one for each
+            processor; functions are asked for one after the other.
+        **options: As for `StoredSimulations`.
 
     Attributes:
         compilable: False: XLA cannot compile the reading.
@@ -38,12 +41,11 @@ class StreamedSimulations(StoredSimulations):
         parallel_reads: int | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(layout, fiducial, derivative, **options)
+        super().__init__(layout, fiducial.shape, **options)
+        self._readers = fiducial, derivative
         self.failure: Exception | None = None
-        if parallel_reads is None:
-            parallel = fiducial.parallel and derivative.parallel
-            parallel_reads = os.cpu_count() or 1 if parallel else 1
-        self._parallel_reads = parallel_reads
+        parallel = fiducial.parallel and derivative.parallel
+        self._parallel_reads = (parallel_reads or os.cpu_count() or 1) if parallel else 1
 
     def _open(self, part: Part) -> RowsAt:
         index, count = part

@@ -1,5 +1,7 @@
 """Simulations read at every pass are those held in memory, batch for batch."""
 
+import threading
+
 import numpy as np
 import pytest
 import reference
@@ -102,6 +104,37 @@ def test_exact_derivatives_are_streamed(n_d, parallel_reads):
     functions = lambda seed: FIDUCIAL[seed], lambda seed: derivative[seed]
     streamed = simulations_of(functions, cache=Cache(False), parallel_reads=parallel_reads, **given)
     assert_same_batches(batches(streamed), batches(simulations_of((FIDUCIAL, derivative), **given)))
+
+
+@pytest.mark.parametrize("cache", ["memory", False])
+@pytest.mark.parametrize("parallel_reads", [None, 3])
+def test_functions_are_called_from_as_many_threads_as_are_allowed(parallel_reads, cache):
+    threads, together = set(), threading.Barrier(parallel_reads or 1, timeout=20)
+
+    def fiducial(seed):
+        threads.add(threading.get_ident())
+        if seed < 3:  # no one goes on before all threads are here
+            together.wait()
+        return FIDUCIAL[seed]
+
+    options = {"cache": Cache(cache), "parallel_reads": parallel_reads, "input_shape": (10,)}
+    simulations = simulations_of((fiducial, DERIVATIVE), at_once=N_S, **options)
+    held = simulations_of((FIDUCIAL, DERIVATIVE))
+    threads.clear()
+    assert_same_batches(batches(simulations), batches(held))
+    if cache is False:
+        assert len(threads) == (parallel_reads or 1)
+
+
+def test_functions_are_called_once_for_what_is_held_in_the_order_of_their_labels():
+    calls = []
+
+    def derivative(*label):
+        calls.append(label)
+        return DERIVATIVE[label]
+
+    simulations_of((FIDUCIAL, derivative), at_once=7)
+    assert calls == list(np.ndindex(N_D, 2, 2))
 
 
 def test_what_fits_is_held():
