@@ -234,7 +234,7 @@ def draw(laws: list[dict[str, Any]], path: Any) -> None:
                 shown = "" if power is None else f": power {power:.2f}"
                 ax.plot(law["values"], curve[quantity], "o-", label=f"{curve['name']}{shown}")
             ax.set_xscale("log", base=2)
-            ax.set_yscale("log" if quantity == "seconds" else "symlog", **_linear_below(quantity))
+            ax.set_yscale("log")
             ax.set_xticks(law["values"], [f"{value:,}" for value in law["values"]], fontsize=7)
             ax.xaxis.minorticks_off()
             ax.set_xlabel(law["axis"])
@@ -243,15 +243,10 @@ def draw(laws: list[dict[str, Any]], path: Any) -> None:
             ax.legend(fontsize=7)
         fixed = ", ".join(f"{key} {value:,}" for key, value in law["fixed"].items())
         axes[0, column].set_title(f"at {fixed}", fontsize=7)
-    figure.suptitle(laws[0]["subject"].capitalize() if len(laws) < 2 else laws[0]["subject"])
+    figure.suptitle(laws[0]["subject"])
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-def _linear_below(quantity: str) -> dict[str, float]:
-    """Memory may be nothing at all, which no logarithm shows."""
-    return {} if quantity == "seconds" else {"linthresh": 1.0}
 
 
 def main() -> None:
