@@ -126,8 +126,11 @@ def rates_of(peer, sources, folder, seconds):
     for source in sources:
         peer.ask("begin", source=source, folder=str(folder))
         peer.ask("fit", source=source, updates=2)  # compiles
-        once = peer.ask("fit", source=source, updates=2) / 2
-        updates[source] = max(2, int(seconds / once))
+        count = 2
+        for share in (0.2, 1):  # what a call of `fit` costs beside its updates must not count
+            once = peer.ask("fit", source=source, updates=count) / count
+            count = max(2, int(share * seconds / once))
+        updates[source] = count
     return updates
 
 
