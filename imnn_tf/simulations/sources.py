@@ -56,7 +56,7 @@ def open_pair(
         ValueError: If the derivatives do not go with the fiducial simulations; and what
             `open_source` raises.
     """
-    options = {"threads": threads, "verbose": verbose}
+    options: dict[str, Any] = {"threads": threads, "verbose": verbose}
     fiducial = open_source(names[0], values[0], Counts("n_s", counts[0], ()), shape, **options)
     if not fiducial.shape or not fiducial.counts[0]:
         got = (*fiducial.counts, *fiducial.shape)
