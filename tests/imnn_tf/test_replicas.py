@@ -16,30 +16,25 @@ DTYPE = tf.float64
 SIMULATIONS = reference.simulations(0, n_s=60, n_d=45)
 
 
-@pytest.fixture(scope="module")
-def strategy():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 def source(**options):
     return reference.held(*SIMULATIONS, reference.DELTA_THETA, dtype=DTYPE, **options)
 
 
-def replicated(strategy, name):
-    with strategy.scope():
+def replicated(mirrored, name):
+    with mirrored.scope():
         model = MODELS[name]()
         strength, rate = (tf.Variable(value, dtype=DTYPE) for value in (5.0, 0.953))
     loss = information.LOSSES["divergence"]
-    return Objective(model, 2, loss, strength, rate, replicas=Replicas(strategy))
+    return Objective(model, 2, loss, strength, rate, replicas=Replicas(mirrored))
 
 
 @pytest.mark.parametrize("cache", ["memory", False])
 @pytest.mark.parametrize("at_once", [30, 13])
 @pytest.mark.parametrize("name", MODELS)
-def test_the_gradient_is_that_of_one_device(strategy, name, at_once, cache):
+def test_the_gradient_is_that_of_one_device(mirrored, name, at_once, cache):
     simulations = source(at_once=at_once, cache=Cache(cache))
     alone = objective_of(MODELS[name]()).gradient(simulations)
-    objective = replicated(strategy, name)
+    objective = replicated(mirrored, name)
     compiled = tf.function(lambda: objective.gradient(simulations), autograph=False)
     result = compiled()
     np.testing.assert_allclose(result.loss.total, alone.loss.total, rtol=1e-9)
@@ -48,9 +43,9 @@ def test_the_gradient_is_that_of_one_device(strategy, name, at_once, cache):
         np.testing.assert_allclose(got, exact, rtol=1e-7, atol=1e-9)
 
 
-def test_running_averages_are_those_of_all_replicas(strategy):
+def test_running_averages_are_those_of_all_replicas(mirrored):
     simulations = source(at_once=30)
-    objective = replicated(strategy, "normalised")
+    objective = replicated(mirrored, "normalised")
     before = [v.numpy() for v in objective.model.non_trainable_variables]
     tf.function(lambda: objective.gradient(simulations), autograph=False)()
     variables = objective.model.non_trainable_variables
@@ -77,12 +72,12 @@ def imnn_of(model, **options):
     )
 
 
-def test_a_fit_is_that_of_one_device(strategy, tmp_path):
+def test_a_fit_is_that_of_one_device(mirrored, tmp_path):
     alone = imnn_of(MODELS["dropout"](), at_once=30)
     alone.fit(7)
-    with strategy.scope():
+    with mirrored.scope():
         model = MODELS["dropout"]()
-    given = {"strategy": strategy, "directory": tmp_path, "save": True}
+    given = {"strategy": mirrored, "directory": tmp_path, "save": True}
     spread = imnn_of(model, **given)
     spread.fit(4)
     spread.fit(3)
@@ -92,13 +87,13 @@ def test_a_fit_is_that_of_one_device(strategy, tmp_path):
     np.testing.assert_allclose(spread.history["loss"], alone.history["loss"], rtol=1e-7)
     data = SIMULATIONS[0][:3]
     np.testing.assert_allclose(spread.get_estimate(data), alone.get_estimate(data), rtol=1e-5)
-    with strategy.scope():
+    with mirrored.scope():
         model = MODELS["dropout"]()
     loaded = imnn_of(model, load=True, **given)
     np.testing.assert_allclose(loaded.F, spread.F)
 
 
-def test_a_simulator_is_spread_too(strategy):
+def test_a_simulator_is_spread_too(mirrored):
     def simulator(parameters, seed):
         noise = tf.random.stateless_normal([tf.shape(parameters)[0], 10], seed, dtype=DTYPE)
         return parameters[:, :1] + tf.sqrt(parameters[:, 1:]) * noise
@@ -112,22 +107,22 @@ def test_a_simulator_is_spread_too(strategy):
         "verbose": False,
     }
     alone = IMNN(model=MODELS["plain"](), at_once=30, **given)
-    with strategy.scope():
+    with mirrored.scope():
         model = MODELS["plain"]()
-    spread = IMNN(model=model, strategy=strategy, **given)
+    spread = IMNN(model=model, strategy=mirrored, **given)
     for imnn in (alone, spread):
         imnn.fit(3)
     np.testing.assert_allclose(spread.history["loss"], alone.history["loss"], rtol=1e-7)
 
 
-def test_a_model_of_one_device_is_refused(strategy):
+def test_a_model_of_one_device_is_refused(mirrored):
     with pytest.raises(ValueError, match=r"`model` must be made under `strategy.scope\(\)`"):
-        imnn_of(MODELS["plain"](), strategy=strategy)
+        imnn_of(MODELS["plain"](), strategy=mirrored)
 
 
-def test_xla_is_refused(strategy):
-    with strategy.scope():
+def test_xla_is_refused(mirrored):
+    with mirrored.scope():
         model = MODELS["plain"]()
-    imnn = imnn_of(model, strategy=strategy)
+    imnn = imnn_of(model, strategy=mirrored)
     with pytest.raises(ValueError, match="`jit_compile` must be left out where a `strategy`"):
         imnn.fit(1, jit_compile=True)
