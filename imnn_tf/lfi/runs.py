@@ -1,7 +1,6 @@
 """One run of simulations: what is to be done, what is done, what failed."""
 
 import hashlib
-import inspect
 import logging
 import os
 import threading
@@ -108,15 +107,10 @@ def offered(simulator: Callable[..., Any]) -> str:
 
     It is the second positional argument that counts, and only if it has no default.
     """
-    try:
-        parameters = inspect.signature(simulator).parameters.values()
-    except (TypeError, ValueError):  # some built-in functions tell nothing
+    name = checks.second_argument(simulator)
+    if name is None:
         return "nothing"
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    positional = [p for p in parameters if p.kind in kinds]
-    if len(positional) < 2 or positional[1].default is not inspect.Parameter.empty:
-        return "nothing"
-    return "seeds" if positional[1].name in ("seed", "seeds") else "rng"
+    return "seeds" if name in ("seed", "seeds") else "rng"
 
 
 class Run:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from imnn_tf.simulations.batch import Batch, BatchAt, Passes, slope_weights
-from imnn_tf.simulations.mapping import MapFunction, Mapping
+from imnn_tf.simulations.mapping import MapFunction, Mapping, fold_in, stateless_seed
 from imnn_tf.utils.autodiff import pushforward
 
 Simulator = Callable[[Any, Any], Any]
@@ -70,7 +70,7 @@ class SimulatorSimulations:
         self.theta_fid, self.moves, self._delta_theta = theta_fid, 0, delta_theta
         # A variable, which a trace reads anew; its rows are the parameters of the blocks.
         self._points = tf.Variable(self._points_about(theta_fid), dtype=dtype, trainable=False)
-        self._seed = tf.constant([seed & 0x7FFFFFFF, seed >> 31 & 0x7FFFFFFF], tf.int32)
+        self._seed = stateless_seed(seed)
         self._simulator = simulator
         largest = max(n_s, n_d)
         self.n_batches = -(-largest // min(at_once or largest, largest))
@@ -147,7 +147,6 @@ class SimulatorSimulations:
         return lambda part=(0, 1): batch_at
 
     def _pass(self, stream: int, update: tf.Tensor | int) -> BatchAt:
-        fold_in = tf.random.experimental.stateless_fold_in
         seed = fold_in(fold_in(self._seed, stream), tf.cast(update, tf.int32))
 
         def batch(index: tf.Tensor) -> Batch:
