@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from imnn_tf.information import Moments, Statistics, merge
 from imnn_tf.simulations.batch import Part
+from imnn_tf.utils.fused_adam import fused_steps
 
 
 class Replicas:
@@ -58,10 +59,15 @@ class Replicas:
         def update(gradients: list[tf.Tensor]) -> None:
             optimiser.apply_gradients(zip(gradients, variables, strict=True))
 
+        def update_replica(gradients: list[tf.Tensor]) -> None:
+            # Keras adds up those of the replicas.
+            update([gradient / self.count for gradient in gradients])
+
         if self._strategy is None:
-            update(gradients)
+            with fused_steps(optimiser):
+                update(gradients)
         else:
-            self._strategy.run(update, args=(gradients,))
+            self._strategy.run(update_replica, args=(gradients,))
 
     def average(self, variables: list[Any]) -> None:
         """Gives variables that every copy has changed for itself their mean."""
