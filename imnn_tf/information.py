@@ -73,14 +73,32 @@ def moments(summaries: tf.Tensor, weights: tf.Tensor | None = None) -> Moments:
     """
     if weights is None:
         weights = tf.ones_like(summaries[:, 0])
-    # One long row a summary: broadcasting along short ones costs more than all the rest.
-    rows = tf.transpose(summaries)
     count = tf.reduce_sum(weights)
-    mean = tf.math.divide_no_nan(tf.linalg.matvec(rows, weights), count)
+    mean = tf.math.divide_no_nan(tf.linalg.matvec(summaries, weights, transpose_a=True), count)
     # The scatter does not change with the mean to first order, as residuals add up to zero.
-    residuals = rows - tf.stop_gradient(mean)[:, tf.newaxis]
-    scatter = tf.matmul(weights * residuals, residuals, transpose_b=True)
-    return Moments(count, mean, scatter)
+    residuals, weighted = centre(summaries, tf.stop_gradient(mean), weights)
+    scatter = tf.matmul(weighted, residuals, transpose_a=True)
+    # They do but for the rounding of the mean, which would give a constant summary a variance.
+    left = tf.stop_gradient(
+        tf.math.divide_no_nan(tf.linalg.matvec(residuals, weights, transpose_a=True), count)
+    )
+    return Moments(count, mean + left, scatter - count * left[:, tf.newaxis] * left)
+
+
+def centre(
+    summaries: tf.Tensor, mean: tf.Tensor, weights: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Residuals of summaries, and the residuals times their weights.
+
+    Args:
+        summaries: `[batch, n_summaries]`.
+        mean: `[n_summaries]`.
+        weights: `[batch]`, one or zero; a residual without weight is of no use.
+    """
+    # Products of a column and a row: broadcasting along short rows takes several times as long.
+    column, ones = weights[:, tf.newaxis], tf.ones([1, mean.shape[0]], mean.dtype)
+    residuals = summaries - tf.matmul(column, mean[tf.newaxis])
+    return residuals, tf.matmul(column, ones) * residuals
 
 
 def merge(first: Moments, second: Moments) -> Moments:
@@ -137,14 +155,49 @@ def fisher_information(statistics: Statistics) -> Information:
     # A constant summary has the variance that rounding leaves of its mean.
     resolved = tf.reduce_all(tf.linalg.diag_part(C) > tf.square(8 * eps * mean))
     resolved = tf.logical_and(resolved, count > mean.shape[0])
+    F, log_det_C, inverse_C = _whitened_product(C, slope, resolved)
+    return Information(F, _log_determinant(F), C, inverse_C, log_det_C, mean, slope)
+
+
+# The gradients of these two are written out: a few products instead of the way back through a
+# Cholesky decomposition, which takes as long as a layer of a small network.
+
+
+@tf.custom_gradient
+def _whitened_product(C: tf.Tensor, slope: tf.Tensor, resolved: tf.Tensor) -> tuple[Any, Callable]:
+    """`∂μ C⁻¹ ∂μᵀ`, `ln det C` and `C⁻¹`, NaN where the covariance is singular to rounding."""
     lower, log_det_C = _cholesky(C, resolved)
-    whitened = tf.linalg.triangular_solve(lower, tf.transpose(slope))
-    F = tf.matmul(whitened, whitened, transpose_a=True)
-    _, log_det_F = _cholesky(F, tf.constant(True))
-    identity = tf.eye(mean.shape[0], dtype=C.dtype)
-    inverse_lower = tf.linalg.triangular_solve(lower, identity)
+    inverse_lower = tf.linalg.triangular_solve(lower, tf.eye(C.shape[0], dtype=C.dtype))
     inverse_C = tf.matmul(inverse_lower, inverse_lower, transpose_a=True)
-    return Information(F, log_det_F, C, inverse_C, log_det_C, mean, slope)
+    whitened = tf.matmul(slope, inverse_lower, transpose_b=True)
+    F = tf.matmul(whitened, whitened, transpose_b=True)
+
+    def gradient(
+        by_F: tf.Tensor, by_log_det_C: tf.Tensor, by_inverse_C: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, None]:
+        score = tf.matmul(whitened, inverse_lower)  # ∂μ C⁻¹
+        by_score = tf.matmul(by_F, score)
+        by_slope = by_score + tf.matmul(by_F, score, transpose_a=True)
+        by_C = (
+            by_log_det_C * inverse_C
+            - tf.matmul(score, by_score, transpose_a=True)
+            - tf.matmul(inverse_C, tf.matmul(by_inverse_C, inverse_C))
+        )
+        return by_C, by_slope, None
+
+    return (F, log_det_C, inverse_C), gradient
+
+
+@tf.custom_gradient
+def _log_determinant(matrix: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """Log-determinant of a symmetric positive matrix, NaN where it is singular to rounding."""
+    lower, log_determinant = _cholesky(matrix, tf.constant(True))
+
+    def gradient(by_log_determinant: tf.Tensor) -> tf.Tensor:
+        identity = tf.eye(matrix.shape[0], dtype=matrix.dtype)
+        return by_log_determinant * tf.linalg.cholesky_solve(lower, identity)
+
+    return log_determinant, gradient
 
 
 def _cholesky(matrix: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

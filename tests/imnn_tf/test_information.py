@@ -113,6 +113,57 @@ def test_fisher_information_is_numpys(mode, dtype):
         np.testing.assert_allclose(got, exact, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
+@modes
+def test_gradients_are_those_of_automatic_differentiation(mode):
+    random = np.random.default_rng(5)
+    factor, by_fisher, by_inverse = random.normal(size=(3, 4, 4))
+    by_fisher, by_determinants = by_fisher[:2, :2], random.normal(size=2)
+    covariance = factor @ factor.T + np.eye(4)
+    derivative = random.normal(size=(2, 4))
+
+    def ours(scatter, slope):
+        statistics = info.Statistics(
+            info.Moments(tf.constant(10.0, tf.float64), tf.zeros(4, tf.float64), scatter), slope
+        )
+        found = info.fisher_information(statistics)
+        return (
+            found.fisher,
+            found.inverse_covariance,
+            found.log_det_covariance,
+            found.log_det_fisher,
+        )
+
+    def plain(scatter, slope):
+        inverse = tf.linalg.inv(scatter / 9)
+        fisher = slope @ inverse @ tf.transpose(slope)
+        determinants = tf.linalg.slogdet(scatter / 9)[1], tf.linalg.slogdet(fisher)[1]
+        return fisher, inverse, determinants[0], determinants[1]
+
+    def gradients(function):
+        def of(scatter, slope):
+            with tf.GradientTape() as tape:
+                tape.watch([scatter, slope])
+                results = function(scatter, slope)
+                total = tf.add_n(
+                    [
+                        tf.reduce_sum(by * result)
+                        for by, result in zip(
+                            (by_fisher, by_inverse, *by_determinants), results, strict=True
+                        )
+                    ]
+                )
+            by_scatter, by_slope = tape.gradient(total, [scatter, slope])
+            # That of a symmetric matrix is determined up to its antisymmetric part.
+            return by_scatter + tf.transpose(by_scatter), by_slope
+
+        return of
+
+    arguments = tf.constant(9 * covariance), tf.constant(derivative)
+    got, exact = mode(gradients(ours))(*arguments), gradients(plain)(*arguments)
+    for a, b in zip(got, exact, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
 def test_sample_mean_and_variance_have_the_information_of_the_draws():
     # The sufficient statistics of 10 draws of N(0, 1): F = diag(10, 10/2 · 9/10), the variance
     # of the sample variance being 2/(n − 1).
