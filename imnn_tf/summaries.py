@@ -102,11 +102,11 @@ def differentiate(
 def respond(
     model: Any, batch: Batch, simulations: Simulations, *, training: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Summaries of one batch and what it adds to the slope of their mean.
+    """Summaries of the fiducial simulations of one batch, and what it adds to the slope.
 
     Returns:
-        The network's summaries with the external ones behind them, `[batch, n_summaries]`, and
-        the slope, `[n_params, n_summaries]`.
+        The network's summaries with the external ones behind them, `[fiducial, n_summaries]`,
+        and the slope of their mean, `[n_params, n_summaries]`.
     """
     if batch.tangents is not None:
         summaries, share = differentiate(model, batch, training=training, dtype=simulations.dtype)
@@ -114,14 +114,22 @@ def respond(
         summaries = summarise(
             model, batch.data, training=training, blocks=simulations.blocks, dtype=simulations.dtype
         )
-        share = slope(summaries, batch.slope)
+        summaries, share = _split(summaries, batch)
     if batch.external is None:
         return summaries, share
     if batch.external_tangents is None:
-        beside = slope(batch.external, batch.slope)
+        external, beside = _split(batch.external, batch)
     else:
+        external = batch.external
         beside = tf.einsum("bep,bp->pe", batch.external_tangents, batch.slope)
-    return tf.concat([summaries, batch.external], axis=1), tf.concat([share, beside], axis=1)
+    return tf.concat([summaries, external], axis=1), tf.concat([share, beside], axis=1)
+
+
+def _split(summaries: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+    """The summaries of the fiducial simulations, and what the others add to the slope."""
+    sizes = [labels.shape[0] for labels in (batch.fiducial, batch.slope)]
+    fiducial, varied = tf.split(summaries, sizes)
+    return fiducial, slope(varied, batch.slope)
 
 
 def statistics(model: Any, batch: Batch, simulations: Simulations, *, training: bool) -> Statistics:

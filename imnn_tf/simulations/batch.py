@@ -10,13 +10,15 @@ import tensorflow as tf
 class Batch(NamedTuple):
     """Simulations and what each adds to the statistics of the whole.
 
-    A simulation contributes on its own, so batches need no order and no grouping, and a row
-    whose labels are all zero is padding.
+    The fiducial simulations stand first, the derivative simulations behind them. Each contributes
+    on its own, with its weight; padding has the weight zero.
     """
 
     data: tf.Tensor  # [batch, *input_shape]
-    fiducial: tf.Tensor  # [batch], one for a simulation at the fiducial parameters, else zero
-    slope: tf.Tensor  # [batch, n_params], its weights in the slope of the mean, zero at fiducial
+    fiducial: tf.Tensor  # [fiducial], weights in mean and covariance, one or zero
+    # Weights in the slope of the mean: of the derivative simulations, `[batch − fiducial,
+    # n_params]`, or of the exact derivatives, `[batch, n_params]`.
+    slope: tf.Tensor
     tangents: tf.Tensor | None = None  # [batch, *input_shape, n_params], ∂d/∂θ where it is exact
     external: tf.Tensor | None = None  # [batch, n_external], summaries beside the network's
     external_tangents: tf.Tensor | None = None  # [batch, n_external, n_params], where exact
@@ -44,7 +46,7 @@ class Simulations(Protocol):
     n_external: int  # number of external summaries, beside the network's
     dtype: tf.DType
     compilable: bool  # whether all that makes the batches is code that XLA may compile
-    blocks: tuple[int, ...]  # sizes of the runs of rows in a batch that share their noise
+    blocks: tuple[int, ...]  # rows of a batch that are fiducial, then of each parameter and side
 
     def begin(self, update: tf.Tensor | int = 0) -> Passes:
         """Makes the simulations of an update ready.

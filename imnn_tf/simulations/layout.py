@@ -33,8 +33,9 @@ class Layout:
         blocks: Sizes of the blocks of a batch.
         seeds: Number of the simulation in each row, `[n_batches, rows]`; the members of a
             derivative have the same.
-        labels: One for a fiducial simulation and zero for another, then the weights in each row
-            of the slope, `[n_batches, rows, 1 + n_params]`; all zero for padding.
+        fiducial: One for a fiducial simulation, `[n_batches, blocks[0]]`; zero for padding.
+        slope: The weights in each row of the slope of a derivative simulation, or of an exact
+            derivative, `[n_batches, rows, n_params]`; zero for padding.
     """
 
     def __init__(
@@ -68,18 +69,17 @@ class Layout:
         self.seeds = np.concatenate([self._fiducial, np.tile(seeds, (1, variants))], axis=1)
         weights = slope_weights(self.n_d, delta_theta)[..., None, :]
         weights = weights * real_d[:, None, None, :, None]
-        self.labels = np.zeros((*self.seeds.shape, 1 + self.n_params))
-        self.labels[:, :rows_s, 0] = real_s
-        self.labels[:, rows_s:, 1:] = weights.reshape(self.n_batches, -1, self.n_params)
+        self.fiducial = real_s
+        self.slope = weights.reshape(self.n_batches, -1, self.n_params)
 
     def _lay_out_exact(self, real_s: np.ndarray) -> None:
         self.seeds = self._fiducial
         self.blocks = (self.seeds.shape[1],)
         known = self.seeds < self.n_d
         self._derivative = np.where(known, self.seeds, -1)
-        self.labels = np.zeros((*self.seeds.shape, 1 + self.n_params))
-        self.labels[..., 0] = real_s
-        self.labels[..., 1:] = (real_s * known / self.n_d)[..., None]
+        self.fiducial = real_s
+        weights = real_s * known / self.n_d
+        self.slope = np.repeat(weights[..., None], self.n_params, axis=-1)
 
     @property
     def rows(self) -> int:

@@ -164,13 +164,14 @@ class SimulatorSimulations:
     def _differences(self, seed: tf.Tensor, index: tf.Tensor) -> Batch:
         real_s = self._counts(index, self._rows_s, self.n_s)
         real_d = self._counts(index, self._rows_d, self.n_d)
-        data, weights = [], [tf.zeros([self._rows_s, self.n_params], self.dtype)]
-        for block, rows in enumerate(self.blocks):
-            data.append(self._simulate(self._parameters(block, rows), seed))
-        for row in self._weights:
-            weights.append(real_d[:, None] * tf.constant(row / self.n_d, self.dtype))
-        fiducial = tf.concat([real_s, tf.zeros([sum(self.blocks[1:])], self.dtype)], axis=0)
-        return Batch(tf.concat(data, axis=0), fiducial, tf.concat(weights, axis=0))
+        data = [
+            self._simulate(self._parameters(block, rows), seed)
+            for block, rows in enumerate(self.blocks)
+        ]
+        weights = [
+            real_d[:, None] * tf.constant(row / self.n_d, self.dtype) for row in self._weights
+        ]
+        return Batch(tf.concat(data, axis=0), real_s, tf.concat(weights, axis=0))
 
     def _tangents(self, seed: tf.Tensor, index: tf.Tensor) -> Batch:
         rows = self._rows_s

@@ -54,7 +54,7 @@ class StoredSimulations:
         self.n_batches, self.blocks = layout.n_batches, layout.blocks
         self.dtype = dtype
         self._layout, self._mapping = layout, mapping
-        self._labels = tf.constant(layout.labels, dtype)
+        self._labels = tf.constant(layout.fiducial, dtype), tf.constant(layout.slope, dtype)
         self._seeds = tf.constant(layout.seeds, tf.int32)
         self.n_external = 0
         self._external: Rows = ()
@@ -85,11 +85,9 @@ class StoredSimulations:
 
         def batch(index: tf.Tensor) -> Batch:
             data, *tangents = rows_at(index)
-            labels = self._take(self._labels, index)
+            fiducial, slope = (self._take(stack, index) for stack in self._labels)
             external = [self._take(stack, index) for stack in self._external]
-            return Batch(
-                data, labels[:, 0], labels[:, 1:], tangents[0] if tangents else None, *external
-            )
+            return Batch(data, fiducial, slope, tangents[0] if tangents else None, *external)
 
         return batch
 

@@ -32,19 +32,19 @@ def test_every_simulation_is_in_one_batch_with_its_label(at_once):
     batches = [pass_(tf.constant(index)) for index in range(source.n_batches)]
     labelled = {}
     for batch in batches:
-        for row, counts, weights in zip(*batch[:3], strict=True):
-            if counts or np.any(weights):
+        for row, label in zip(batch.data, [*batch.fiducial, *batch.slope], strict=True):
+            if np.any(label):
                 key = row.numpy().tobytes()
                 assert key not in labelled
-                labelled[key] = (float(counts), *weights.numpy())
+                labelled[key] = label.numpy()
     assert len(labelled) == 7 + 5 * 2 * 3
     for simulation in fiducial:
-        assert labelled[simulation.tobytes()] == (1, 0, 0, 0)
+        assert labelled[simulation.tobytes()] == 1
     for pair in derivative:
         for side, sign in ((0, -1), (1, 1)):
             for parameter in range(3):
-                expected = np.zeros(4)
-                expected[1 + parameter] = sign / (5 * step[parameter])
+                expected = np.zeros(3)
+                expected[parameter] = sign / (5 * step[parameter])
                 got = labelled[pair[side, parameter].tobytes()]
                 np.testing.assert_allclose(got, expected)
 

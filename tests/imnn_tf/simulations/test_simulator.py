@@ -41,9 +41,9 @@ def test_members_of_a_derivative_share_their_noise(simulator):
         # TensorFlow's stateless numbers depend on the number of rows, NumPy's do not.
         noise = (varied[0] + 0.05) if simulator is in_tensorflow else fiducial[:8]
         np.testing.assert_allclose(got, mean + np.sqrt(variance) * noise, rtol=1e-12)
-    np.testing.assert_array_equal(batch.fiducial, [1] * 12 + [0] * 32)
-    np.testing.assert_allclose(batch.slope[12:20], [[-1 / 0.8, 0]] * 8)
-    np.testing.assert_allclose(batch.slope[36:], [[0, 1 / 0.8]] * 8)
+    np.testing.assert_array_equal(batch.fiducial, [1] * 12)
+    np.testing.assert_allclose(batch.slope[:8], [[-1 / 0.8, 0]] * 8)
+    np.testing.assert_allclose(batch.slope[24:], [[0, 1 / 0.8]] * 8)
 
 
 @pytest.mark.parametrize("simulator", [in_tensorflow, in_numpy])
@@ -82,8 +82,9 @@ def test_held_out_simulations_are_none_that_an_update_sees(delta_theta, at_once)
         if delta_theta is not None:
             _, below, _, above, _ = tf.split(batch.data, held_out.blocks)
             np.testing.assert_allclose(above - below, 0.1)
-    slope = sum(tf.transpose(batch.slope) @ batch.data for batch in batches)
     if delta_theta is not None:
+        first = held_out.blocks[0]
+        slope = sum(tf.transpose(batch.slope) @ batch.data[first:] for batch in batches)
         # The mean goes by one where the first parameter does.
         np.testing.assert_allclose(slope[0], np.ones(10))
 
