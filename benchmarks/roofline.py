@@ -92,8 +92,8 @@ def imnn_worker(case, variant):
 
     def count():
         # The compiled loop runs this; nothing public has a graph of one update alone.
-        loop = imnn._compiled_loop(1, 1, False)
-        return arithmetic.count(loop._update, tf.TensorSpec([], tf.int64))
+        loop, number = imnn._compiled_loop(1, 1, False), tf.TensorSpec([], tf.int64)
+        return arithmetic.count(loop._round, number, tf.TensorSpec([], tf.bool), *[number] * 3)
 
     return update, count
 

@@ -152,14 +152,17 @@ def _record(
     callbacks: keras.callbacks.CallbackList,
 ) -> None:
     """Adds what a call has measured to the history, and tells the callbacks of each update."""
-    for offset, row in enumerate(zip(*records, strict=True)):
+    logs_of_updates = _extend(history, "", records.training, records.training_slope)
+    if validates:
+        evaluated = np.flatnonzero(~np.isnan(records.validation[:, 0]))
+        history["val_iteration"] += (iteration + 1 + evaluated).tolist()
+        scalars, slopes = records.validation[evaluated], records.validation_slope[evaluated]
+        logs_of_validations = _extend(history, "val_", scalars, slopes)
+        for offset, logs in zip(evaluated.tolist(), logs_of_validations, strict=True):
+            logs_of_updates[offset] |= logs
+    for offset, logs in enumerate(logs_of_updates):
         if offset:
             callbacks.on_epoch_begin(iteration + offset)
-        training, slope, validation, validation_slope = row
-        logs = _entries(history, "", training, slope)
-        if validates and not np.isnan(validation[0]):
-            logs |= _entries(history, "val_", validation, validation_slope)
-            history["val_iteration"].append(iteration + offset + 1)
         # Not by way of the container, which would look for tensors in every log.
         for callback in callbacks.callbacks:
             callback.on_train_batch_begin(0)
@@ -167,22 +170,23 @@ def _record(
             callback.on_epoch_end(iteration + offset, logs)
 
 
-def _entries(
-    history: History, prefix: str, scalars: np.ndarray, slope: np.ndarray
-) -> dict[str, float]:
-    """Appends one update's measurements; the scalars among them, as logs for callbacks."""
-    measured = dict(zip(MEASURES, scalars.astype(np.float64).tolist(), strict=True))
-    logs = {
+def _extend(
+    history: History, prefix: str, scalars: np.ndarray, slopes: np.ndarray
+) -> list[dict[str, float]]:
+    """Appends the measurements of updates; the scalars of each, as logs for callbacks."""
+    measured = dict(zip(MEASURES, scalars.astype(np.float64).T, strict=True))
+    columns = {
         "loss": measured["loss"],
-        "det_F": float(determinant(measured["log_det_F"])),
-        "det_C": float(determinant(measured["log_det_C"])),
-        "det_Cinv": float(determinant(-measured["log_det_C"])),
+        "det_F": determinant(measured["log_det_F"]),
+        "det_C": determinant(measured["log_det_C"]),
+        "det_Cinv": determinant(-measured["log_det_C"]),
         "reg": measured["reg"],
         "r": measured["r"],
     }
-    for key, value in {**logs, "dμ_dθ": slope}.items():
-        history[f"{prefix}{key}"].append(value)
-    return {f"{prefix}{key}": value for key, value in logs.items()}
+    lists = {f"{prefix}{key}": column.tolist() for key, column in columns.items()}
+    for key, values in {**lists, f"{prefix}dμ_dθ": list(slopes)}.items():
+        history[key] += values
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 
 def _postfix(history: History) -> dict[str, str]:

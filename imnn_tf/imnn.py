@@ -425,10 +425,13 @@ class IMNN:
             callbacks.on_train_end()
         if outcome is fitting.Outcome.NOT_FINITE:
             sound = int(self._state.sound.iteration)
-            raise InformationError(
-                f"The loss of update {len(self.history['loss']) + 1} is not finite: {reason}. The "
-                f"model has the last weights with a finite loss, those of update {sound}."
+            kept = (
+                "The model is as it was."
+                if sound < 0
+                else f"The model has the last weights with a finite loss, those of update {sound}."
             )
+            update = len(self.history["loss"]) + 1
+            raise InformationError(f"The loss of update {update} is not finite: {reason}. {kept}")
         self._information()
 
     def _resolve_jit(self, jit_compile: bool | str) -> bool:

@@ -163,10 +163,9 @@ class Objective:
         """What one batch adds to the gradient, given that of the loss by the statistics."""
         with tf.GradientTape() as tape:
             summaries, slope = respond(self.model, batch, simulations, training=True)
-            residuals = summaries - mean
-            share = tf.reduce_sum(
-                batch.fiducial[:, None] * tf.matmul(residuals, by_scatter) * residuals
-            ) + tf.reduce_sum(by_slope * slope)
+            residuals, weighted = information.centre(summaries, mean, batch.fiducial)
+            share = tf.reduce_sum(tf.matmul(weighted, by_scatter) * residuals)
+            share += tf.reduce_sum(by_slope * slope)
         return self._differentiate(tape, share)
 
     def _accumulate(
@@ -277,6 +276,9 @@ class UpdateLoop:
         self.updates_per_call = 1  # until it is known how long one takes
         self.best, self.sound = best, sound
         self._variables = objective.model.weights
+        # A pass that changes something in the model must not be made in vain, and replicas must
+        # exchange what they do in one order.
+        self._ahead = not passive_variables(objective.model) and objective.replicas.count == 1
         # AutoGraph would rewrite the user's layers, which Keras itself leaves as they are.
         self._compiled = tf.function(self._run, autograph=False, jit_compile=jit_compile)
 
@@ -294,7 +296,7 @@ class UpdateLoop:
         Returns:
             The number of updates done, whether all losses were finite, and what was measured.
         """
-        done, finite, records = self._compiled(
+        done, finite, tables = self._compiled(
             *(
                 tf.constant(number, tf.int64)
                 for number in (
@@ -306,31 +308,44 @@ class UpdateLoop:
             )
         )
         done = int(done)
-        return done, bool(finite), Records(*(table[:done].numpy() for table in records))
+        training, training_slope, validation, validation_slope = (t.numpy() for t in tables)
+        before, after = slice(done), slice(1, done + 1)
+        return (
+            done,
+            bool(finite),
+            Records(
+                training[before],
+                training_slope[before],
+                validation[after],
+                validation_slope[after],
+            ),
+        )
 
     def _run(
         self, updates: tf.Tensor, iteration: tf.Tensor, warm_up: tf.Tensor, patience: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        # TensorFlow fuses a sum of three inside a loop into one that fails where tensors are large
-        # (tensorflow#37740), so this one is taken outside.
-        first = iteration + 1
+        # The validation simulations score the weights of the last update in a round of its own.
+        rounds = updates + 1 if self.validates else updates
 
-        def goes_on(done: tf.Tensor, finite: tf.Tensor, _: Any) -> tf.Tensor:
-            since = iteration + done - tf.maximum(self.best.iteration, warm_up)
-            return (done < updates) & finite & (since < patience)
+        def goes_on(done: tf.Tensor, applied: tf.Tensor, *_: Any) -> tf.Tensor:
+            return applied & (done < rounds)
 
-        def body(done: tf.Tensor, _: tf.Tensor, tables: list[Any]) -> tuple[Any, ...]:
-            finite, row = self._update(first + done)
+        def body(done: tf.Tensor, _: Any, __: Any, tables: list[Any]) -> tuple[Any, ...]:
+            sound, applied, finite, row = self._round(
+                done, done < updates, iteration, warm_up, patience
+            )
             tables = [
                 table.write(tf.cast(done, tf.int32), part)
                 for table, part in zip(tables, row, strict=True)
             ]
-            return done + tf.cast(finite, tf.int64), finite, tables
+            # Weights that turn out not to be sound are not those of an update.
+            done += tf.cast(applied, tf.int64) - tf.cast(~sound, tf.int64)
+            return done, applied, finite, tables
 
-        done, finite, tables = tf.while_loop(
+        done, _, finite, tables = tf.while_loop(
             goes_on,
             body,
-            (tf.constant(0, tf.int64), tf.constant(True), self._empty_tables()),
+            (tf.constant(0, tf.int64), tf.constant(True), tf.constant(True), self._empty_tables()),
             parallel_iterations=1,
         )
         return done, finite, [table.stack() for table in tables]
@@ -339,56 +354,79 @@ class UpdateLoop:
         n_params, dtype = self._training.n_params, self._training.dtype
         slope_shape = [n_params, self._objective.n_summaries]
         return [
-            tf.TensorArray(dtype, self.capacity, element_shape=shape)
+            tf.TensorArray(dtype, self.capacity + 1, element_shape=shape)
             for shape in ([len(MEASURES)], slope_shape) * 2
         ]
 
-    def _update(self, iteration: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """One update, unless its loss or gradient is not finite; whether it was, and its row."""
-        loss, info, gradients = self._objective.gradient(self._training, iteration)
-        measured = measure(loss, info)
-        finite = tf.math.is_finite(loss.total) & tf.math.is_finite(tf.linalg.global_norm(gradients))
+    def _round(
+        self,
+        done: tf.Tensor,
+        more: tf.Tensor,
+        iteration: tf.Tensor,
+        warm_up: tf.Tensor,
+        patience: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Scores the present weights and, if there is more to do, updates them.
 
-        def apply() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            self._keep(self.sound, info.log_det_fisher, iteration - 1)
-            if self._validation is None:
-                better = tf.cast(info.log_det_fisher, tf.float64) > self.best.score
-                tf.cond(
-                    better,
-                    lambda: self._keep(self.best, info.log_det_fisher, iteration - 1),
-                    tf.no_op,
-                )
-            self._objective.replicas.apply(
-                self._optimiser, gradients, self._objective.model.trainable_variables
-            )
-            return self._validate(iteration)
+        The score and the gradient only read the weights, so TensorFlow works on both at once: one
+        keeps the processor busy while the other is at its small operations.
 
-        def refuse() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            return (tf.constant(False), *self._nothing_measured())
+        Returns:
+            Whether the weights are sound, whether they were updated, whether everything was
+            finite, and the row of what was measured.
+        """
+        # TensorFlow fuses a sum of three inside a loop into one that fails where tensors are large
+        # (tensorflow#37740); a maximum between them keeps them apart.
+        now = iteration + done
+        sound, *validation = self._validate(now, done > 0)
+        wanted = more & sound & (now - tf.maximum(self.best.iteration, warm_up) < patience)
+        ready = more if self._ahead else wanted
+        finite, gradients, score, *training = self._differentiate(ready, now)
+        applied = wanted & finite
+        tf.cond(applied, lambda: self._apply(now, gradients, score), lambda: None)
+        return sound, applied, sound & (finite | ~wanted), [*training, *validation]
 
-        sound, validation, validation_slope = tf.cond(finite, apply, refuse)
-        return sound, [measured, info.slope, validation, validation_slope]
+    def _differentiate(self, wanted: tf.Tensor, now: tf.Tensor) -> tuple[Any, ...]:
+        """The gradient at the present weights if wanted, whether it is finite, score and row."""
 
-    def _validate(self, iteration: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def compute() -> tuple[Any, ...]:
+            loss, info, gradients = self._objective.gradient(self._training, now + 1)
+            square = tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
+            finite = tf.math.is_finite(loss.total + tf.cast(square, loss.total.dtype))
+            return finite, gradients, info.log_det_fisher, measure(loss, info), info.slope
+
+        def nothing() -> tuple[Any, ...]:
+            trained = self._objective.model.trainable_variables
+            zero = [tf.zeros_like(variable.value) for variable in trained]
+            score = tf.constant(-np.inf, self._training.dtype)
+            return tf.constant(False), zero, score, *self._nothing_measured()
+
+        return tf.cond(wanted, compute, nothing)
+
+    def _apply(self, now: tf.Tensor, gradients: list[tf.Tensor], score: tf.Tensor) -> None:
+        """Updates the weights, which have a finite loss and gradient."""
+        self._keep(self.sound, score, now)
+        if not self.validates:
+            self._keep_if_better(score, now)
+        self._objective.replicas.apply(
+            self._optimiser, gradients, self._objective.model.trainable_variables
+        )
+
+    def _validate(
+        self, now: tf.Tensor, updated: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Scores the weights on the validation simulations, when it is time to."""
-        if self._validation is None:
-            return (tf.constant(True), *self._nothing_measured())
         simulations = self._validation
+        if simulations is None:
+            return (tf.constant(True), *self._nothing_measured())
 
         def evaluate() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             loss, info = self._objective.assess(self._objective.statistics(simulations))
-            score = info.log_det_fisher
-            tf.cond(
-                tf.cast(score, tf.float64) > self.best.score,
-                lambda: self._keep(self.best, score, iteration),
-                tf.no_op,
-            )
+            self._keep_if_better(info.log_det_fisher, now)
             return tf.math.is_finite(loss.total), measure(loss, info), info.slope
 
-        if self._validation_freq == 1:
-            return evaluate()
         return tf.cond(
-            tf.equal(iteration % self._validation_freq, 0),
+            updated & tf.equal(now % self._validation_freq, 0),
             evaluate,
             lambda: (tf.constant(True), *self._nothing_measured()),
         )
@@ -399,10 +437,17 @@ class UpdateLoop:
         nan = tf.constant(np.nan, dtype)
         return tf.fill([len(MEASURES)], nan), tf.fill(slope_shape, nan)
 
-    def _keep(self, snapshot: Snapshot, score: tf.Tensor, iteration: tf.Tensor) -> tf.Operation:
+    def _keep_if_better(self, score: tf.Tensor, iteration: tf.Tensor) -> None:
+        tf.cond(
+            tf.cast(score, tf.float64) > self.best.score,
+            lambda: self._keep(self.best, score, iteration),
+            lambda: None,
+        )
+
+    def _keep(self, snapshot: Snapshot, score: tf.Tensor, iteration: tf.Tensor) -> None:
         _copy([variable.value for variable in self._variables], snapshot.values)
         snapshot.score.assign(tf.cast(score, tf.float64))
-        return snapshot.iteration.assign(iteration).op
+        snapshot.iteration.assign(iteration)
 
 
 def _copy(values: list[tf.Tensor], variables: list[Any]) -> None:

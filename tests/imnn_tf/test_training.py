@@ -180,6 +180,23 @@ def test_patience_counts_updates_without_a_better_score(validation, warm_up, chu
     assert done >= warm_up + patience
 
 
+@pytest.mark.parametrize("validation", [True, False])
+@pytest.mark.parametrize("name", MODELS)
+def test_an_update_that_patience_forbids_leaves_nothing_behind(name, validation):
+    states = []
+    for patience in (4, None):
+        model = MODELS[name]()
+        loop = loop_of(model, validation=validation, learning_rate=0.1, capacity=200)
+        if patience:
+            enough, _, _ = loop.run(200, 0, 0, patience)
+            assert enough < 200
+        else:
+            loop.run(enough, 0, 0, None)
+        states.append([v.numpy() for v in (*model.variables, *loop._optimiser.variables)])
+    for impatient, patient in zip(*states, strict=True):
+        np.testing.assert_array_equal(impatient, patient)
+
+
 def test_validation_is_measured_when_it_is_due():
     _, _, records = loop_of(plain_model(), freq=4).run(10, 1, 0, None)
     measured = ~np.isnan(records.validation[:, 0])
