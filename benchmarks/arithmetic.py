@@ -57,6 +57,13 @@ def count(function: Callable[..., Any], *arguments: Any) -> Work:
     return Work(total, core, moved, largest, heaviest)
 
 
+def count_update(imnn: Any) -> Work:
+    """Counts the work of an update of an IMNN and its validation."""
+    # The compiled loop runs this; nothing public has a graph of one update alone.
+    loop, number = imnn._compiled_loop(1, 1, False), tf.TensorSpec([], tf.int64)
+    return count(loop._round, number, tf.TensorSpec([], tf.bool), *[number] * 3)
+
+
 def yardstick(operation: Any) -> yardsticks.Yardstick:
     """The same matrix product or convolution, over and over."""
     first, second = (tensor.shape.as_list() for tensor in operation.inputs)

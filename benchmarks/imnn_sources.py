@@ -104,8 +104,7 @@ def worker(side):
             del settings["δθ"]
         if source == "TFRecords, streamed":
             settings["cache"] = False
-        if side == "predecessor":  # which has no defaults for these
-            settings |= {"validation_fiducial": None, "validation_derivative": None}
+        if side == "predecessor":  # which has no default for it
             settings["at_once"] = None if source == "arrays" else N_S
         fits[source] = imnn_tf.IMNN(**settings, verbose=side == "predecessor")
 

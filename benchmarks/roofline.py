@@ -75,7 +75,6 @@ def convolutional(at_once=None):
 def imnn_worker(case, variant):
     """Update and count of an IMNN, with validation at every update."""
     import arithmetic
-    import tensorflow as tf
     from imnn_in_memory import N_S as N_S_DENSE
     from imnn_in_memory import reference_fit
 
@@ -90,12 +89,7 @@ def imnn_worker(case, variant):
         imnn.fit(count, jit_compile=variant == "XLA")
         return (time.perf_counter() - started) / count
 
-    def count():
-        # The compiled loop runs this; nothing public has a graph of one update alone.
-        loop, number = imnn._compiled_loop(1, 1, False), tf.TensorSpec([], tf.int64)
-        return arithmetic.count(loop._round, number, tf.TensorSpec([], tf.bool), *[number] * 3)
-
-    return update, count
+    return update, lambda: arithmetic.count_update(imnn)
 
 
 def rim_worker(variant):
