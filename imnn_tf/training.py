@@ -15,6 +15,7 @@ from imnn_tf.information import Information, Loss, LossFunction, Statistics
 from imnn_tf.replicas import Replicas
 from imnn_tf.simulations.batch import Batch, Part, Passes, Simulations
 from imnn_tf.summaries import accumulate, fold, passive_variables, respond, statistics
+from imnn_tf.utils.grappler import without_memory_optimiser
 
 
 class Gradient(NamedTuple):
@@ -296,17 +297,14 @@ class UpdateLoop:
         Returns:
             The number of updates done, whether all losses were finite, and what was measured.
         """
-        done, finite, tables = self._compiled(
-            *(
-                tf.constant(number, tf.int64)
-                for number in (
-                    updates,
-                    iteration,
-                    warm_up,
-                    np.iinfo(np.int64).max if patience is None else patience,
-                )
-            )
+        limits = (
+            updates,
+            iteration,
+            warm_up,
+            np.iinfo(np.int64).max if patience is None else patience,
         )
+        with without_memory_optimiser():
+            done, finite, tables = self._compiled(*(tf.constant(n, tf.int64) for n in limits))
         done = int(done)
         training, training_slope, validation, validation_slope = (t.numpy() for t in tables)
         before, after = slice(done), slice(1, done + 1)
@@ -375,8 +373,6 @@ class UpdateLoop:
             Whether the weights are sound, whether they were updated, whether everything was
             finite, and the row of what was measured.
         """
-        # TensorFlow fuses a sum of three inside a loop into one that fails where tensors are large
-        # (tensorflow#37740); a maximum between them keeps them apart.
         now = iteration + done
         sound, *validation = self._validate(now, done > 0)
         wanted = more & sound & (now - tf.maximum(self.best.iteration, warm_up) < patience)

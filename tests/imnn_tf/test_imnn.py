@@ -677,8 +677,33 @@ def test_reference_problem_reaches_the_information_of_its_thousand_simulations()
     )
 
 
+@pytest.mark.parametrize("at_once", [None, 250])
+def test_paths_of_a_model_of_large_data_may_join(at_once):
+    # TensorFlow rewrites such sums in loops of large tensors; see `utils/grappler.py`.
+    n, size, step = 500, 2048, 0.1
+    fiducial = np.random.default_rng(0).normal(size=(n, size)).astype("float32")
+    derivative = np.stack([fiducial - step / 2, fiducial + step / 2], axis=1)[:, :, None]
+    data = keras.Input((size,))
+    first = keras.layers.Dense(32, activation="relu")(data)
+    paths = [keras.layers.Dense(32, activation="relu")(first) for _ in range(3)]
+    joined = keras.layers.Add()(paths) + paths[0] + paths[1]
+    imnn = IMNN(
+        θ_fid=[0.0],
+        δθ=[step],
+        fiducial=fiducial,
+        derivative=derivative,
+        validation_fiducial=fiducial,
+        validation_derivative=derivative,
+        model=keras.Model(data, keras.layers.Dense(1)(joined)),
+        at_once=at_once,
+        verbose=False,
+    )
+    imnn.fit(3)
+    assert len(imnn.history["loss"]) == 3
+
+
 def test_updates_of_a_large_model_follow_each_other():
-    # TensorFlow rewrites what it finds in a loop whose tensors are large; see `UpdateLoop._run`.
+    # TensorFlow rewrites what it finds in a loop whose tensors are large; see `utils/grappler.py`.
     n, size, step = 800, 32, 0.1
     fiducial = np.random.default_rng(0).normal(size=(n, size, size, 1)).astype("float32")
     derivative = np.stack([fiducial - step / 2, fiducial + step / 2], axis=1)[:, :, None]
