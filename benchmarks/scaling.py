@@ -221,21 +221,27 @@ def draw(laws: list[dict[str, Any]], path: Any) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    import matplotlib.ticker
 
     figure, axes = plt.subplots(
         2, len(laws), figsize=(3.4 * len(laws), 5.6), squeeze=False, layout="constrained"
     )
     for column, law in enumerate(laws):
-        for row, (quantity, label) in enumerate(
-            (("seconds", "time [s]"), ("megabytes", "peak memory [MB]"))
+        for row, (quantity, unit, label) in enumerate(
+            (("seconds", 1e3, "time [ms]"), ("megabytes", 1, "peak memory [MB]"))
         ):
             ax = axes[row, column]
             for curve in law["curves"]:
                 power = curve[f"exponent of {quantity}"]
                 shown = "" if power is None else f": power {power:.2f}"
-                ax.plot(law["values"], curve[quantity], "o-", label=f"{curve['name']}{shown}")
+                measured = unit * np.array(curve[quantity])
+                ax.plot(law["values"], measured, "o-", label=f"{curve['name']}{shown}")
             ax.set_xscale("log", base=2)
             ax.set_yscale("log")
+            for which in ("major", "minor"):
+                formatter = mpl.ticker.LogFormatter(minor_thresholds=(1.5, 0.5))
+                getattr(ax.yaxis, f"set_{which}_formatter")(formatter)
+            ax.tick_params(axis="y", which="both", labelsize=7)
             ax.set_xticks(law["values"], [f"{value:,}" for value in law["values"]], fontsize=7)
             ax.xaxis.minorticks_off()
             ax.set_xlabel(law["axis"])

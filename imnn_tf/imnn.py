@@ -432,7 +432,6 @@ class IMNN:
             )
             update = len(self.history["loss"]) + 1
             raise InformationError(f"The loss of update {update} is not finite: {reason}. {kept}")
-        self._information()
 
     def _resolve_jit(self, jit_compile: bool | str) -> bool:
         sources = self._sources().values()

@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -176,7 +177,8 @@ def _records(
         found = read_records(files, derivative=bool(counts.others), input_shape=shape)
         return _with_bar(found, name, verbose)
 
-    first = next(records(), None)
+    found = records()
+    first = next(found, None)
     if first is None:
         raise ValueError(f"`{name}` must hold simulations, got {len(files)} empty files.")
     about = [(path, path.stat()) for path in files]
@@ -191,7 +193,7 @@ def _records(
     numbers = {path: number for number, path in enumerate(files)}
     # A row for each record: its label, its file, and where in it the simulation begins.
     rows = np.fromiter(
-        ((*record.label, numbers[record.path], record.start) for record in records()),
+        ((*record.label, numbers[record.path], record.start) for record in chain([first], found)),
         np.dtype((np.int64, len(first.label) + 2)),
     )
     n = counts.seeds or int(rows[:, 0].max()) + 1
