@@ -197,11 +197,13 @@ class Objective:
         return "its gradient is not finite"
 
     def _differentiate(self, tape: tf.GradientTape, target: tf.Tensor) -> list[tf.Tensor]:
-        return tape.gradient(
+        gradients = tape.gradient(
             target,
             [variable.value for variable in self.model.trainable_variables],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
+        # That of a lookup has the rows that were looked up alone.
+        return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 class Snapshot:

@@ -197,6 +197,25 @@ def test_an_update_that_patience_forbids_leaves_nothing_behind(name, validation)
         np.testing.assert_array_equal(impatient, patient)
 
 
+class Lookup(keras.layers.Layer):
+    """Scales every feature by an entry of a table."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(20,), initializer="ones")
+
+    def call(self, inputs):
+        return inputs * tf.gather(self.table.value, tf.range(inputs.shape[-1]) + 3)
+
+
+@pytest.mark.parametrize("at", [None, 20])
+def test_a_lookup_is_trained_where_it_was_looked_up(at):
+    model = reference.dense_model(width=4, dtype="float64", extra=[Lookup(dtype="float64")])
+    done, finite, _ = loop_of(model, at=at).run(3, 0, 0, None)
+    assert (done, finite) == (3, True)
+    (table,) = (v.numpy() for v in model.trainable_variables if v.shape == (20,))
+    np.testing.assert_array_equal(np.flatnonzero(table != 1), [3, 4, 5, 6])
+
+
 def test_validation_is_measured_when_it_is_due():
     _, _, records = loop_of(plain_model(), freq=4).run(10, 1, 0, None)
     measured = ~np.isnan(records.validation[:, 0])
