@@ -3,7 +3,6 @@
 `fit.npz` alone holds the state of a fit, so that one atomic write keeps it of one piece.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ class FitState:
     def reset(self) -> None:
         """Goes back to before the first fit."""
         self._set_model_state(self._initial)
-        _assign("optimiser", self.optimiser.variables, self._initial_optimiser)
+        checkpoint.assign("optimiser", self.optimiser.variables, self._initial_optimiser)
         self.best.forget()
         self.sound.forget()
         self._latest = None
@@ -83,7 +82,7 @@ class FitState:
         self.sound.take(self._model.get_weights(), -np.inf, updates)
         self._latest = None
         if not keep_optimiser:
-            _assign("optimiser", self.optimiser.variables, self._initial_optimiser)
+            checkpoint.assign("optimiser", self.optimiser.variables, self._initial_optimiser)
 
     def resume(self) -> None:
         """Goes back to where the last fit stopped, unless the weights were changed since."""
@@ -122,11 +121,10 @@ class FitState:
             "best": [self.best.score.numpy().item(), self.best.iteration.numpy().item()],
             **settings,
         }
-        arrays: dict[str, Any] = {"settings": np.array(json.dumps(settings))}
-        arrays |= {f"history/{key}": np.array(values) for key, values in self.history.items()}
+        arrays = {f"history/{key}": np.array(values) for key, values in self.history.items()}
         for name, values in lists.items():
-            arrays |= {f"{name}/{index}": value for index, value in enumerate(values)}
-        checkpoint.write_state(folder / FIT_FILE, arrays)
+            arrays |= checkpoint.numbered(name, values)
+        checkpoint.write_fit(folder / FIT_FILE, arrays, settings, keep_previous=True)
 
     def load(self, folder: Path, *, keep_optimiser: bool) -> dict[str, Any]:
         """Takes up the state that `save` wrote.
@@ -144,19 +142,19 @@ class FitState:
             CorruptFileError: If it is damaged, and the one before it as well.
             ValueError: If it belongs to another model or optimiser.
         """
-        arrays = checkpoint.read_state(folder / FIT_FILE)
-        settings = json.loads(str(arrays["settings"]))
-        lists = {name: _numbered(arrays, name) for name in _LISTS}
+        saved = checkpoint.read_fit(folder / FIT_FILE)
+        settings = saved.settings
+        lists = {name: saved.variables(name) for name in _LISTS}
         if not keep_optimiser:
             self._set_optimiser(keras.optimizers.deserialize(settings.pop("optimiser")))
         self._set_model_state(lists["latest"])
-        _assign("optimiser", self.optimiser.variables, lists["optimiser"])
+        checkpoint.assign("optimiser", self.optimiser.variables, lists["optimiser"])
         self._model.set_weights(lists["weights"])
         self.best.take(lists["best"], *settings.pop("best"))
         self._latest = lists["latest"]
         self.history = {
             key.removeprefix("history/"): list(value) if value.ndim > 1 else value.tolist()
-            for key, value in arrays.items()
+            for key, value in saved.arrays.items()
             if key.startswith("history/")
         }
         return settings
@@ -170,18 +168,4 @@ class FitState:
         return [variable.numpy() for variable in self._variables()]
 
     def _set_model_state(self, values: list[np.ndarray]) -> None:
-        _assign("model", self._variables(), values)
-
-
-def _numbered(arrays: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
-    count = sum(key.startswith(f"{name}/") for key in arrays)
-    return [arrays[f"{name}/{index}"] for index in range(count)]
-
-
-def _assign(name: str, variables: list[Any], values: list[np.ndarray]) -> None:
-    want = [tuple(variable.shape) for variable in variables]
-    got = [tuple(value.shape) for value in values]
-    if want != got:
-        raise ValueError(f"`{name}` must have the saved one's variables, {got}, got {want}.")
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+        checkpoint.assign("model", self._variables(), values)

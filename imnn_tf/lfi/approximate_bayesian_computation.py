@@ -9,8 +9,8 @@ from tqdm.auto import tqdm
 
 from imnn_tf.lfi.accepted import Accepted
 from imnn_tf.lfi.sampled import SampledInference
-from imnn_tf.lfi.seeds import child
 from imnn_tf.utils import checks
+from imnn_tf.utils.seeds import child
 
 # Draws that `get_min_accepted` makes at a time at most, to bound its memory.
 _MOST_AT_A_TIME = 65_536

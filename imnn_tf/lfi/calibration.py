@@ -24,9 +24,9 @@ from scipy import stats
 from imnn_tf.lfi.plotting import as_grid_of_axes, new_axes
 from imnn_tf.lfi.posterior import Posterior
 from imnn_tf.lfi.prior import Prior
-from imnn_tf.lfi.seeds import Seed, child, seed_sequence
 from imnn_tf.lfi.simulation import simulate
 from imnn_tf.utils import checks
+from imnn_tf.utils.seeds import Seed, child, seed_sequence
 
 # How the range of what is right is named in legends.
 _BAND = "99 % if right"

@@ -12,8 +12,8 @@ from imnn_tf.lfi.density import Marginals, axes_of_grid
 from imnn_tf.lfi.gridded import POINTS, Gridded, product
 from imnn_tf.lfi.normal import Normal
 from imnn_tf.lfi.posterior import Posterior, sample_ranges
-from imnn_tf.lfi.seeds import Seed, child, seed_sequence
 from imnn_tf.utils import checks
+from imnn_tf.utils.seeds import Seed, child, seed_sequence
 
 GridSize = int | Sequence[int]
 

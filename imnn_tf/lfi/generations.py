@@ -12,8 +12,8 @@ from imnn_tf.lfi.accepted import Accepted
 from imnn_tf.lfi.population import Mixture, importance_weights, propose
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.lfi.runs import SimulationResult
-from imnn_tf.lfi.seeds import child
 from imnn_tf.utils import checks
+from imnn_tf.utils.seeds import child
 
 # Simulations in one round of proposals at most, to bound its memory.
 _MOST_AT_A_TIME = 65_536

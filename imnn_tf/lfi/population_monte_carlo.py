@@ -13,9 +13,9 @@ from imnn_tf.lfi.accepted import Accepted
 from imnn_tf.lfi.generations import Generation, Population, Round, Step, StopRules
 from imnn_tf.lfi.runs import SimulationResult
 from imnn_tf.lfi.sampled import SampledInference
-from imnn_tf.lfi.seeds import child
 from imnn_tf.utils import checks
 from imnn_tf.utils.interrupt import deferred_interrupt
+from imnn_tf.utils.seeds import child
 
 
 class PopulationMonteCarlo(SampledInference):

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from imnn_tf.lfi.density import Marginals
-from imnn_tf.lfi.seeds import Seed, seed_sequence
 from imnn_tf.utils import checks
 from imnn_tf.utils.checkpoint import write_atomically
+from imnn_tf.utils.seeds import Seed, seed_sequence
 
 Bins = int | Sequence[int]
 Ranges = Sequence[tuple[float, float]]

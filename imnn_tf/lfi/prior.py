@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.seeds import Seed, child, seed_sequence, stateless
 from imnn_tf.utils import checks
+from imnn_tf.utils.seeds import Seed, child, seed_sequence, stateless_seed
 
 
 class Prior:
@@ -84,7 +84,7 @@ class Prior:
         n = checks.integer("n", n, minimum=0)
         sequence = seed_sequence(seed)
         if _is_tfp(self.distribution):
-            draws = self.distribution.sample(n, seed=stateless(sequence))
+            draws = self.distribution.sample(n, seed=stateless_seed(sequence))
         elif _takes_seed(self.distribution.sample):
             draws = self.distribution.sample(n, seed=int(sequence.generate_state(1)[0]))
         else:

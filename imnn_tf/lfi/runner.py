@@ -10,10 +10,10 @@ import numpy as np
 
 from imnn_tf.lfi.executors import Pool
 from imnn_tf.lfi.runs import SimulationResult
-from imnn_tf.lfi.seeds import child
 from imnn_tf.lfi.simulation import simulate
 from imnn_tf.lfi.store import save_simulations
 from imnn_tf.utils import checks
+from imnn_tf.utils.seeds import child
 
 
 class Runner:

@@ -17,8 +17,9 @@ from tqdm.auto import tqdm
 
 from imnn_tf.lfi.executors import Pool
 from imnn_tf.lfi.store import Store
-from imnn_tf.lfi.tasks import Task, integer_seeds, run
+from imnn_tf.lfi.tasks import Task, run
 from imnn_tf.utils import checks
+from imnn_tf.utils.seeds import integer_seeds
 
 logger = logging.getLogger(__name__)
 

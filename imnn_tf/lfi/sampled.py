@@ -16,8 +16,8 @@ from imnn_tf.lfi.density import Marginals
 from imnn_tf.lfi.posterior import Bins, Posterior, Ranges, bounded_ranges, sample_ranges
 from imnn_tf.lfi.runner import Runner
 from imnn_tf.lfi.runs import Failure, SimulationResult
-from imnn_tf.lfi.seeds import Seed, seed_sequence
 from imnn_tf.utils import checks
+from imnn_tf.utils.seeds import Seed, seed_sequence
 
 
 class SampledInference(LikelihoodFreeInference):

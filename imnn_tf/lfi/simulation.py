@@ -11,9 +11,9 @@ from tqdm.auto import tqdm
 
 from imnn_tf.lfi.executors import Pool
 from imnn_tf.lfi.runs import Failure, Run, SimulationError, SimulationResult
-from imnn_tf.lfi.seeds import Seed, seed_sequence
 from imnn_tf.utils import checks
 from imnn_tf.utils.interrupt import deferred_interrupt
+from imnn_tf.utils.seeds import Seed, seed_sequence
 
 __all__ = ["Failure", "SimulationError", "SimulationResult", "simulate"]
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import cloudpickle
 import numpy as np
 
+from imnn_tf.utils.seeds import integer_seeds
+
 
 class Task(NamedTuple):
     """One call of the simulator.
@@ -75,9 +77,3 @@ def run(simulator: Callable[..., Any], task: Task) -> np.ndarray:
     if task.offers == "rng":
         return np.asarray(simulator(task.theta, np.random.default_rng(children[0])))
     return np.asarray(simulator(task.theta, integer_seeds(children)))
-
-
-def integer_seeds(children: list[np.random.SeedSequence]) -> np.ndarray:
-    """One non-negative 63-bit integer for each sequence."""
-    states = [child.generate_state(1, np.uint64)[0] >> np.uint64(1) for child in children]
-    return np.array(states, dtype=np.int64)

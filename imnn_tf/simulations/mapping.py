@@ -7,15 +7,11 @@ import tensorflow as tf
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.autodiff import pushforward
+from imnn_tf.utils.seeds import stateless_seed
 
 MapFunction = Callable[..., Any]
 
 fold_in = tf.random.experimental.stateless_fold_in
-
-
-def stateless_seed(seed: int) -> tf.Tensor:
-    """A non-negative integer as a seed for TensorFlow's stateless generators, `[2]`, int32."""
-    return tf.constant([seed & 0x7FFFFFFF, seed >> 31 & 0x7FFFFFFF], tf.int32)
 
 
 class Mapping:
@@ -39,7 +35,7 @@ class Mapping:
         self, function: MapFunction, shape: tuple[int, ...], dtype: tf.DType, seed: int
     ) -> None:
         self._function, self._dtype = function, dtype
-        self._seed = stateless_seed(seed)
+        self._seed = tf.constant(stateless_seed(seed), tf.int32)
         self._takes_seed = checks.second_argument(function) is not None
         traced = tf.function(self._apply, autograph=False).get_concrete_function(
             tf.TensorSpec(shape, dtype), tf.TensorSpec([2], tf.int32)

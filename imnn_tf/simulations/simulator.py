@@ -7,8 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from imnn_tf.simulations.batch import Batch, BatchAt, Passes, slope_weights
-from imnn_tf.simulations.mapping import MapFunction, Mapping, fold_in, stateless_seed
+from imnn_tf.simulations.mapping import MapFunction, Mapping, fold_in
 from imnn_tf.utils.autodiff import pushforward
+from imnn_tf.utils.seeds import stateless_seed
 
 Simulator = Callable[[Any, Any], Any]
 
@@ -70,7 +71,7 @@ class SimulatorSimulations:
         self.theta_fid, self.moves, self._delta_theta = theta_fid, 0, delta_theta
         # A variable, which a trace reads anew; its rows are the parameters of the blocks.
         self._points = tf.Variable(self._points_about(theta_fid), dtype=dtype, trainable=False)
-        self._seed = stateless_seed(seed)
+        self._seed = tf.constant(stateless_seed(seed), tf.int32)
         self._simulator = simulator
         largest = max(n_s, n_d)
         self.n_batches = -(-largest // min(at_once or largest, largest))

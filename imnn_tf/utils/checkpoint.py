@@ -6,15 +6,18 @@ import logging
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+
+# The key of the settings in the file of a saved fit, and the one that RIMs of version 0.3 used.
+_SETTINGS, _SETTINGS_OF_RIM_0_3 = "settings", "meta.json"
 
 
 class CorruptFileError(ValueError):
@@ -44,19 +47,6 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     write_atomically(path, lambda aside: np.savez(aside, **dict(arrays)))
 
 
-def write_state(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes named arrays like `write_arrays` and keeps the file that was there before."""
-    if path.exists():
-        # A second name for the old file: should the new one be damaged, `read_state` finds it.
-        previous = _previous(path)
-        previous.unlink(missing_ok=True)
-        try:
-            os.link(path, previous)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(path, previous)
-    write_arrays(path, arrays)
-
-
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads what `write_arrays` wrote; never unpickles.
 
@@ -74,21 +64,100 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise CorruptFileError(f"{path} is damaged: {error}.") from error
 
 
-def read_state(path: Path) -> dict[str, np.ndarray]:
-    """Reads what `write_state` wrote, or the file before it where that one is damaged.
+class SavedFit(NamedTuple):
+    """What a file of a saved fit holds.
+
+    Attributes:
+        arrays: Named arrays. The variables of an object `name` are `name/0`, `name/1`, ...
+        settings: Everything else, as JSON holds it.
+    """
+
+    arrays: dict[str, np.ndarray]
+    settings: dict[str, Any]
+
+    def variables(self, name: str) -> list[np.ndarray]:
+        """The values of the variables that were saved under a name, in their order."""
+        prefix = f"{name}/"
+        keys = [key for key in self.arrays if key.startswith(prefix)]
+        keys.sort(key=lambda key: int(key.removeprefix(prefix)))
+        return [self.arrays[key] for key in keys]
+
+
+def numbered(name: str, values: Iterable[Any]) -> dict[str, Any]:
+    """Values of variables under the keys that `SavedFit.variables` finds them by."""
+    return {f"{name}/{index}": value for index, value in enumerate(values)}
+
+
+def write_fit(
+    path: Path,
+    arrays: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    keep_previous: bool = False,
+) -> None:
+    """Writes the state of a fit to one `.npz` file, atomically.
+
+    Args:
+        path: The file.
+        arrays: Named arrays.
+        settings: Everything else, as JSON takes it.
+        keep_previous: Whether the file that was there before is kept beside the new one, for
+            `read_fit` to fall back on.
+    """
+    if keep_previous and path.exists():
+        previous = _previous(path)
+        previous.unlink(missing_ok=True)
+        try:
+            os.link(path, previous)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, previous)
+    write_arrays(path, {_SETTINGS: np.array(json.dumps(dict(settings))), **arrays})
+
+
+def read_fit(path: Path) -> SavedFit:
+    """Reads what `write_fit` wrote, or the file kept beside it if that one is damaged.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CorruptFileError: If neither file holds what was written.
+        CorruptFileError: If no file holds what was written.
     """
     try:
-        return read_arrays(path)
+        return _read_fit(path)
     except CorruptFileError as error:
         previous = _previous(path)
         if not previous.exists():
             raise
         logger.warning("%s Going on from the one written before it.", error)
-        return read_arrays(previous)
+        return _read_fit(previous)
+
+
+def _read_fit(path: Path) -> SavedFit:
+    arrays = read_arrays(path)
+    for key in (_SETTINGS, _SETTINGS_OF_RIM_0_3):
+        if key in arrays:
+            return SavedFit(arrays, json.loads(str(arrays.pop(key))))
+    raise CorruptFileError(f"{path} is damaged: it has no settings.")
+
+
+def assign(name: str, variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
+    """Gives variables the values that were saved of them.
+
+    Args:
+        name: What the variables belong to, for the message.
+        variables: Keras or TensorFlow variables.
+        values: An array for each.
+
+    Raises:
+        ValueError: If the number of values or a shape is another. Nothing is assigned then.
+    """
+    want = [tuple(variable.shape) for variable in variables]
+    got = [tuple(value.shape) for value in values]
+    if want != got:
+        raise ValueError(
+            f"`{name}` must have the variables that were saved, of shapes {got}, got {want}."
+        )
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
 
 
 def write_manifest(folder: Path, names: list[str]) -> None:

@@ -55,10 +55,10 @@ def test_a_missing_file_is_no_damage(tmp_path):
 def test_the_state_before_is_kept(tmp_path):
     path = tmp_path / "x.npz"
     for number in range(3):
-        checkpoint.write_state(path, {"a": number})
-    assert checkpoint.read_state(path)["a"] == 2
+        checkpoint.write_fit(path, {"a": number}, {}, keep_previous=True)
+    assert checkpoint.read_fit(path).arrays["a"] == 2
     path.write_bytes(b"nonsense")
-    assert checkpoint.read_state(path)["a"] == 1
+    assert checkpoint.read_fit(path).arrays["a"] == 1
 
 
 def test_the_state_before_is_kept_where_there_are_no_links(tmp_path, monkeypatch):
@@ -68,9 +68,9 @@ def test_the_state_before_is_kept_where_there_are_no_links(tmp_path, monkeypatch
     monkeypatch.setattr("os.link", refuse)
     path = tmp_path / "x.npz"
     for number in range(2):
-        checkpoint.write_state(path, {"a": number})
+        checkpoint.write_fit(path, {"a": number}, {}, keep_previous=True)
     path.write_bytes(b"nonsense")
-    assert checkpoint.read_state(path)["a"] == 0
+    assert checkpoint.read_fit(path).arrays["a"] == 0
 
 
 def test_a_manifest_tells_files_that_belong_together(tmp_path):
