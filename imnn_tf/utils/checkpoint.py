@@ -154,7 +154,7 @@ def assign(name: str, variables: Sequence[Any], values: Sequence[np.ndarray]) ->
     got = [tuple(value.shape) for value in values]
     if want != got:
         raise ValueError(
-            f"`{name}` must have the variables that were saved, of shapes {got}, got {want}."
+            f"`{name}` must have the saved one's variables, of shapes {got}, got {want}."
         )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
