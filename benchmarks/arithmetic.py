@@ -59,9 +59,18 @@ def count(function: Callable[..., Any], *arguments: Any) -> Work:
 
 def count_update(imnn: Any) -> Work:
     """Counts the work of an update of an IMNN and its validation."""
+    from imnn_tf.fit.loop import CallLimits, Round
+    from imnn_tf.fit.session import FitOptions
+
     # The compiled loop runs this; nothing public has a graph of one update alone.
-    loop, number = imnn._compiled_loop(1, 1, False), tf.TensorSpec([], tf.int64)
-    return count(loop._round, number, tf.TensorSpec([], tf.bool), *[number] * 3)
+    loop, number = imnn._session.loop(FitOptions(updates_per_call=1)), tf.TensorSpec([], tf.int64)
+
+    def update(done: tf.Tensor, *limits: tf.Tensor) -> list[tf.Tensor]:
+        state = Round(*[tf.constant(True)] * 3)
+        _, _, tables = loop._round(CallLimits(*limits), done, state, loop._empty_tables())
+        return [table.stack() for table in tables]
+
+    return count(update, *[number] * 5)
 
 
 def yardstick(operation: Any) -> yardsticks.Yardstick:

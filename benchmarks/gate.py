@@ -101,9 +101,11 @@ def imnn_contest() -> Contest:
     import arithmetic
     from imnn_in_memory import reference_fit
 
+    from imnn_tf.fit.session import FitOptions
+
     imnn = reference_fit(verbose=False)
     # The compiled loop itself: what a call of `fit` costs beside it would hide the updates.
-    loop, updates_done = imnn._compiled_loop(1, 10, False), 0
+    loop, updates_done = imnn._session.loop(FitOptions(updates_per_call=10)), 0
 
     def update(count: int) -> float:
         nonlocal updates_done

@@ -13,12 +13,16 @@ looks like one, and `require_finite` turns such a result into an error that says
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from imnn_tf.utils import checks
+
+# The default strength of each regulariser; docs/imnn.md has the measurements.
+DEFAULT_STRENGTH = {"divergence": 5.0, "published": 10.0}
 
 
 class InformationError(ValueError):
@@ -28,7 +32,7 @@ class InformationError(ValueError):
 class Moments(NamedTuple):
     """Count, mean and scatter of a set of summaries; two such sets merge exactly."""
 
-    count: tf.Tensor  # []
+    n: tf.Tensor  # [], their number
     mean: tf.Tensor  # [n_summaries]
     scatter: tf.Tensor  # [n_summaries, n_summaries], Σ (x − mean)(x − mean)ᵀ
 
@@ -107,10 +111,10 @@ def merge(first: Moments, second: Moments) -> Moments:
     Plain sums of squares cancel catastrophically in single precision; this update does not
     (Chan, Golub & LeVeque 1983, The American Statistician 37, 242).
     """
-    count = first.count + second.count
+    count = first.n + second.n
     shift = second.mean - first.mean
-    share = tf.math.divide_no_nan(second.count, count)
-    between = first.count * share * shift[:, tf.newaxis] * shift
+    share = tf.math.divide_no_nan(second.n, count)
+    between = first.n * share * shift[:, tf.newaxis] * shift
     return Moments(count, first.mean + share * shift, first.scatter + second.scatter + between)
 
 
@@ -124,7 +128,7 @@ def block(statistics: Statistics, summaries: slice) -> Statistics:
 
 def covariance(moments: Moments) -> tf.Tensor:
     """Unbiased covariance of the summaries, `[n_summaries, n_summaries]`."""
-    return moments.scatter / (moments.count - 1)
+    return moments.scatter / (moments.n - 1)
 
 
 def slope(summaries: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
@@ -265,36 +269,65 @@ def coupling_rate(strength: float, closeness: float) -> float:
     return float(-np.log(argument) / closeness)
 
 
-def coupling(regularisation: tf.Tensor, strength: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
-    """Coupling `r = λ Λ₂ / (Λ₂ + exp(−α Λ₂))` of the published regulariser."""
+def coupling(regularisation: tf.Tensor, strength: float, rate: float) -> tf.Tensor:
+    """Coupling `r = λ Λ₂ / (Λ₂ + exp(−α Λ₂))` of the published regulariser, `[]`."""
     return strength * regularisation / (regularisation + tf.exp(-rate * regularisation))
 
 
-def divergence_loss(information: Information, strength: tf.Tensor, rate: tf.Tensor) -> Loss:
-    """Loss with the divergence from the identity, coupled by the constant `strength`.
+@dataclass(frozen=True)
+class Regularisation:
+    """What holds the covariance of the summaries near the identity, and how strongly.
 
-    `F` does not change under an invertible linear map of the summaries, so the minimum has
-    `C = 1` exactly, however large the strength; `rate` has no part in it.
+    `F` does not change under an invertible linear map of the summaries, so the minimum of the
+    loss has `C = 1` whatever the strength.
+
+    Attributes:
+        name: `"divergence"` for `tr C − ln det C − n_summaries` with a constant coupling, or
+            `"published"` for `‖C − 1‖ + ‖C⁻¹ − 1‖` with the coupling of the paper.
+        strength: The coupling λ; far from the identity, if it is `"published"`.
+        closeness: How close ϵ to the identity `"published"` is to bring the covariance.
     """
-    del rate
-    penalty = divergence_from_identity(information)
-    r = tf.convert_to_tensor(strength, penalty.dtype)
-    return Loss(r * penalty - information.log_det_fisher, penalty, r)
 
+    name: str = "divergence"
+    strength: float = 5.0
+    closeness: float = 0.01
 
-def published_loss(information: Information, strength: tf.Tensor, rate: tf.Tensor) -> Loss:
-    """Loss with the published regulariser and its coupling of the given strength and rate."""
-    penalty = distance_from_identity(information)
-    r = coupling(penalty, strength, rate)
-    return Loss(r * penalty - information.log_det_fisher, penalty, r)
+    @classmethod
+    def checked(cls, name: str, λ: float | None, ϵ: float) -> "Regularisation":
+        """The regularisation from the arguments of `IMNN.fit`.
 
+        Args:
+            name: `"divergence"` or `"published"`.
+            λ: Its strength; by default 5 and 10.
+            ϵ: Its closeness.
 
-LossFunction = Callable[[Information, tf.Tensor, tf.Tensor], Loss]
+        Raises:
+            TypeError: If a number is not real.
+            ValueError: If `name` is unknown, or a number is out of range.
+        """
+        checks.choice("regulariser", name, DEFAULT_STRENGTH)
+        strength = checks.real("λ", DEFAULT_STRENGTH[name] if λ is None else λ, above=0)
+        closeness = checks.real("ϵ", ϵ, above=0)
+        if name == "published":
+            coupling_rate(strength, closeness)  # raises where the two do not go together
+        return cls(name, strength, closeness)
 
-LOSSES: dict[str, LossFunction] = {
-    "divergence": divergence_loss,
-    "published": published_loss,
-}
+    @property
+    def rate(self) -> float | None:
+        """Rate α of the published coupling; `None` for a constant one."""
+        if self.name == "published":
+            return coupling_rate(self.strength, self.closeness)
+        return None
+
+    def loss(self, information: Information) -> Loss:
+        """The loss `Λ = −ln det F + r Λ₂` of summaries with some information."""
+        if self.rate is None:
+            penalty = divergence_from_identity(information)
+            r = tf.constant(self.strength, penalty.dtype)
+        else:
+            penalty = distance_from_identity(information)
+            r = coupling(penalty, self.strength, self.rate)
+        return Loss(r * penalty - information.log_det_fisher, penalty, r)
 
 
 def estimate(
@@ -324,79 +357,6 @@ def estimate(
     """
     weights = tf.linalg.matmul(inverse_fisher, tf.linalg.matmul(slope, inverse_covariance))
     return theta_fid + tf.linalg.matmul(summaries - mean, weights, transpose_b=True)
-
-
-def require_finite(statistics: Statistics, information: Information, source: str) -> None:
-    """Raises where the information is not defined, with the reason.
-
-    Args:
-        statistics: Concrete (not symbolic) statistics of the summaries.
-        information: The information made from them.
-        source: Whose summaries they are, for the message.
-
-    Raises:
-        InformationError: If the covariance or the Fisher matrix is singular, or not finite.
-    """
-    if not np.isfinite(information.log_det_fisher):
-        reason = explain(statistics)
-        raise InformationError(f"The Fisher information of the {source} is not defined: {reason}.")
-
-
-def explain(statistics: Statistics) -> str:
-    """Why summaries with these concrete statistics have no Fisher information, in words."""
-    resolution = float(np.finfo(statistics.slope.dtype.as_numpy_dtype).eps)
-    (count, mean, scatter), slope = (
-        tuple(np.asarray(part, np.float64) for part in statistics.moments),
-        np.asarray(statistics.slope, np.float64),
-    )
-    n_summaries = mean.size
-    if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
-        return "the summaries of the fiducial simulations are not finite"
-    if not np.isfinite(slope).all():
-        return "the summaries of the derivative simulations are not finite"
-    if count <= n_summaries:
-        return (
-            f"{int(count)} fiducial simulations are too few for the covariance of {n_summaries} "
-            f"summaries, which needs more than {n_summaries}"
-        )
-    variance = np.diag(scatter) / (count - 1)
-    constant = np.flatnonzero(variance <= np.square(8 * resolution * mean))
-    if constant.size:
-        return f"the covariance is singular, as {_listed('summary', constant)} is constant"
-    deviation = np.sqrt(variance)
-    correlation = scatter / (count - 1) / np.outer(deviation, deviation)
-    dependent = _dependent_rows(correlation, resolution)
-    if dependent.size:
-        listed = _listed("summary", dependent)
-        return f"the covariance is singular, as {listed} is a linear combination of the others"
-    weights = np.linalg.solve(correlation, (slope / deviation).T)
-    fisher = (slope / deviation) @ weights
-    width = np.sqrt(np.diag(fisher))
-    silent = np.flatnonzero(width == 0)
-    if silent.size:
-        return f"the summaries do not change with {_listed('parameter', silent)}"
-    degenerate = _dependent_rows(fisher / np.outer(width, width), resolution)
-    if degenerate.size:
-        listed = _listed("parameter", degenerate)
-        return f"{listed} changes the summaries in the same direction as the others"
-    return "a matrix cannot be told from a singular one in this precision"
-
-
-def _dependent_rows(correlation: np.ndarray, resolution: float) -> np.ndarray:
-    """Indices of the rows that the rows before them explain to rounding."""
-    size = correlation.shape[0]
-    dependent: list[int] = []
-    for row in range(size):
-        before = [index for index in range(row) if index not in dependent]
-        block = correlation[np.ix_(before, before)]
-        explained = correlation[row, before] @ np.linalg.solve(block, correlation[before, row])
-        if not 1 - explained > 8 * size * resolution:
-            dependent.append(row)
-    return np.array(dependent, int)
-
-
-def _listed(noun: str, indices: np.ndarray) -> str:
-    return ", ".join(f"{noun} {index}" for index in indices.tolist())
 
 
 def determinant(log_determinant: Any) -> np.ndarray:

@@ -191,7 +191,7 @@ def _run(
 def _checked(imnn: Any) -> IMNN:
     if not isinstance(imnn, IMNN):
         raise TypeError(f"`imnn` must be an IMNN, got {type(imnn).__name__}.")
-    imnn.require_movable()
+    imnn.options.fiducial.require_movable()
     return imnn
 
 

@@ -6,7 +6,9 @@ At mean 0 and variance 1 the Fisher information of n draws is diag(n, n/2): here
 import keras
 import numpy as np
 
-from imnn_tf.simulations import as_simulations
+from imnn_tf.simulations import SetArguments, SimulationOptions
+from imnn_tf.simulations.fiducial import FiducialPoint
+from imnn_tf.simulations.open import open_stored
 
 N_DRAWS = 10
 THETA_FID = np.array([0.0, 1.0])
@@ -42,6 +44,13 @@ def dense_model(seed=0, width=128, n_summaries=2, dtype="float32", extra=(), act
         )
     last = keras.layers.Dense(n_summaries, kernel_initializer=initialiser(seed + 2), dtype=dtype)
     return keras.Sequential([*layers, *extra, last])
+
+
+def as_simulations(fiducial, derivative, n_params, delta_theta, *, dtype, **options):
+    """Simulations of any source, as batches."""
+    point = FiducialPoint(np.zeros(n_params), delta_theta, dtype)
+    given = SimulationOptions(point, dtype=dtype, **options)
+    return open_stored(given, SetArguments(fiducial, derivative))
 
 
 def held(fiducial, derivative, delta_theta, **options):

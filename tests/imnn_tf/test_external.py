@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from imnn_tf import IMNN
 from imnn_tf.estimator import Estimator
+from imnn_tf.fit.objective import Objective
+from imnn_tf.information import Regularisation
 from imnn_tf.utils import TFRecords
 
 N_S, N_D, DTYPE = 200, 150, tf.float64
@@ -213,7 +215,7 @@ def test_what_does_not_fit_is_named(changes, message):
 def test_the_gradient_takes_the_external_summaries_as_given():
     """Against finite differences of the loss in NumPy."""
     imnn = imnn_of(moments_of)
-    objective = imnn._objective
+    objective = Objective(imnn._summariser, Regularisation())
     gradients = objective.gradient(imnn._training).gradients
     rng = np.random.default_rng(0)
     weights = imnn.model.get_weights()

@@ -361,7 +361,7 @@ def test_at_once_bounds_the_batch_and_not_the_result():
     parts = make(
         dtype="float64", model=reference.dense_model(width=16, dtype="float64"), at_once=30
     )
-    assert parts._training.begin()()(tf.constant(0)).data.shape[0] <= 30 * 5
+    assert parts._training.batches().at(0).data.shape[0] <= 30 * 5
     whole.fit(10)
     parts.fit(10)
     np.testing.assert_allclose(parts.history["loss"], whole.history["loss"], rtol=1e-9)
@@ -588,11 +588,11 @@ def test_steps_per_execution_does_not_change_a_fit():
 
 def test_xla_is_for_accelerators_and_for_what_it_can_compile(monkeypatch):
     plain, mapped = make(), make(map_fn=tf.identity)
-    assert not plain._resolve_jit("auto")
+    assert not plain._session._compiles("auto")
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    assert plain._resolve_jit("auto")
-    assert not mapped._resolve_jit("auto")
-    assert mapped._resolve_jit(True)
+    assert plain._session._compiles("auto")
+    assert not mapped._session._compiles("auto")
+    assert mapped._session._compiles(True)
 
 
 def test_validation_freq_validates_when_due():

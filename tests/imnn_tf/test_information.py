@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from imnn_tf import degeneracy
 from imnn_tf import information as info
 
 MODES = {
@@ -32,7 +33,7 @@ def statistics_of(summaries, slope):
 def test_moments_and_covariance_are_numpys(mode, dtype):
     x = draws(dtype)
     moments = mode(info.moments)(x)
-    assert moments.count == len(x)
+    assert moments.n == len(x)
     np.testing.assert_allclose(moments.mean, x.mean(0), rtol=TOLERANCE[dtype])
     np.testing.assert_allclose(
         info.covariance(moments), np.cov(x, rowvar=False), rtol=TOLERANCE[dtype]
@@ -44,7 +45,7 @@ def test_rows_of_no_weight_do_not_count():
     weights = (np.arange(len(x)) % 3 == 0).astype(float)
     moments = info.moments(tf.constant(x), tf.constant(weights))
     kept = x[::3]
-    assert moments.count == len(kept)
+    assert moments.n == len(kept)
     np.testing.assert_allclose(info.covariance(moments), np.cov(kept, rowvar=False))
 
 
@@ -61,7 +62,7 @@ def test_merging_parts_gives_the_moments_of_the_whole(mode, dtype):
         return total
 
     merged = mode(fold)(*parts)
-    assert merged.count == len(x)
+    assert merged.n == len(x)
     np.testing.assert_allclose(merged.mean, x.mean(0), rtol=TOLERANCE[dtype])
     np.testing.assert_allclose(
         info.covariance(merged), np.cov(x, rowvar=False), rtol=TOLERANCE[dtype]
@@ -260,16 +261,15 @@ def test_published_coupling_reaches_its_closeness_condition():
     np.testing.assert_allclose(far, strength)
 
 
-@pytest.mark.parametrize("name", info.LOSSES)
+@pytest.mark.parametrize("name", info.DEFAULT_STRENGTH)
 def test_losses_are_their_formulas_and_their_gradients_finite_differences(name):
     x, slope = draws(n=40), np.random.default_rng(6).normal(size=(2, 3))
     strength, rate = 10.0, info.coupling_rate(10.0, 0.1)
 
     def loss(scatter, slope):
         moments = info.moments(tf.constant(x))._replace(scatter=scatter)
-        return info.LOSSES[name](
-            info.fisher_information(info.Statistics(moments, slope)), strength, rate
-        )
+        information = info.fisher_information(info.Statistics(moments, slope))
+        return info.Regularisation(name, strength, 0.1).loss(information)
 
     scatter = np.cov(x, rowvar=False) * 39
     C = scatter / 39
@@ -349,7 +349,7 @@ def test_singular_matrices_give_nan_and_one_clear_error(case, mode, dtype):
     result = mode(info.fisher_information)(statistics)
     assert np.isnan(result.log_det_fisher)
     with pytest.raises(info.InformationError, match=f"training set is not defined: .*{reason}"):
-        info.require_finite(statistics, result, "training set")
+        degeneracy.require_finite(statistics, result, "training set")
 
 
 @dtypes
@@ -357,7 +357,7 @@ def test_strong_but_resolved_correlations_are_no_error(dtype):
     x = draws(dtype, n_summaries=2)
     x[:, 1] = x[:, 0] + np.asarray(0.01 * x[:, 1], dtype)
     statistics = statistics_of(x, np.eye(2, dtype=dtype))
-    info.require_finite(statistics, info.fisher_information(statistics), "training set")
+    degeneracy.require_finite(statistics, info.fisher_information(statistics), "training set")
 
 
 def test_determinants_beyond_single_precision():

@@ -109,7 +109,7 @@ def test_a_moved_imnn_is_compiled_once_and_marks_its_history():
     assert imnn.optimiser.iterations == 3
     assert imnn.history["θ_fid_iteration"] == [4, 7]
     np.testing.assert_array_equal(imnn.history["θ_fid"], [[0.5, 4.0], [0.4, 3.0]])
-    (loop,) = imnn._loops.values()
+    (loop,) = imnn._session._loops.values()
     assert loop._compiled.experimental_get_tracing_count() == 1
 
 
@@ -130,8 +130,8 @@ def test_a_loss_not_finite_after_a_move_leaves_the_weights_moved_with():
     imnn.fit(3)
     imnn.move_to([0.0, 2.0])
     weights = [w.numpy() for w in imnn.model.weights]
-    imnn._training._simulator = lambda parameters, seed: np.nan * simulator(parameters, seed)
-    imnn._loops.clear()
+    imnn._training.feed._simulator = lambda parameters, seed: np.nan * simulator(parameters, seed)
+    imnn._session._loops.clear()
     with pytest.raises(ValueError, match=r"loss of update 4 is not finite.*those of update 3"):
         imnn.fit(3)
     for kept, weight in zip(weights, imnn.model.weights, strict=True):

@@ -8,8 +8,7 @@ import tensorflow as tf
 from gradients import MODELS, objective_of, one_tape_gradient
 
 from imnn_tf import IMNN
-from imnn_tf.simulations import as_simulations
-from imnn_tf.summaries import accumulate
+from imnn_tf.fit.passes import Summariser
 from imnn_tf.utils import TFRecords
 
 N_S, N_D = 40, 25
@@ -39,7 +38,7 @@ def source(at_once=None, n_d=N_D, **settings):
 def test_slope_is_the_mean_of_jacobian_times_derivative(at_once):
     model = reference.dense_model(width=16, dtype="float64")
     simulations = source(at_once)
-    total = accumulate(model, simulations, simulations.begin()(), training=False, n_summaries=2)
+    total = Summariser(model, 2).statistics(simulations)
     fiducial, _ = reference.simulations(0, N_S)
     data = tf.constant(fiducial[:N_D])
     with tf.GradientTape() as tape:
@@ -62,7 +61,7 @@ def test_numerical_derivatives_tend_to_the_exact_ones():
     )
     exact = source(n_d=N_S)
     slopes = [
-        accumulate(model, simulations, simulations.begin()(), training=False, n_summaries=2).slope
+        Summariser(model, 2).statistics(simulations).slope
         for simulations in (
             exact,
             reference.held(
@@ -88,7 +87,7 @@ def test_images_keep_their_axes():
     )
     model.set_weights([weights])
     simulations = reference.held(fiducial, derivative, None, dtype=tf.float64, at_once=4)
-    total = accumulate(model, simulations, simulations.begin()(), training=False, n_summaries=4)
+    total = Summariser(model, 4).statistics(simulations)
     exact = derivative.mean(0).reshape(24, 3).T @ weights
     np.testing.assert_allclose(total.slope, exact)
     np.testing.assert_array_equal(simulations.derivative, derivative)
@@ -130,7 +129,7 @@ def test_map_fn_is_differentiated_through():
         fiducial**2, 2 * fiducial[..., None] * gradients_of(fiducial), None, dtype=tf.float64
     )
     mapped = source(n_d=N_S, map_fn=tf.square)
-    for got, exact in zip(mapped.begin()()(0)[:4], squared.begin()()(0)[:4], strict=True):
+    for got, exact in zip(mapped.batches().at(0)[:4], squared.batches().at(0)[:4], strict=True):
         np.testing.assert_allclose(got, exact)
 
 
@@ -155,7 +154,9 @@ def as_functions(folder):
 @pytest.mark.parametrize("make", [as_records, as_functions])
 def test_other_sources_hold_the_same(make, tmp_path):
     fiducial, derivative = make(tmp_path)
-    simulations = as_simulations(fiducial, derivative, 2, None, dtype=tf.float32, n_s=N_S, n_d=N_D)
+    simulations = reference.as_simulations(
+        fiducial, derivative, 2, None, dtype=tf.float32, n_s=N_S, n_d=N_D
+    )
     exact, _ = reference.simulations(0, N_S)
     np.testing.assert_array_equal(simulations.fiducial, exact.astype("float32"))
     np.testing.assert_array_equal(
@@ -199,7 +200,7 @@ def test_a_fit_with_exact_derivatives():
 )
 def test_bad_derivatives_are_named(derivative, message):
     with pytest.raises(ValueError, match=message):
-        as_simulations(np.zeros((8, 10)), derivative, 2, None, dtype=tf.float32)
+        reference.as_simulations(np.zeros((8, 10)), derivative, 2, None, dtype=tf.float32)
 
 
 def test_normalisation_by_the_batch_is_refused():

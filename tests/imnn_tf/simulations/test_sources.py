@@ -6,7 +6,6 @@ import reference
 import tensorflow as tf
 
 from imnn_tf import IMNN
-from imnn_tf.simulations import as_simulations
 from imnn_tf.utils import TFRecords
 
 N_S, N_D = 30, 20
@@ -70,7 +69,7 @@ SOURCES = {
 @pytest.mark.parametrize("source", SOURCES)
 def test_sources_hold_the_same_simulations(source, tmp_path):
     fiducial, derivative = SOURCES[source](tmp_path)
-    simulations = as_simulations(
+    simulations = reference.as_simulations(
         fiducial, derivative, 2, reference.DELTA_THETA, dtype=tf.float32, n_s=N_S, n_d=N_D
     )
     np.testing.assert_array_equal(simulations.fiducial, FIDUCIAL)
@@ -120,12 +119,12 @@ def test_sources_give_the_same_information(source, tmp_path):
 )
 def test_bad_functions_are_named(fiducial, message):
     with pytest.raises(ValueError, match=message):
-        as_simulations(fiducial, DERIVATIVE, 2, np.ones(2), dtype=tf.float32, n_s=3)
+        reference.as_simulations(fiducial, DERIVATIVE, 2, np.ones(2), dtype=tf.float32, n_s=3)
 
 
 def test_functions_need_a_number_of_seeds():
     with pytest.raises(TypeError, match="`n_s` must be given where `fiducial` is a function"):
-        as_simulations(lambda seed: seed, DERIVATIVE, 2, np.ones(2), dtype=tf.float32)
+        reference.as_simulations(lambda seed: seed, DERIVATIVE, 2, np.ones(2), dtype=tf.float32)
 
 
 def dataset_of(seeds, count=None):
@@ -145,19 +144,21 @@ def dataset_of(seeds, count=None):
 )
 def test_missing_and_doubled_simulations_are_named(seeds, n_s, message):
     with pytest.raises(ValueError, match=message):
-        as_simulations(dataset_of(seeds), DERIVATIVE, 2, np.ones(2), dtype=tf.float32, n_s=n_s)
+        reference.as_simulations(
+            dataset_of(seeds), DERIVATIVE, 2, np.ones(2), dtype=tf.float32, n_s=n_s
+        )
 
 
 def test_data_sets_without_labels_are_refused():
     dataset = tf.data.Dataset.from_tensor_slices(FIDUCIAL)
     with pytest.raises(TypeError, match=r"data set of \(simulation, label\) pairs"):
-        as_simulations(dataset, DERIVATIVE, 2, np.ones(2), dtype=tf.float32)
+        reference.as_simulations(dataset, DERIVATIVE, 2, np.ones(2), dtype=tf.float32)
 
 
 def test_a_missing_file_is_missed(tmp_path):
     fiducial, derivative = written(tmp_path)
     assert len(fiducial) > 2
     with pytest.raises(ValueError, match="`fiducial` must hold all 30 simulations"):
-        as_simulations(
+        reference.as_simulations(
             [*fiducial[:1], *fiducial[2:]], derivative, 2, np.ones(2), dtype=tf.float32, n_s=N_S
         )

@@ -6,7 +6,7 @@ import pytest
 import reference
 import tensorflow as tf
 
-from imnn_tf.summaries import accumulate, count_summaries, seed_states, summarise
+from imnn_tf.fit.passes import Summariser, count_summaries, seed_variables, summarise
 
 DTYPE = tf.float64
 
@@ -26,13 +26,13 @@ def dropout_model(rate=0.5):
 def test_statistics_do_not_depend_on_the_batches(at_once):
     model = reference.dense_model(width=16, dtype="float64")
     simulations = source(at_once)
-    total = accumulate(model, simulations, simulations.begin()(), training=False, n_summaries=2)
+    total = Summariser(model, 2).statistics(simulations)
     fiducial, derivative = reference.simulations(0, 30, 20)
     x = model(fiducial).numpy()
     below, above = (
         model(derivative[:, side].reshape(-1, 10)).numpy().reshape(20, 2, 2) for side in (0, 1)
     )
-    assert total.moments.count == 30
+    assert total.moments.n == 30
     np.testing.assert_allclose(total.moments.mean, x.mean(0))
     np.testing.assert_allclose(total.moments.scatter, np.cov(x, rowvar=False) * 29)
     np.testing.assert_allclose(total.slope, (above - below).mean(0) / 0.1)
@@ -51,7 +51,7 @@ def test_random_layers_draw_the_same_noise_for_both_sides_of_a_derivative():
 
 def test_random_layers_draw_anew_at_the_next_pass():
     model, simulations = dropout_model(), source()
-    data = simulations.begin()()(tf.constant(0)).data
+    data = simulations.batches().at(0).data
     first, second = (
         summarise(model, data, training=True, blocks=simulations.blocks, dtype=DTYPE)
         for _ in range(2)
@@ -63,7 +63,7 @@ def test_normalising_layers_see_the_whole_batch():
     batch_norm = keras.layers.BatchNormalization(dtype="float64")
     model = keras.Sequential([keras.Input((10,), dtype="float64"), batch_norm])
     simulations = source()
-    data = simulations.begin()()(tf.constant(0)).data
+    data = simulations.batches().at(0).data
     x = summarise(model, data, training=True, blocks=simulations.blocks, dtype=DTYPE)
     whole = (data - data.numpy().mean(0)) / np.sqrt(data.numpy().var(0) + 1e-3)
     np.testing.assert_allclose(x, whole)
@@ -71,14 +71,14 @@ def test_normalising_layers_see_the_whole_batch():
 
 def test_summaries_have_the_precision_of_the_data_whatever_the_model_computes_in():
     model, simulations = reference.dense_model(width=4, dtype="bfloat16"), source()
-    data = simulations.begin()()(tf.constant(0)).data
+    data = simulations.batches().at(0).data
     x = summarise(model, data, training=True, blocks=simulations.blocks, dtype=DTYPE)
     assert x.dtype == DTYPE
 
 
-def test_seed_states_are_neither_weights_nor_metrics():
-    assert seed_states(reference.dense_model(width=4)) == []
-    assert len(seed_states(dropout_model())) == 1
+def test_seed_variables_are_neither_weights_nor_metrics():
+    assert seed_variables(reference.dense_model(width=4)) == []
+    assert len(seed_variables(dropout_model())) == 1
 
 
 def test_count_summaries():

@@ -8,7 +8,8 @@ import tensorflow as tf
 from gradients import MODELS, batch_normalised_model, objective_of, one_tape_gradient, plain_model
 
 from imnn_tf import information
-from imnn_tf.training import MEASURES, Snapshot, UpdateLoop
+from imnn_tf.fit.loop import MEASURES, UpdateLoop
+from imnn_tf.fit.snapshot import Snapshot
 
 DTYPE = tf.float64
 
@@ -89,7 +90,7 @@ def loop_of(model, *, validation=True, jit=False, freq=1, learning_rate=3e-3, ca
         capacity=capacity,
         jit_compile=jit,
         best=Snapshot(model),
-        sound=Snapshot(model),
+        finite=Snapshot(model),
     )
 
 
@@ -128,9 +129,9 @@ def test_records_are_of_the_weights_before_and_after_the_update():
     model = plain_model()
     loop = loop_of(model)
     objective = objective_of(model)
-    before = information.fisher_information(objective.statistics(source(0)))
+    before = information.fisher_information(objective.summariser.statistics(source(0)))
     _, _, records = loop.run(1, 0, 0, None)
-    after = information.fisher_information(objective.statistics(source(1)))
+    after = information.fisher_information(objective.summariser.statistics(source(1)))
     at = MEASURES.index("log_det_F")
     np.testing.assert_allclose(records.training[0, at], before.log_det_fisher)
     np.testing.assert_allclose(records.training_slope[0], before.slope)
@@ -146,10 +147,10 @@ def test_best_weights_are_those_of_the_highest_information(validation):
     scores = (records.validation if validation else records.training)[:, 1]
     best = int(np.argmax(scores))
     # What the training set measures belongs to the weights before the update.
-    assert loop.best.iteration == best + (1 if validation else 0)
+    assert loop.best.update == best + (1 if validation else 0)
     loop.best.restore(model)
     info = information.fisher_information(
-        loop._objective.statistics(source(1 if validation else 0))
+        loop.objective.summariser.statistics(source(1 if validation else 0))
     )
     np.testing.assert_allclose(info.log_det_fisher, scores[best], rtol=1e-10)
 
@@ -251,8 +252,8 @@ def test_a_loss_that_is_not_finite_stops_at_once(jit):
     assert done == 5
     assert not finite
     assert np.isfinite(records.training).all()
-    assert loop.sound.iteration == 4
-    loop.sound.restore(model)
+    assert loop.finite.update == 4
+    loop.finite.restore(model)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
@@ -279,10 +280,11 @@ class NotInUse(keras.layers.Layer):
     ],
 )
 def test_what_is_not_finite_is_told(monkeypatch, layer, loss, reason):
-    def infinite(info, strength, rate):
+    def infinite(self, info):
         return information.Loss(*[tf.constant(np.inf, DTYPE)] * 3)
 
-    monkeypatch.setitem(information.LOSSES, "infinite", infinite)
+    if loss == "infinite":
+        monkeypatch.setattr(information.Regularisation, "loss", infinite)
     extra = [] if layer is None else [layer(dtype="float64")]
     model = reference.dense_model(width=4, dtype="float64", extra=extra)
     objective = objective_of(model, loss)
@@ -298,7 +300,7 @@ def test_what_is_not_finite_is_told(monkeypatch, layer, loss, reason):
         capacity=5,
         jit_compile=False,
         best=Snapshot(model),
-        sound=Snapshot(model),
+        finite=Snapshot(model),
     )
     done, finite, _ = loop.run(5, 0, 0, None)
     assert (done, finite) == (0, False)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from imnn_tf.utils.fused_adam import fused_steps
+from imnn_tf.fit.adam import fused_steps
 
 SHAPES = ((3, 4), (4,), ())
 

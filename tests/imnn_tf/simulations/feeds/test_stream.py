@@ -8,7 +8,10 @@ import reference
 import tensorflow as tf
 
 from imnn_tf import IMNN
-from imnn_tf.simulations import ArraySimulations, Cache, StreamedSimulations, as_simulations
+from imnn_tf.simulations.batch import WHOLE, Part
+from imnn_tf.simulations.feeds.memory import MemoryFeed
+from imnn_tf.simulations.feeds.stream import StreamFeed
+from imnn_tf.simulations.sources.cache import Cache
 from imnn_tf.utils import TFRecords
 from imnn_tf.utils.checkpoint import CorruptFileError
 
@@ -56,13 +59,12 @@ AT_RANDOM = ("arrays", "files mapped into memory", "functions", "TFRecords")
 
 def simulations_of(sources, *, n_d=N_D, delta_theta=reference.DELTA_THETA, **options):
     given = {"dtype": tf.float32, "n_s": N_S, "n_d": n_d, **options}
-    return as_simulations(*sources, 2, delta_theta, **given)
+    return reference.as_simulations(*sources, 2, delta_theta, **given)
 
 
-def batches(simulations, update=0, part=(0, 1)):
-    batch_at = simulations.begin(update)(part)
-    indices = range(part[0], simulations.n_batches, part[1])
-    return [batch_at(tf.constant(index)) for index in indices]
+def batches(simulations, update=0, part=WHOLE):
+    started = simulations.batches(update, part)
+    return [started.at(index) for index in range(part.first, simulations.n_batches, part.step)]
 
 
 def assert_same_batches(ours, theirs):
@@ -84,7 +86,7 @@ def test_streams_have_the_batches_of_arrays(source, cache, tmp_path):
             simulations_of(sources, **options)
         return
     streamed = simulations_of(sources, **options)
-    assert isinstance(streamed, StreamedSimulations)
+    assert isinstance(streamed.feed, StreamFeed)
     held = simulations_of((FIDUCIAL, DERIVATIVE), at_once=7)
     for _ in range(2):
         assert_same_batches(batches(streamed), batches(held))
@@ -93,7 +95,7 @@ def test_streams_have_the_batches_of_arrays(source, cache, tmp_path):
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_a_part_of_a_stream_has_every_third_batch(index):
     streamed = simulations_of((FIDUCIAL, DERIVATIVE), at_once=4, cache=Cache(False))
-    assert_same_batches(batches(streamed, part=(index, 3)), batches(streamed)[index::3])
+    assert_same_batches(batches(streamed, part=Part(index, 3)), batches(streamed)[index::3])
 
 
 @pytest.mark.parametrize("parallel_reads", [1, 4])
@@ -140,16 +142,16 @@ def test_functions_are_called_once_for_what_is_held_in_the_order_of_their_labels
 def test_what_fits_is_held():
     sources = lambda s: FIDUCIAL[s], lambda *label: DERIVATIVE[label]
     size = FIDUCIAL.nbytes + DERIVATIVE.nbytes
-    assert isinstance(simulations_of(sources, cache=Cache("auto", size)), ArraySimulations)
-    assert isinstance(simulations_of(sources, cache=Cache("auto", size - 1)), StreamedSimulations)
-    assert isinstance(simulations_of(sources, cache=Cache("memory", 1)), ArraySimulations)
+    feeds = {Cache("auto", size): MemoryFeed, Cache("auto", size - 1): StreamFeed}
+    for cache, feed in {**feeds, Cache("memory", 1): MemoryFeed}.items():
+        assert isinstance(simulations_of(sources, cache=cache).feed, feed)
 
 
 def test_a_stream_chooses_batches_of_some_size():
     """A batch has about 32 MiB; here that is 1,250 of the 5,000 with their derivatives."""
     big = np.broadcast_to(np.float32(0.5), (5000, 1342))
     shifted = np.broadcast_to(np.float32(0.5), (5000, 2, 2, 1342))
-    streamed = as_simulations(
+    streamed = reference.as_simulations(
         big, shifted, 2, np.ones(2), dtype=tf.float32, cache=Cache("auto", 1e6)
     )
     assert streamed.n_batches == 4
@@ -224,7 +226,7 @@ def test_a_file_cut_short_later_is_named(tmp_path):
         file.truncate(100)
     with pytest.raises(tf.errors.OpError, match="has become shorter"):
         batches(streamed)
-    assert isinstance(streamed.failure, CorruptFileError)
+    assert isinstance(streamed.feed.failure, CorruptFileError)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from imnn_tf.simulations.collect import Label
+from imnn_tf.simulations.sources.unordered import Label
 
 # Rows gathered from an array at a time, so that no second copy of it is ever made.
 _ROWS_AT_ONCE = 256

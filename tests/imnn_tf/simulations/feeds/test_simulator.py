@@ -7,7 +7,8 @@ import reference
 import tensorflow as tf
 
 from imnn_tf import IMNN
-from imnn_tf.simulations import SimulatorSimulations
+from imnn_tf.simulations import SetArguments, SimulationOptions, open_sets
+from imnn_tf.simulations.fiducial import FiducialPoint
 
 
 def in_tensorflow(parameters, seed):
@@ -25,14 +26,23 @@ def without_parameters(parameters, seed):
 
 
 def source(simulator=in_tensorflow, delta_theta=reference.DELTA_THETA, **changes):
+    return sources(simulator, delta_theta, **changes)[0]
+
+
+def sources(
+    simulator=in_tensorflow, delta_theta=reference.DELTA_THETA, at=reference.THETA_FID, **changes
+):
+    """Training simulations, those held out from training, and the fiducial point of both."""
     settings = {"n_s": 12, "n_d": 8, "seed": 3, "dtype": tf.float64, **changes}
-    return SimulatorSimulations(simulator, reference.THETA_FID, delta_theta, **settings)
+    point = FiducialPoint(at, delta_theta, settings["dtype"])
+    nothing = SetArguments(None, None)
+    return *open_sets(SimulationOptions(point, **settings), nothing, nothing, simulator), point
 
 
 @pytest.mark.parametrize("simulator", [in_tensorflow, in_numpy])
 def test_members_of_a_derivative_share_their_noise(simulator):
     simulations = source(simulator)
-    batch = simulations.begin(5)()(0)
+    batch = simulations.batches(5).at(0)
     fiducial, *varied = tf.split(batch.data, simulations.blocks)
     noise = fiducial[:8]
     for got, (mean, variance) in zip(
@@ -41,17 +51,15 @@ def test_members_of_a_derivative_share_their_noise(simulator):
         # TensorFlow's stateless numbers depend on the number of rows, NumPy's do not.
         noise = (varied[0] + 0.05) if simulator is in_tensorflow else fiducial[:8]
         np.testing.assert_allclose(got, mean + np.sqrt(variance) * noise, rtol=1e-12)
-    np.testing.assert_array_equal(batch.fiducial, [1] * 12)
-    np.testing.assert_allclose(batch.slope[:8], [[-1 / 0.8, 0]] * 8)
-    np.testing.assert_allclose(batch.slope[24:], [[0, 1 / 0.8]] * 8)
+    np.testing.assert_array_equal(batch.fiducial_weights, [1] * 12)
+    np.testing.assert_allclose(batch.slope_weights[:8], [[-1 / 0.8, 0]] * 8)
+    np.testing.assert_allclose(batch.slope_weights[24:], [[0, 1 / 0.8]] * 8)
 
 
 @pytest.mark.parametrize("simulator", [in_tensorflow, in_numpy])
 def test_updates_and_batches_and_seeds_see_other_noise_and_the_same_again(simulator):
     def data(seed=3, update=0, index=0):
-        return (
-            source(simulator, seed=seed, at_once=6).begin(update)()(tf.constant(index)).data.numpy()
-        )
+        return source(simulator, seed=seed, at_once=6).batches(update).at(index).data.numpy()
 
     first = data()
     np.testing.assert_array_equal(data(), first)
@@ -60,31 +68,30 @@ def test_updates_and_batches_and_seeds_see_other_noise_and_the_same_again(simula
 
 
 def test_exact_derivatives_are_those_of_the_simulator():
-    batch = source(delta_theta=None, n_d=5).begin(0)()(0)
+    batch = source(delta_theta=None, n_d=5).batches(0).at(0)
     exact = np.stack([np.ones_like(batch.data), batch.data / 2], axis=-1)
     np.testing.assert_allclose(batch.tangents, exact)
-    np.testing.assert_allclose(batch.slope, [[1 / 5] * 2] * 5 + [[0] * 2] * 7)
+    np.testing.assert_allclose(batch.slope_weights, [[1 / 5] * 2] * 5 + [[0] * 2] * 7)
 
 
 def all_batches(simulations):
-    return [simulations.begin()()(tf.constant(index)) for index in range(simulations.n_batches)]
+    return [simulations.batches().at(index) for index in range(simulations.n_batches)]
 
 
 @pytest.mark.parametrize("delta_theta", [None, reference.DELTA_THETA])
 @pytest.mark.parametrize("at_once", [None, 5])
 def test_held_out_simulations_are_none_that_an_update_sees(delta_theta, at_once):
-    simulations = source(delta_theta=delta_theta, at_once=at_once)
-    held_out = simulations.held_out()
+    simulations, held_out, _ = sources(delta_theta=delta_theta, at_once=at_once)
     batches = all_batches(held_out)
-    assert sum(batch.fiducial.numpy().sum() for batch in batches) == 12
+    assert sum(batch.fiducial_weights.numpy().sum() for batch in batches) == 12
     for batch in batches:
-        assert not np.isin(batch.data, simulations.begin(0)()(0).data).any()
+        assert not np.isin(batch.data, simulations.batches(0).at(0).data).any()
         if delta_theta is not None:
             _, below, _, above, _ = tf.split(batch.data, held_out.blocks)
             np.testing.assert_allclose(above - below, 0.1)
     if delta_theta is not None:
         first = held_out.blocks[0]
-        slope = sum(tf.transpose(batch.slope) @ batch.data[first:] for batch in batches)
+        slope = sum(tf.transpose(batch.slope_weights) @ batch.data[first:] for batch in batches)
         # The mean goes by one where the first parameter does.
         np.testing.assert_allclose(slope[0], np.ones(10))
 
@@ -99,45 +106,41 @@ def test_held_out_simulations_are_none_that_an_update_sees(delta_theta, at_once)
 )
 def test_a_moved_source_is_one_made_there_and_is_not_traced_again(simulator, delta_theta):
     there = np.array([0.7, 2.0])
-    moved = source(simulator, delta_theta)
-    made = SimulatorSimulations(
-        simulator, there, delta_theta, n_s=12, n_d=8, seed=3, dtype=tf.float64
-    )
-    traced = tf.function(lambda: moved.begin(5)()(0).data, autograph=False)
+    moved, _, point = sources(simulator, delta_theta)
+    made, _, _ = sources(simulator, delta_theta, there)
+    traced = tf.function(lambda: moved.batches(5).at(0).data, autograph=False)
     before = traced().numpy()
-    moved.move_to(there)
-    np.testing.assert_array_equal(traced(), made.begin(5)()(0).data)
+    point.move(there)
+    np.testing.assert_array_equal(traced(), made.batches(5).at(0).data)
     assert traced.experimental_get_tracing_count() == 1
     # The noise of an update is the same wherever the fiducial point is.
     np.testing.assert_allclose(traced()[:12], 0.7 + np.sqrt(2) * before[:12])
     if delta_theta is None:
-        np.testing.assert_allclose(moved.begin(5)()(0).tangents[..., 0], np.ones((12, 10)))
+        np.testing.assert_allclose(moved.batches(5).at(0).tangents[..., 0], np.ones((12, 10)))
 
 
 @pytest.mark.parametrize("at_once", [None, 5])
 def test_held_out_simulations_move_along_and_have_other_noise(at_once):
-    simulations = source(at_once=at_once)
-    held_out = simulations.held_out()
-    traced = tf.function(lambda k: held_out.begin()()(k).data, autograph=False)
+    _, held_out, point = sources(at_once=at_once)
+    traced = tf.function(lambda k: held_out.batches().at(k).data, autograph=False)
     before = traced(tf.constant(0)).numpy()
-    simulations.move_to(np.array([50.0, 1.0]))
+    point.move(np.array([50.0, 1.0]))
     after = traced(tf.constant(0)).numpy()
     assert traced.experimental_get_tracing_count() == 1
     assert abs(after - 50).max() < 6
     assert not np.isin(np.round(after - 50, 9), np.round(before, 9)).any()
-    assert simulations.moves == 1
+    assert point.moves == 1
 
 
 def test_a_move_to_where_nothing_can_be_simulated_does_not_happen():
-    simulations = source()
-    held_out = simulations.held_out()
-    before = [all_batches(held_out)[0].data.numpy(), simulations.begin(1)()(0).data.numpy()]
+    simulations, held_out, point = sources()
+    before = [all_batches(held_out)[0].data.numpy(), simulations.batches(1).at(0).data.numpy()]
     with pytest.raises(ValueError, match=r"must return finite simulations.* θ_fid = \[0.0, 0.01\]"):
-        simulations.move_to(np.array([0.0, 0.01]))
+        point.move(np.array([0.0, 0.01]))
     np.testing.assert_array_equal(all_batches(held_out)[0].data, before[0])
-    np.testing.assert_array_equal(simulations.begin(1)()(0).data, before[1])
-    np.testing.assert_array_equal(simulations.theta_fid, reference.THETA_FID)
-    assert simulations.moves == 0
+    np.testing.assert_array_equal(simulations.batches(1).at(0).data, before[1])
+    np.testing.assert_array_equal(point.theta, reference.THETA_FID)
+    assert point.moves == 0
 
 
 def scaled_with_noise(simulation, seed):
@@ -151,7 +154,7 @@ def test_a_map_fn_is_applied_with_the_same_noise_to_the_members_of_a_derivative(
     mapped = source(simulator, at_once=at_once, map_fn=scaled_with_noise)
     draws = []
     for index in range(plain.n_batches):
-        noise = mapped.begin(4)()(index).data - 3 * plain.begin(4)()(index).data
+        noise = mapped.batches(4).at(index).data - 3 * plain.batches(4).at(index).data
         blocks = tf.split(noise, plain.blocks)
         for block in blocks[1:]:
             np.testing.assert_allclose(block, blocks[0][: len(block)], atol=1e-12)
@@ -160,13 +163,13 @@ def test_a_map_fn_is_applied_with_the_same_noise_to_the_members_of_a_derivative(
     assert len(np.unique(draws.round(9))) == draws.size
     # 120 standard normal numbers have a standard deviation of 1 +- 0.065.
     np.testing.assert_allclose(draws.std(), 1, atol=0.26)
-    np.testing.assert_array_equal(mapped.begin(4)()(0).data, mapped.begin(4)()(0).data)
-    assert not np.equal(mapped.begin(4)()(0).data, mapped.begin(5)()(0).data).any()
+    np.testing.assert_array_equal(mapped.batches(4).at(0).data, mapped.batches(4).at(0).data)
+    assert not np.equal(mapped.batches(4).at(0).data, mapped.batches(5).at(0).data).any()
 
 
 def test_a_map_fn_is_differentiated_through():
-    plain = source(delta_theta=None).begin(0)()(0)
-    mapped = source(delta_theta=None, map_fn=tf.square).begin(0)()(0)
+    plain = source(delta_theta=None).batches(0).at(0)
+    mapped = source(delta_theta=None, map_fn=tf.square).batches(0).at(0)
     np.testing.assert_allclose(mapped.data, plain.data**2)
     np.testing.assert_allclose(mapped.tangents, 2 * plain.data[..., None] * plain.tangents)
 
@@ -217,7 +220,7 @@ def test_batches_of_a_simulator_are_summed():
     given = {"dtype": tf.float64, "model": model, "n_s": 12, "at_once": 6}
     imnn = imnn_of(simulator, **given)
     half = imnn_of(simulator, **{**given, "n_s": 6})
-    x = np.array(imnn.model(half._training.begin(0)()(0).data[:6]))
+    x = np.array(imnn.model(half._training.batches(0).at(0).data[:6]))
     np.testing.assert_allclose(imnn.C, np.cov(np.tile(x, (2, 1)), rowvar=False))
     np.testing.assert_allclose(imnn.dμ_dθ, half.dμ_dθ)
 

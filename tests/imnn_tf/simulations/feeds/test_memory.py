@@ -5,8 +5,7 @@ import pytest
 import reference
 import tensorflow as tf
 
-from imnn_tf.simulations import as_simulations
-from imnn_tf.simulations.batch import slope_weights
+from imnn_tf.simulations.layout import Layout
 
 
 def images(n_s=7, n_d=5, n_params=3):
@@ -28,11 +27,13 @@ def test_every_simulation_is_in_one_batch_with_its_label(at_once):
     fiducial, derivative = images()
     step = np.array([0.1, 0.2, 0.4])
     source = reference.held(fiducial, derivative, step, dtype=tf.float64, at_once=at_once)
-    pass_ = source.begin()()
-    batches = [pass_(tf.constant(index)) for index in range(source.n_batches)]
+    started = source.batches()
+    batches = [started.at(index) for index in range(source.n_batches)]
     labelled = {}
     for batch in batches:
-        for row, label in zip(batch.data, [*batch.fiducial, *batch.slope], strict=True):
+        for row, label in zip(
+            batch.data, [*batch.fiducial_weights, *batch.slope_weights], strict=True
+        ):
             if np.any(label):
                 key = row.numpy().tobytes()
                 assert key not in labelled
@@ -50,8 +51,9 @@ def test_every_simulation_is_in_one_batch_with_its_label(at_once):
 
 
 def test_slope_weights_of_a_derivative_cancel():
-    weights = slope_weights(5, np.array([0.1, 0.4]))
-    np.testing.assert_allclose(weights[1], np.diag([2.0, 0.5]))
+    layout = Layout(5, 5, 2, np.array([0.1, 0.4]))
+    weights = layout.slope_weights.reshape(2, 2, 5, 2)
+    np.testing.assert_allclose(weights[1, :, 0], np.diag([2.0, 0.5]))
     np.testing.assert_allclose(weights.sum(0), 0)
 
 
@@ -65,11 +67,11 @@ def test_map_fn_is_applied_anew_at_every_pass():
     source = reference.held(
         fiducial, derivative, np.ones(2), dtype=tf.float64, at_once=3, map_fn=count_up
     )
-    first = source.begin()()
-    np.testing.assert_array_equal(first(tf.constant(1)).data, first(tf.constant(1)).data)
-    assert first(tf.constant(1)).data.shape[1:] == (4,)
-    second = source.begin()()
-    assert np.all(second(tf.constant(1)).data > first(tf.constant(1)).data)
+    first = source.fixed(0)
+    np.testing.assert_array_equal(first.batches().at(1).data, first.batches().at(1).data)
+    assert first.batches().at(1).data.shape[1:] == (4,)
+    second = source.fixed(0)
+    assert np.all(second.batches().at(1).data > first.batches().at(1).data)
 
 
 @pytest.mark.parametrize(
@@ -88,4 +90,4 @@ def test_map_fn_is_applied_anew_at_every_pass():
 )
 def test_bad_arrays_are_named(fiducial, derivative, error, message):
     with pytest.raises(error, match=message):
-        as_simulations(fiducial, derivative, 2, np.ones(2), dtype=tf.float32)
+        reference.as_simulations(fiducial, derivative, 2, np.ones(2), dtype=tf.float32)

@@ -7,10 +7,12 @@ import reference
 import tensorflow as tf
 from gradients import MODELS, objective_of
 
-from imnn_tf import IMNN, information
-from imnn_tf.replicas import Replicas
-from imnn_tf.simulations import Cache
-from imnn_tf.training import Objective
+from imnn_tf import IMNN
+from imnn_tf.fit.objective import Objective
+from imnn_tf.fit.passes import Summariser
+from imnn_tf.fit.replicas import Replicas
+from imnn_tf.information import Regularisation
+from imnn_tf.simulations.sources.cache import Cache
 
 DTYPE = tf.float64
 SIMULATIONS = reference.simulations(0, n_s=60, n_d=45)
@@ -23,9 +25,7 @@ def source(**options):
 def replicated(mirrored, name):
     with mirrored.scope():
         model = MODELS[name]()
-        strength, rate = (tf.Variable(value, dtype=DTYPE) for value in (5.0, 0.953))
-    loss = information.LOSSES["divergence"]
-    return Objective(model, 2, loss, strength, rate, replicas=Replicas(mirrored))
+    return Objective(Summariser(model, 2, replicas=Replicas(mirrored)), Regularisation())
 
 
 @pytest.mark.parametrize("cache", ["memory", False])
@@ -46,9 +46,9 @@ def test_the_gradient_is_that_of_one_device(mirrored, name, at_once, cache):
 def test_running_averages_are_those_of_all_replicas(mirrored):
     simulations = source(at_once=30)
     objective = replicated(mirrored, "normalised")
-    before = [v.numpy() for v in objective.model.non_trainable_variables]
+    before = [v.numpy() for v in objective.summariser.model.non_trainable_variables]
     tf.function(lambda: objective.gradient(simulations), autograph=False)()
-    variables = objective.model.non_trainable_variables
+    variables = objective.summariser.model.non_trainable_variables
     assert not np.array_equal(variables[0].numpy(), before[0])
     for variable in variables:
         first, second = (copy.numpy() for copy in variable.value.values)

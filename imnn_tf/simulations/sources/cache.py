@@ -17,9 +17,9 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from imnn_tf.simulations.collect import Label, Sequence
-from imnn_tf.simulations.files import FileReader
-from imnn_tf.simulations.readers import ArrayReader, FunctionReader, Reader
+from imnn_tf.simulations.sources.files import FileReader
+from imnn_tf.simulations.sources.readers import ArrayReader, FunctionReader, Reader
+from imnn_tf.simulations.sources.unordered import Label, Sequence
 from imnn_tf.utils import checks
 from imnn_tf.utils.checkpoint import write_atomically
 

@@ -1,0 +1,1 @@
+"""Everything between a call of `fit` and new weights."""

@@ -1,0 +1,235 @@
+"""The compiled loop of updates.
+
+One call runs many updates. Python, callbacks and the progress bar run between calls. What decides
+about the fit (the best weights, when to stop) is computed inside, after every single update, so
+the number of updates in a call never changes the result.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from imnn_tf.fit.grappler import without_memory_optimiser
+from imnn_tf.fit.objective import Objective
+from imnn_tf.fit.passes import stateful_variables
+from imnn_tf.fit.snapshot import Snapshot
+from imnn_tf.information import Information, Loss
+from imnn_tf.simulations import Simulations
+from imnn_tf.utils.types import KerasOptimizer
+
+
+class Records(NamedTuple):
+    """What a call of the loop measured, a row for each update."""
+
+    training: np.ndarray  # [updates, 5], in the order of `MEASURES`
+    training_slope: np.ndarray  # [updates, n_params, n_summaries]
+    validation: np.ndarray  # [updates, 5], NaN where it was not evaluated
+    validation_slope: np.ndarray  # [updates, n_params, n_summaries]
+
+
+MEASURES = ("loss", "log_det_F", "log_det_C", "reg", "r")
+
+
+class CallLimits(NamedTuple):
+    """When a call of the loop ends, each an int64 tensor `[]` inside."""
+
+    updates: tf.Tensor | int  # the most updates of the call
+    iteration: tf.Tensor | int  # updates done before the call
+    warm_up: tf.Tensor | int  # the update after which patience begins to count
+    patience: tf.Tensor | int  # updates without a better score after which to stop
+
+
+class Round(NamedTuple):
+    """What one round of the loop found out, each a boolean tensor `[]`."""
+
+    valid: tf.Tensor  # the validation loss of the present weights is finite
+    updated: tf.Tensor  # the weights were updated
+    finite: tf.Tensor  # everything that was computed for a reason is finite
+
+
+class UpdateLoop:
+    """Updates of a model's weights, many in one compiled call.
+
+    Args:
+        objective: The loss and its gradient.
+        optimiser: Keras optimiser, built for the model's trainable variables.
+        training: The simulations that the loss is differentiated on.
+        validation: Simulations that score the weights after an update. Without them the training
+            simulations score the weights before it.
+        validation_freq: Updates from one validation to the next.
+        capacity: The most updates of one call.
+        jit_compile: Whether to compile with XLA.
+        best: Where the weights with the highest score are kept, the score being `ln det F`.
+        finite: Where the last weights with a finite loss are kept.
+
+    Attributes:
+        objective, capacity, best, finite: As passed.
+        simulations: The training and the validation simulations.
+        updates_per_call: How many updates take about as long as a call should.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimiser: KerasOptimizer,
+        training: Simulations,
+        validation: Simulations | None,
+        *,
+        validation_freq: int,
+        capacity: int,
+        jit_compile: bool,
+        best: Snapshot,
+        finite: Snapshot,
+    ) -> None:
+        self.objective, self._optimiser = objective, optimiser
+        self.simulations = training, validation
+        self._validation_freq, self.capacity = validation_freq, capacity
+        self.updates_per_call = 1
+        self.best, self.finite = best, finite
+        summariser = objective.summariser
+        # The gradient may be computed before it is known whether it is wanted, unless a pass
+        # changes something in the model, or replicas exchange in an order of their own.
+        self._ahead = not stateful_variables(summariser.model) and summariser.replicas.count == 1
+        # AutoGraph would rewrite the user's layers, which Keras itself leaves as they are.
+        self._compiled = tf.function(self._run, autograph=False, jit_compile=jit_compile)
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are validation simulations."""
+        return self.simulations[1] is not None
+
+    def run(
+        self, updates: int, iteration: int, warm_up: int, patience: int | None
+    ) -> tuple[int, bool, Records]:
+        """Runs updates until their number is reached, patience runs out, or a loss is not finite.
+
+        Args:
+            updates: The most updates, at most `capacity`.
+            iteration: Updates done before.
+            warm_up: The update after which patience begins to count.
+            patience: Updates without a better score after which to stop; never, if `None`.
+
+        Returns:
+            The number of updates done, whether all losses were finite, and what was measured.
+        """
+        if patience is None:
+            patience = np.iinfo(np.int64).max
+        limits = CallLimits(
+            *(tf.constant(n, tf.int64) for n in (updates, iteration, warm_up, patience))
+        )
+        with without_memory_optimiser():
+            done, finite, tables = self._compiled(limits)
+        done = int(done)
+        training, training_slope, validation, validation_slope = (t.numpy() for t in tables)
+        # A round measures the training set before its update, and the validation set after the
+        # update of the round before.
+        before, after = slice(done), slice(1, done + 1)
+        records = Records(
+            training[before], training_slope[before], validation[after], validation_slope[after]
+        )
+        return done, bool(finite), records
+
+    def _run(self, limits: CallLimits) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        # The validation simulations score the weights of the last update in one more round.
+        rounds = limits.updates + 1 if self.validates else limits.updates
+        yes = tf.constant(True)
+        done, state, tables = tf.while_loop(
+            lambda done, state, tables: state.updated & (done < rounds),
+            partial(self._round, limits),
+            (tf.constant(0, tf.int64), Round(yes, yes, yes), self._empty_tables()),
+            parallel_iterations=1,
+        )
+        return done, state.finite, [table.stack() for table in tables]
+
+    def _empty_tables(self) -> list[tf.TensorArray]:
+        training = self.simulations[0]
+        slope_shape = [training.n_params, self.objective.summariser.n_summaries]
+        return [
+            tf.TensorArray(training.dtype, self.capacity + 1, element_shape=shape)
+            for shape in ([len(MEASURES)], slope_shape) * 2
+        ]
+
+    def _round(
+        self, limits: CallLimits, done: tf.Tensor, state: Round, tables: list[tf.TensorArray]
+    ) -> tuple[tf.Tensor, Round, list[tf.TensorArray]]:
+        """Scores the present weights and, if there is more to do, updates them.
+
+        The score and the gradient only read the weights, so TensorFlow works on both at once: one
+        keeps the processor busy while the other is at its small operations.
+        """
+        now = limits.iteration + done
+        valid, *validation = self._validate(now, done > 0)
+        more = done < limits.updates
+        waited = now - tf.maximum(self.best.update, limits.warm_up)
+        wanted = more & valid & (waited < limits.patience)
+        finite, gradients, score, *training = tf.cond(
+            more if self._ahead else wanted, partial(self._gradient, now), self._no_gradient
+        )
+        updated = wanted & finite
+        tf.cond(updated, partial(self._apply, now, gradients, score), lambda: None)
+        row = [*training, *validation]
+        position = tf.cast(done, tf.int32)
+        tables = [table.write(position, part) for table, part in zip(tables, row, strict=True)]
+        # Weights that turn out not to be valid do not count as those of an update.
+        done += tf.cast(updated, tf.int64) - tf.cast(tf.logical_not(valid), tf.int64)
+        return done, Round(valid, updated, valid & (finite | tf.logical_not(wanted))), tables
+
+    def _gradient(self, now: tf.Tensor) -> tuple[Any, ...]:
+        """Whether the gradient at the present weights is finite, the gradient, score and row."""
+        loss, info, gradients = self.objective.gradient(self.simulations[0], now + 1)
+        square = tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
+        finite = tf.math.is_finite(loss.total + tf.cast(square, loss.total.dtype))
+        return finite, gradients, info.log_det_fisher, *_row(loss, info)
+
+    def _no_gradient(self) -> tuple[Any, ...]:
+        trained = self.objective.summariser.model.trainable_variables
+        zero = [tf.zeros_like(variable.value) for variable in trained]
+        score = tf.constant(-np.inf, self.simulations[0].dtype)
+        return tf.constant(False), zero, score, *self._no_row()
+
+    def _apply(self, now: tf.Tensor, gradients: list[tf.Tensor], score: tf.Tensor) -> None:
+        """Updates the weights, which have a finite loss and gradient."""
+        summariser = self.objective.summariser
+        self.finite.keep(summariser.model, score, now)
+        if not self.validates:
+            self.best.keep_if_better(summariser.model, score, now)
+        variables = summariser.model.trainable_variables
+        summariser.replicas.apply(self._optimiser, gradients, variables)
+
+    def _validate(self, now: tf.Tensor, changed: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Scores the weights on the validation simulations, when it is time to."""
+        validation = self.simulations[1]
+
+        def nothing() -> tuple[tf.Tensor, ...]:
+            return tf.constant(True), *self._no_row()
+
+        if validation is None:
+            return nothing()
+
+        def evaluate() -> tuple[tf.Tensor, ...]:
+            loss, info = self.objective.assess(self.objective.summariser.statistics(validation))
+            self.best.keep_if_better(self.objective.summariser.model, info.log_det_fisher, now)
+            return tf.math.is_finite(loss.total), *_row(loss, info)
+
+        due = tf.equal(tf.math.floormod(now, self._validation_freq), 0)
+        return tf.cond(changed & due, evaluate, nothing)
+
+    def _no_row(self) -> tuple[tf.Tensor, tf.Tensor]:
+        training = self.simulations[0]
+        slope_shape = [training.n_params, self.objective.summariser.n_summaries]
+        nan = tf.constant(np.nan, training.dtype)
+        return tf.fill([len(MEASURES)], nan), tf.fill(slope_shape, nan)
+
+
+def _row(loss: Loss, info: Information) -> tuple[tf.Tensor, tf.Tensor]:
+    """What is recorded of an update: scalars in the order of `MEASURES`, and the slope."""
+    scalars = [
+        loss.total,
+        info.log_det_fisher,
+        info.log_det_covariance,
+        loss.regularisation,
+        loss.coupling,
+    ]
+    return tf.stack(scalars), info.slope

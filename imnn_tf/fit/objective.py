@@ -1,0 +1,184 @@
+"""The loss of a model on simulations, and its gradient, whole or a batch at a time."""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from imnn_tf import degeneracy, information
+from imnn_tf.fit.passes import (
+    Summariser,
+    assign_all,
+    batch_statistics,
+    stateful_variables,
+    sum_over_batches,
+    summaries_and_slope,
+)
+from imnn_tf.information import Information, Loss, Regularisation, Statistics
+from imnn_tf.simulations import Simulations
+from imnn_tf.simulations.batch import Part
+
+
+class Gradient(NamedTuple):
+    """The loss of a model at its present weights, and its gradient by the weights."""
+
+    loss: Loss
+    information: Information
+    gradients: list[tf.Tensor]  # one of the shape of each trainable variable
+
+
+class Measurement(NamedTuple):
+    """What was measured of a model's summaries, with the weights that it has."""
+
+    information: Information  # of all summaries
+    loss: Loss
+    external: Information | None  # of the external summaries alone, if there are any
+
+    @property
+    def external_fisher(self) -> tf.Tensor | None:
+        """Fisher information of the external summaries alone, `[n_params, n_params]`."""
+        return None if self.external is None else self.external.fisher
+
+    @property
+    def gain(self) -> float | None:
+        """`det F` over that of the external summaries alone.
+
+        It is infinite where these alone say nothing about some combination of the parameters.
+        """
+        if self.external is None:
+            return None
+        if not np.isfinite(self.external.log_det_fisher):
+            return float("inf")
+        return float(np.exp(self.information.log_det_fisher - self.external.log_det_fisher))
+
+
+class Objective:
+    """The loss that a fit minimises.
+
+    Args:
+        summariser: The model, with the external summaries beside it.
+        regularisation: What holds the covariance of the network's summaries near the identity.
+
+    Attributes:
+        summariser, regularisation: As passed.
+    """
+
+    def __init__(self, summariser: Summariser, regularisation: Regularisation) -> None:
+        self.summariser, self.regularisation = summariser, regularisation
+
+    def assess(self, total: Statistics) -> tuple[Loss, Information]:
+        """The loss of summaries with the given statistics, and their information.
+
+        The Fisher information is that of all summaries. The covariances in the record are of the
+        network's own, which are those that the regularisation is about.
+        """
+        info = information.fisher_information(total)
+        if self.summariser.n_external:
+            network = information.fisher_information(self.summariser.network_alone(total))
+            info = info._replace(
+                covariance=network.covariance,
+                inverse_covariance=network.inverse_covariance,
+                log_det_covariance=network.log_det_covariance,
+            )
+        return self.regularisation.loss(info), info
+
+    def measure(self, total: Statistics, source: str) -> Measurement:
+        """The measurement of summaries with the given concrete statistics.
+
+        Args:
+            total: The statistics.
+            source: Whose summaries they are, for the message of an error.
+
+        Raises:
+            InformationError: If the information is not defined.
+        """
+        info = information.fisher_information(total)
+        degeneracy.require_finite(total, info, source)
+        external = None
+        if self.summariser.n_external:
+            external = information.fisher_information(self.summariser.external_alone(total))
+        return Measurement(info, self.assess(total)[0], external)
+
+    def gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
+        """Loss and gradient on the simulations of an update."""
+        if simulations.n_batches > 1:
+            return self.streamed_gradient(simulations, update)
+        batch = simulations.batches(update).at(0)
+        with tf.GradientTape() as tape:
+            total = batch_statistics(self.summariser.model, batch, simulations, training=True)
+            loss, info = self.assess(total)
+        return Gradient(loss, info, self._by_weights(tape, loss.total))
+
+    def streamed_gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
+        """Loss and gradient a batch at a time, in two passes and the memory of one batch.
+
+        The loss is a function of the scatter and the slope, to which every simulation adds on
+        its own. The first pass adds them up. With the gradient by them held fixed, the second
+        pass differentiates the share of each batch. The terms through the mean cancel in the sum.
+        """
+        model, replicas = self.summariser.model, self.summariser.replicas
+        simulations = simulations.fixed(update)
+        stateful = stateful_variables(model)
+
+        def statistics_of(part: Part) -> Statistics:
+            before = [tf.identity(variable) for variable in stateful]
+            total = self.summariser.partial_statistics(
+                simulations, part, training=True, update=update
+            )
+            # The second pass must draw the same noise, and running averages change once.
+            assign_all(stateful, before)
+            return total
+
+        total = replicas.statistics(statistics_of)
+        with tf.GradientTape() as tape:
+            tape.watch([total.moments.scatter, total.slope])
+            loss, info = self.assess(total)
+        by_scatter, by_slope = tape.gradient(loss.total, [total.moments.scatter, total.slope])
+
+        def gradient_of(
+            part: Part, mean: tf.Tensor, by_scatter: tf.Tensor, by_slope: tf.Tensor
+        ) -> list[tf.Tensor]:
+            batches = simulations.batches(update, part)
+
+            def add(index: tf.Tensor, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+                batch = batches.at(index)
+                with tf.GradientTape() as tape:
+                    x, slope = summaries_and_slope(model, batch, simulations, training=True)
+                    residuals, weighted = information.centre(x, mean, batch.fiducial_weights)
+                    share = tf.reduce_sum(tf.matmul(weighted, by_scatter) * residuals)
+                    share += tf.reduce_sum(by_slope * slope)
+                more = self._by_weights(tape, share)
+                return [a + b for a, b in zip(gradients, more, strict=True)]
+
+            zero = [tf.zeros_like(v.value) for v in model.trainable_variables]
+            return sum_over_batches(model, simulations, add, zero, part)
+
+        gradients = replicas.sum(gradient_of, total.moments.mean, by_scatter, by_slope)
+        replicas.average(stateful)
+        return Gradient(loss, info, gradients)
+
+    def _by_weights(self, tape: tf.GradientTape, target: tf.Tensor) -> list[tf.Tensor]:
+        gradients = tape.gradient(
+            target,
+            [variable.value for variable in self.summariser.model.trainable_variables],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        # The gradient of a lookup comes as the rows that were looked up.
+        return [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    def why_not_finite(
+        self, training: Simulations, validation: Simulations | None, update: int
+    ) -> str:
+        """Says in words which part of the loss at the present weights is not finite."""
+        for source, simulations in (("training", training), ("validation", validation)):
+            if simulations is None:
+                continue
+            total = self.summariser.statistics(
+                simulations, training=source == "training", update=update
+            )
+            loss, info = self.assess(total)
+            if not np.isfinite(info.log_det_fisher):
+                return f"on the {source} set {degeneracy.explain(total)}"
+            if not np.isfinite(loss.total):
+                return f"its regularisation on the {source} set is not finite"
+        return "its gradient is not finite"

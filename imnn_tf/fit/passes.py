@@ -1,0 +1,316 @@
+"""A model applied to batches of simulations, and the statistics of its summaries."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import keras
+import tensorflow as tf
+
+from imnn_tf import information
+from imnn_tf.fit.replicas import Replicas
+from imnn_tf.information import Moments, Statistics, merge
+from imnn_tf.simulations.batch import WHOLE, Batch, Part
+from imnn_tf.simulations.feeds.stream import reading_errors
+from imnn_tf.simulations.simulations import Simulations
+from imnn_tf.utils.autodiff import pushforward
+from imnn_tf.utils.types import KerasModel, KerasVariable
+
+# More random numbers than the layers of any model draw for one batch.
+_DRAWS = 2**16
+
+Total = TypeVar("Total")
+
+
+class Summariser:
+    """A Keras model with the external summaries beside it, on one device or on replicas.
+
+    Args:
+        model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
+        n_network: Number of summaries that the model makes.
+        n_external: Number of external summaries.
+        replicas: Where batches are worked on; here by default.
+
+    Attributes:
+        model, n_network, n_external, replicas: As passed.
+    """
+
+    def __init__(
+        self,
+        model: KerasModel,
+        n_network: int,
+        n_external: int = 0,
+        replicas: Replicas | None = None,
+    ) -> None:
+        self.model, self.n_network, self.n_external = model, n_network, n_external
+        self.replicas = replicas or Replicas()
+
+    @classmethod
+    def checked(
+        cls, model: KerasModel, simulations: Simulations, replicas: Replicas
+    ) -> "Summariser":
+        """A model as a user passed it, checked to go with the simulations.
+
+        Raises:
+            TypeError: If it is not a Keras model.
+            ValueError: If it does not take the simulations or does not summarise them, has
+                BatchNormalization with exact derivatives, or was made outside the scope of the
+                replicas.
+        """
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                "`model` must be a keras.Model (or `load` be True), got "
+                f"{'None' if model is None else type(model).__name__}."
+            )
+        if simulations.layout.exact and normalises_by_batch(model):
+            raise ValueError(
+                "`model` must not have BatchNormalization with exact derivatives, which its mean "
+                "over the batch would take away; use LayerNormalization, or `δθ`."
+            )
+        replicas.require_scope(model)
+        with reading_errors(simulations):
+            n_network = count_summaries(model, simulations)
+        return cls(model, n_network, simulations.n_external, replicas)
+
+    @property
+    def n_summaries(self) -> int:
+        """Number of all summaries: the network's, then the external ones."""
+        return self.n_network + self.n_external
+
+    def statistics(
+        self, simulations: Simulations, *, training: bool = False, update: tf.Tensor | int = 0
+    ) -> Statistics:
+        """Statistics of the summaries of all simulations, in the memory of a batch.
+
+        Args:
+            simulations: The simulations.
+            training: Whether layers act as in training.
+            update: The number of the update whose simulations to take.
+        """
+        fixed = simulations.fixed(update)
+        return self.replicas.statistics(
+            lambda part: self.partial_statistics(fixed, part, training=training, update=update)
+        )
+
+    def partial_statistics(
+        self, simulations: Simulations, part: Part, *, training: bool, update: tf.Tensor | int
+    ) -> Statistics:
+        """Statistics of the summaries of a part of the batches."""
+        batches = simulations.batches(update, part)
+
+        def add(index: tf.Tensor, total: Statistics) -> Statistics:
+            more = batch_statistics(self.model, batches.at(index), simulations, training=training)
+            return Statistics(merge(total.moments, more.moments), total.slope + more.slope)
+
+        n, dtype = self.n_summaries, simulations.dtype
+        empty = Moments(tf.zeros([], dtype), tf.zeros([n], dtype), tf.zeros([n, n], dtype))
+        zero = Statistics(empty, tf.zeros([simulations.n_params, n], dtype))
+        return sum_over_batches(self.model if training else None, simulations, add, zero, part)
+
+    def network_alone(self, total: Statistics) -> Statistics:
+        """The statistics of the network's own summaries."""
+        return information.block(total, slice(self.n_network))
+
+    def external_alone(self, total: Statistics) -> Statistics:
+        """The statistics of the external summaries."""
+        return information.block(total, slice(self.n_network, None))
+
+
+def batch_statistics(
+    model: KerasModel, batch: Batch, simulations: Simulations, *, training: bool
+) -> Statistics:
+    """What one batch adds to the statistics of the whole."""
+    summaries, slope = summaries_and_slope(model, batch, simulations, training=training)
+    return Statistics(information.moments(summaries, batch.fiducial_weights), slope)
+
+
+def summaries_and_slope(
+    model: KerasModel, batch: Batch, simulations: Simulations, *, training: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Summaries of the fiducial simulations of one batch, and what it adds to the slope.
+
+    Args:
+        model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
+        batch: The batch.
+        simulations: The simulations that it belongs to.
+        training: Whether layers act as in training.
+
+    Returns:
+        The network's summaries followed by the external ones, `[n_fiducial, n_summaries]`, and
+        what the batch adds to the slope of their mean, `[n_params, n_summaries]`.
+    """
+    if batch.tangents is None:
+        x = summarise(
+            model, batch.data, training=training, blocks=simulations.blocks, dtype=simulations.dtype
+        )
+        summaries, slope = _by_differences(x, batch)
+    else:
+        summaries, slope = _by_tangents(model, batch, training=training, dtype=simulations.dtype)
+    if batch.external is None:
+        return summaries, slope
+    if batch.external_tangents is None:
+        external, external_slope = _by_differences(batch.external, batch)
+    else:
+        external = batch.external
+        external_slope = tf.einsum("bep,bp->pe", batch.external_tangents, batch.slope_weights)
+    return tf.concat([summaries, external], 1), tf.concat([slope, external_slope], 1)
+
+
+def summarise(
+    model: KerasModel, data: tf.Tensor, *, training: bool, blocks: tuple[int, ...], dtype: tf.DType
+) -> tf.Tensor:
+    """Summaries of one batch of simulations.
+
+    In training, blocks of simulations that differ in a parameter alone see the same noise of the
+    random layers. The noise then cancels in the slope of the mean, where it would otherwise be
+    magnified by the inverse of a small parameter difference. A layer that normalises by the batch
+    must see the whole batch, or it would remove the difference between the blocks; the noise is
+    then drawn for the whole batch.
+
+    Args:
+        model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
+        data: `[batch, *input_shape]`.
+        training: Whether layers act as in training.
+        blocks: Number of rows in each block that sees the same noise.
+        dtype: Type of the summaries, whatever type the model computes in.
+
+    Returns:
+        `[batch, n_network]`.
+    """
+    if not training or model.non_trainable_weights or not seed_variables(model):
+        return tf.cast(model(data, training=training), dtype)
+    drawing = stateful_variables(model)
+    before = [tf.identity(variable) for variable in drawing]
+    summaries = []
+    for block in tf.split(data, blocks):
+        assign_all(drawing, before)
+        summaries.append(tf.cast(model(block, training=training), dtype))
+    return tf.concat(summaries, axis=0)
+
+
+def _by_differences(summaries: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+    """Splits off the fiducial simulations, and makes the slope of the others."""
+    sizes = [weights.shape[0] for weights in (batch.fiducial_weights, batch.slope_weights)]
+    fiducial, varied = tf.split(summaries, sizes)
+    return fiducial, information.slope(varied, batch.slope_weights)
+
+
+def _by_tangents(
+    model: KerasModel, batch: Batch, *, training: bool, dtype: tf.DType
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Summaries and slope from exact derivatives.
+
+    Each parameter takes one Jacobian-vector product. The model runs once for all of them, and the
+    Jacobian itself is never formed.
+    """
+    assert batch.tangents is not None
+    summaries, derivatives = pushforward(
+        lambda data: tf.cast(model(data, training=training), dtype),
+        batch.data,
+        tf.unstack(batch.tangents, axis=-1),
+    )
+    if derivatives is None:
+        derivatives = [tf.zeros_like(summaries)] * batch.tangents.shape[-1]
+    slope = [
+        tf.linalg.matvec(derivative, batch.slope_weights[:, parameter], transpose_a=True)
+        for parameter, derivative in enumerate(derivatives)
+    ]
+    return summaries, tf.stack(slope)
+
+
+def sum_over_batches(
+    model: KerasModel | None,
+    simulations: Simulations,
+    add: Callable[[tf.Tensor, Total], Total],
+    zero: Total,
+    part: Part = WHOLE,
+) -> Total:
+    """Adds up something of each batch.
+
+    Args:
+        model: The model, if its random layers draw numbers in `add`.
+        simulations: The simulations.
+        add: Takes the index of a batch and the sum so far; returns the sum with that batch.
+        zero: The sum of no batches.
+        part: The part of the batches to go through.
+    """
+    if simulations.n_batches == 1:
+        return add(tf.constant(0), zero)
+    draw_for = noise_of_batches(model)
+
+    def body(index: tf.Tensor, total: Total) -> tuple[tf.Tensor, Total]:
+        draw_for(index)
+        return index + part.step, add(index, total)
+
+    _, total = tf.while_loop(
+        lambda index, _: index < simulations.n_batches,
+        body,
+        (tf.convert_to_tensor(part.first), zero),
+        parallel_iterations=1,
+    )
+    draw_for(tf.constant(simulations.n_batches))
+    return total
+
+
+def noise_of_batches(model: KerasModel | None) -> Callable[[tf.Tensor], None]:
+    """A function that makes the random layers of a model draw for the batch of an index.
+
+    What they draw then depends on the index alone, so it does not matter where and in which order
+    batches are worked on.
+    """
+    states = [] if model is None else seed_variables(model)
+    before = [tf.identity(state) for state in states]
+
+    def draw_for(index: tf.Tensor) -> None:
+        for state, value in zip(states, before, strict=True):
+            # The state of a Keras generator is a seed and a count of draws.
+            state.assign(value + tf.cast([0, _DRAWS * index], value.dtype))
+
+    return draw_for
+
+
+def assign_all(variables: list[KerasVariable], values: list[tf.Tensor]) -> None:
+    """Assigns a value to each variable."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def stateful_variables(model: KerasModel) -> list[KerasVariable]:
+    """The variables that a pass over data changes: running averages, states of random layers."""
+    metrics = {id(variable) for variable in model.metrics_variables}
+    return [v for v in model.non_trainable_variables if id(v) not in metrics]
+
+
+def seed_variables(model: KerasModel) -> list[KerasVariable]:
+    """The variables of a Keras model that its random layers draw their numbers from."""
+    known = {id(variable) for variable in (*model.weights, *model.metrics_variables)}
+    states = [variable for variable in model.variables if id(variable) not in known]
+    return [state for state in states if tuple(state.shape) == (2,)]
+
+
+def normalises_by_batch(model: KerasModel) -> bool:
+    """Whether a Keras model has a layer that normalises by the batch."""
+    if isinstance(model, keras.layers.BatchNormalization):
+        return True
+    return any(normalises_by_batch(layer) for layer in getattr(model, "layers", ()))
+
+
+def count_summaries(model: KerasModel, simulations: Simulations) -> int:
+    """Number of summaries that a model makes of simulations.
+
+    Raises:
+        ValueError: If the model does not take them, or does not give `[batch, n_summaries]`.
+    """
+    first = simulations.batches().at(0).data[:2]
+    try:
+        shape = tuple(model(first, training=False).shape)
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(
+            f"`model` must take batches of simulations of shape {tuple(first.shape[1:])}, but "
+            f"failed on one: {error}"
+        ) from error
+    if len(shape) != 2 or shape[0] != len(first):
+        raise ValueError(
+            "`model` must map a batch of simulations to (batch, n_summaries), got "
+            f"{shape} from a batch of {len(first)}."
+        )
+    return shape[1]

@@ -1,0 +1,353 @@
+"""The Python side of a fit: calls of the compiled loop, history, callbacks, progress, Ctrl-C."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm.auto import tqdm
+
+from imnn_tf.fit.loop import MEASURES, Records, UpdateLoop
+from imnn_tf.fit.objective import Objective
+from imnn_tf.fit.passes import Summariser
+from imnn_tf.fit.state import FitState, History
+from imnn_tf.information import InformationError, Regularisation, determinant
+from imnn_tf.simulations import Simulations
+from imnn_tf.simulations.feeds.stream import reading_errors
+from imnn_tf.utils import checks
+from imnn_tf.utils.interrupt import deferred_interrupt
+from imnn_tf.utils.types import KerasModel, KerasOptimizer
+
+logger = logging.getLogger(__name__)
+
+# Between two calls of the compiled loop the bar moves and Ctrl-C is heard.
+_SECONDS_PER_CALL = 0.25
+
+# The most updates in one call of the compiled loop, where their duration decides.
+_CAPACITY = 256
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to fit, when to stop, and how often to return to Python.
+
+    Attributes:
+        regularisation: What holds the covariance of the summaries near the identity.
+        n_iterations: The most updates; no limit if `None`.
+        patience: Updates without a better score after which to stop; never if `None`.
+        warm_up: Updates before patience begins to count.
+        checkpoint: Updates from one saving to the next; none is saved if `None`.
+        updates_per_call: Updates in one call of the loop; chosen by their duration if `None`.
+        validation_freq: Updates from one validation to the next.
+        jit_compile: Whether to compile with XLA, or `"auto"`.
+        verbose: Whether to show a progress bar.
+    """
+
+    regularisation: Regularisation = Regularisation()
+    n_iterations: int | None = None
+    patience: int | None = None
+    warm_up: int = 0
+    checkpoint: int | None = None
+    updates_per_call: int | None = None
+    validation_freq: int = 1
+    jit_compile: bool | str = "auto"
+    verbose: bool = True
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        regularisation: Regularisation,
+        n_iterations: int | None,
+        patience: int | None,
+        min_iterations: int | None,
+        checkpoint: int | None,
+        steps_per_execution: int | None,
+        validation_freq: int,
+        jit_compile: bool | str,
+        verbose: bool,
+    ) -> "FitOptions":
+        """The options from the arguments of `IMNN.fit`, where each is explained.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If one is below its minimum.
+        """
+
+        def count(name: str, value: int | None, minimum: int = 1) -> int | None:
+            return None if value is None else checks.integer(name, value, minimum=minimum)
+
+        return cls(
+            regularisation=regularisation,
+            n_iterations=count("n_iterations", n_iterations),
+            patience=count("patience", patience),
+            warm_up=count("min_iterations", min_iterations, 0) or 0,
+            checkpoint=count("checkpoint", checkpoint),
+            updates_per_call=count("steps_per_execution", steps_per_execution),
+            validation_freq=checks.integer("validation_freq", validation_freq, minimum=1),
+            jit_compile=jit_compile
+            if jit_compile == "auto"
+            else checks.flag("jit_compile", jit_compile),
+            verbose=verbose,
+        )
+
+    def updates(self, iteration: int, first: int, per_call: int) -> int:
+        """How many updates to run until Python has something to do.
+
+        Args:
+            iteration: Updates done so far, by all fits.
+            first: Updates done before this fit.
+            per_call: The most updates of one call of the loop.
+        """
+        wanted = per_call
+        if self.n_iterations is not None:
+            wanted = min(wanted, first + self.n_iterations - iteration)
+        if self.checkpoint is not None:
+            wanted = min(wanted, self.checkpoint - iteration % self.checkpoint)
+        return wanted
+
+
+class Outcome(Enum):
+    """What ended a fit."""
+
+    STOPPED = auto()  # its number of updates, a callback, or the user
+    EXHAUSTED = auto()  # patience
+    NOT_FINITE = auto()  # a loss that is not finite
+
+
+class Session:
+    """The fits of one model on its simulations.
+
+    Args:
+        summariser: The model, with the external summaries beside it.
+        state: What a fit changes.
+        training: The simulations to fit.
+        validation: The simulations that score the weights; `None` for the training simulations.
+    """
+
+    def __init__(
+        self,
+        summariser: Summariser,
+        state: FitState,
+        training: Simulations,
+        validation: Simulations | None,
+    ) -> None:
+        self._summariser, self._state = summariser, state
+        self._training, self._validation = training, validation
+        self._loops: dict[tuple[Any, ...], UpdateLoop] = {}
+
+    def run(
+        self,
+        loop: UpdateLoop,
+        options: FitOptions,
+        callbacks: keras.callbacks.CallbackList,
+        save: Callable[[], None],
+    ) -> None:
+        """Runs a fit, and leaves the model on the weights that the fit ends on.
+
+        Args:
+            loop: The loop of updates that `loop` gives for these options.
+            options: How to fit, and when to stop.
+            callbacks: Keras callbacks, to which an update is an epoch of one batch.
+            save: Writes the state of the running fit.
+
+        Raises:
+            InformationError: If a loss is not finite.
+        """
+        state, reason, outcome = self._state, "", None
+        with _attached(callbacks.model, state.optimiser), reading_errors(*loop.simulations):
+            callbacks.on_train_begin()
+            try:
+                outcome = _update(loop, state.history, options, callbacks, save)
+                if outcome is Outcome.NOT_FINITE:
+                    update = len(state.history["loss"]) + 1
+                    reason = loop.objective.why_not_finite(*loop.simulations, update)
+            finally:  # also where a callback raised
+                if outcome in (None, Outcome.STOPPED):
+                    state.remember_latest()
+                kept = state.finite if outcome is Outcome.NOT_FINITE else state.best
+                kept.restore(callbacks.model)
+            callbacks.on_train_end()
+        if outcome is Outcome.NOT_FINITE:
+            last = int(state.finite.update)
+            has = (
+                "The model is as it was."
+                if last < 0
+                else f"The model has the last weights with a finite loss, those of update {last}."
+            )
+            raise InformationError(f"The loss of update {update} is not finite: {reason}. {has}")
+
+    def loop(self, options: FitOptions) -> UpdateLoop:
+        """The loop of updates, compiled once for each set of settings.
+
+        Raises:
+            ValueError: If XLA is asked for and cannot compile what the loop does.
+        """
+        capacity = options.updates_per_call or _CAPACITY
+        jit = self._compiles(options.jit_compile)
+        key = (options.regularisation, options.validation_freq, capacity, jit)
+        if key not in self._loops:
+            self._loops[key] = UpdateLoop(
+                Objective(self._summariser, options.regularisation),
+                self._state.optimiser,
+                self._training,
+                self._validation,
+                validation_freq=options.validation_freq,
+                capacity=capacity,
+                jit_compile=jit,
+                best=self._state.best,
+                finite=self._state.finite,
+            )
+        return self._loops[key]
+
+    def _compiles(self, jit_compile: bool | str) -> bool:
+        """Whether to compile with XLA, which can neither compile reading nor replicas."""
+        parts = [self._training.compilable]
+        if self._validation is not None:
+            parts.append(self._validation.compilable)
+        never = self._summariser.replicas.count > 1 or False in parts
+        if jit_compile == "auto":
+            return not never and all(parts) and bool(tf.config.list_physical_devices("GPU"))
+        if jit_compile and never:
+            raise ValueError(
+                "`jit_compile` must be left out where a `strategy` is given, or simulations are "
+                "not held in memory, which XLA cannot compile, got True."
+            )
+        return bool(jit_compile)
+
+
+def _update(
+    loop: UpdateLoop,
+    history: History,
+    options: FitOptions,
+    callbacks: keras.callbacks.CallbackList,
+    save: Callable[[], None],
+) -> Outcome:
+    """Updates until a limit, a callback, the user or a loss that is not finite ends the fit."""
+    first = len(history["loss"])
+    per_call = options.updates_per_call or loop.updates_per_call
+    with (
+        deferred_interrupt() as interrupted,
+        tqdm(total=options.n_iterations, disable=not options.verbose, unit="update") as bar,
+    ):
+        while True:
+            iteration = len(history["loss"])
+            wanted = options.updates(iteration, first, per_call)
+            if interrupted.is_set():
+                logger.warning("The fit was interrupted after %d updates.", iteration - first)
+            if wanted == 0 or callbacks.model.stop_training or interrupted.is_set():
+                return Outcome.STOPPED
+            callbacks.on_epoch_begin(iteration)
+            started = time.perf_counter()
+            warm_up = first + options.warm_up
+            done, finite, records = loop.run(wanted, iteration, warm_up, options.patience)
+            elapsed = time.perf_counter() - started
+            _record(history, records, iteration, loop.validates, callbacks)
+            bar.update(done)
+            bar.set_postfix(_postfix(history), refresh=False)
+            if not finite:
+                return Outcome.NOT_FINITE
+            if options.checkpoint is not None and (iteration + done) % options.checkpoint == 0:
+                save()
+            if done < wanted:
+                return Outcome.EXHAUSTED
+            if options.updates_per_call is None and iteration > first:
+                # The duration of the first call includes compilation and tells nothing.
+                per_call = loop.updates_per_call = _rescaled(per_call, elapsed, loop.capacity)
+
+
+def _rescaled(per_call: int, elapsed: float, capacity: int) -> int:
+    """A number of updates that takes about as long as a call should."""
+    return int(np.clip(per_call * _SECONDS_PER_CALL / elapsed, 1, min(2 * per_call, capacity)))
+
+
+def _record(
+    history: History,
+    records: Records,
+    iteration: int,
+    validates: bool,
+    callbacks: keras.callbacks.CallbackList,
+) -> None:
+    """Adds what a call has measured to the history, and tells the callbacks of each update."""
+    logs_of_updates = _extend(history, "", records.training, records.training_slope)
+    if validates:
+        evaluated = np.flatnonzero(~np.isnan(records.validation[:, 0]))
+        history["val_iteration"] += (iteration + 1 + evaluated).tolist()
+        scalars, slopes = records.validation[evaluated], records.validation_slope[evaluated]
+        logs_of_validations = _extend(history, "val_", scalars, slopes)
+        for offset, logs in zip(evaluated.tolist(), logs_of_validations, strict=True):
+            logs_of_updates[offset] |= logs
+    for offset, logs in enumerate(logs_of_updates):
+        if offset:
+            callbacks.on_epoch_begin(iteration + offset)
+        # Not by way of the container, which would look for tensors in every log.
+        for callback in callbacks.callbacks:
+            callback.on_train_batch_begin(0)
+            callback.on_train_batch_end(0, logs)
+            callback.on_epoch_end(iteration + offset, logs)
+
+
+def _extend(
+    history: History, prefix: str, scalars: np.ndarray, slopes: np.ndarray
+) -> list[dict[str, float]]:
+    """Appends the measurements of updates; the scalars of each, as logs for callbacks."""
+    measured = dict(zip(MEASURES, scalars.astype(np.float64).T, strict=True))
+    columns = {
+        "loss": measured["loss"],
+        "det_F": determinant(measured["log_det_F"]),
+        "det_C": determinant(measured["log_det_C"]),
+        "det_Cinv": determinant(-measured["log_det_C"]),
+        "reg": measured["reg"],
+        "r": measured["r"],
+    }
+    lists = {f"{prefix}{key}": column.tolist() for key, column in columns.items()}
+    for key, values in {**lists, f"{prefix}dμ_dθ": list(slopes)}.items():
+        history[key] += values
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+
+
+def _postfix(history: History) -> dict[str, str]:
+    shown = {"det F": history["det_F"], "validation": history["val_det_F"]}
+    return {name: f"{values[-1]:.4g}" for name, values in shown.items() if values}
+
+
+def callback_list(
+    callbacks: Sequence[keras.callbacks.Callback] | None, model: KerasModel, epochs: int | None
+) -> keras.callbacks.CallbackList:
+    """Keras's own container of the user's callbacks and a `History`.
+
+    Raises:
+        TypeError: If one of them is not a Keras callback.
+    """
+    callbacks = [] if callbacks is None else list(callbacks)
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                "`callbacks` must be a sequence of keras.callbacks.Callback, got a "
+                f"{type(callback).__name__}."
+            )
+    return keras.callbacks.CallbackList(
+        [*callbacks, keras.callbacks.History()], model=model, epochs=epochs, verbose=0, steps=1
+    )
+
+
+@contextmanager
+def _attached(model: KerasModel, optimiser: KerasOptimizer) -> Iterator[None]:
+    """Lets callbacks find on the model what Keras's own `fit` would have put there."""
+    names = ("optimizer", "stop_training")
+    before = {name: getattr(model, name) for name in names if hasattr(model, name)}
+    model.optimizer, model.stop_training = optimiser, False
+    try:
+        yield
+    finally:
+        for name in names:
+            if name in before:
+                setattr(model, name, before[name])
+            else:
+                delattr(model, name)

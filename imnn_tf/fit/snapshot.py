@@ -1,0 +1,66 @@
+"""Weights that a fit keeps."""
+
+import numpy as np
+import tensorflow as tf
+
+from imnn_tf.fit.passes import assign_all
+from imnn_tf.utils.types import KerasModel
+
+
+class Snapshot:
+    """A copy of a model's weights, with the score and the update that they belong to.
+
+    Args:
+        model: The model.
+
+    Attributes:
+        values: A variable for each of the model's weights.
+        score: `ln det F`, `[]`, float64; minus infinity if no weights were kept.
+        update: The update after which the model had these weights, `[]`, int64; −1 if none.
+    """
+
+    def __init__(self, model: KerasModel) -> None:
+        self.values = [tf.Variable(weight.value, trainable=False) for weight in model.weights]
+        self.score = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
+        self.update = tf.Variable(-1, dtype=tf.int64, trainable=False)
+
+    def keep(self, model: KerasModel, score: tf.Tensor, update: tf.Tensor) -> None:
+        """Keeps the weights that a model has."""
+        assign_all(self.values, [weight.value for weight in model.weights])
+        self.score.assign(tf.cast(score, tf.float64))
+        self.update.assign(update)
+
+    def keep_if_better(self, model: KerasModel, score: tf.Tensor, update: tf.Tensor) -> None:
+        """Keeps the weights that a model has if their score is higher."""
+        tf.cond(
+            tf.cast(score, tf.float64) > self.score,
+            lambda: self.keep(model, score, update),
+            lambda: None,
+        )
+
+    def restore(self, model: KerasModel) -> None:
+        """Gives a model these weights, if any were kept."""
+        if self.update.numpy() >= 0:
+            assign_all(model.weights, self.values)
+
+    def matches(self, model: KerasModel) -> bool:
+        """Whether a model has these weights."""
+        return bool(self.update.numpy() >= 0) and all(
+            np.array_equal(kept, weight)
+            for kept, weight in zip(self.values, model.weights, strict=True)
+        )
+
+    def arrays(self) -> list[np.ndarray]:
+        """The weights as arrays; none if none were kept."""
+        return [value.numpy() for value in self.values] if self.update.numpy() >= 0 else []
+
+    def set(self, values: list[np.ndarray], score: float, update: int) -> None:
+        """Takes over the weights that `arrays` returned, with their score and update."""
+        if values:
+            assign_all(self.values, values)
+        self.score.assign(score)
+        self.update.assign(update)
+
+    def forget(self) -> None:
+        """Lets any later score be better than this one."""
+        self.set([], -np.inf, -1)

@@ -1,0 +1,210 @@
+"""All that a fit changes, in memory and on disk.
+
+One file, `fit.npz`, holds the state of a fit, so one atomic write keeps it consistent.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from imnn_tf.estimator import MODEL_FILE
+from imnn_tf.fit.snapshot import Snapshot
+from imnn_tf.information import Regularisation
+from imnn_tf.simulations.fiducial import FiducialPoint
+from imnn_tf.utils import checkpoint
+from imnn_tf.utils.types import KerasModel, KerasOptimizer, KerasVariable, Numbers
+
+FIT_FILE = "fit.npz"
+
+History = dict[str, list[Any]]
+
+_TRAINING_KEYS = ("loss", "det_F", "det_C", "det_Cinv", "dμ_dθ", "reg", "r")
+
+
+def empty_history() -> History:
+    """A history with every key and no entries."""
+    validation = [f"val_{key}" for key in _TRAINING_KEYS]
+    moves = ("θ_fid", "θ_fid_iteration")
+    return {key: [] for key in (*_TRAINING_KEYS, *validation, "val_iteration", *moves)}
+
+
+class FitState:
+    """Weights, optimiser, history and regularisation of a model being fitted.
+
+    Args:
+        model: A built Keras model.
+        optimiser: A Keras optimiser, its name or its configuration; Adam if `None`.
+
+    Attributes:
+        optimiser: The optimiser, used by this fit alone.
+        history: What every update measured.
+        best: The weights with the highest score so far.
+        finite: The last weights with a finite loss.
+        regularisation: The regularisation of the last fit.
+    """
+
+    def __init__(self, model: KerasModel, optimiser: Any) -> None:
+        self._model = model
+        self.history = empty_history()
+        self.best, self.finite = Snapshot(model), Snapshot(model)
+        self.regularisation = Regularisation()
+        # Where a further fit goes on, if the model is not there because it has the best weights.
+        self._latest: list[np.ndarray] | None = None
+        self._initial = self._model_state()
+        self._set_optimiser(optimiser)
+
+    def _set_optimiser(self, optimiser: Any) -> None:
+        self.optimiser = own_optimiser(optimiser, self._model)
+        self._initial_optimiser = [variable.numpy() for variable in self.optimiser.variables]
+
+    def set_initial_weights(self, weights: Sequence[Numbers]) -> None:
+        """Sets the weights that `reset` goes back to.
+
+        Args:
+            weights: An array for each weight of the model, as `model.get_weights()` returns them.
+
+        Raises:
+            ValueError: If their number or shapes are not those of the model's weights.
+        """
+        before = self._model.get_weights()
+        self._model.set_weights([np.asarray(weight) for weight in weights])
+        self._initial = self._model_state()
+        self._model.set_weights(before)
+
+    def reset(self) -> None:
+        """Goes back to before the first fit."""
+        checkpoint.assign("model", self._variables(), self._initial)
+        checkpoint.assign("optimiser", self.optimiser.variables, self._initial_optimiser)
+        self.best.forget()
+        self.finite.forget()
+        self._latest = None
+        self.history = empty_history()
+
+    def move(self, theta_fid: np.ndarray, *, keep_optimiser: bool) -> None:
+        """Starts at another fiducial point, with the weights that the model has.
+
+        The best weights are forgotten: scores at two points cannot be compared.
+
+        Args:
+            theta_fid: The new fiducial parameters, `[n_params]`, for the history.
+            keep_optimiser: Whether the optimiser keeps its state; it starts anew otherwise.
+        """
+        updates = len(self.history["loss"])
+        self.history["θ_fid"].append(theta_fid)
+        self.history["θ_fid_iteration"].append(updates)
+        self.best.forget()
+        self.finite.set(self._model.get_weights(), -np.inf, updates)
+        self._latest = None
+        if not keep_optimiser:
+            checkpoint.assign("optimiser", self.optimiser.variables, self._initial_optimiser)
+
+    def resume(self) -> None:
+        """Goes back to where the last fit stopped, unless the weights were changed since."""
+        if self._latest is not None and self.best.matches(self._model):
+            checkpoint.assign("model", self._variables(), self._latest)
+        self._latest = None
+
+    def remember_latest(self) -> None:
+        """Makes the weights that the model has now those from which a further fit goes on."""
+        self._latest = self._model_state()
+
+    def save(self, folder: Path, fiducial: FiducialPoint, *, running: bool = False) -> None:
+        """Writes the state and keeps the file that was written before.
+
+        Args:
+            folder: A folder that exists.
+            fiducial: The fiducial point, saved with the state.
+            running: Whether the fit still runs, so that the model does not have its best weights.
+        """
+        best = self.best.arrays()
+        lists = {
+            "weights": best if running and best else self._model.get_weights(),
+            "latest": self._model_state() if self._latest is None else self._latest,
+            "best": best,
+            "optimiser": [variable.numpy() for variable in self.optimiser.variables],
+        }
+        settings = {
+            "optimiser": keras.optimizers.serialize(self.optimiser),
+            "best": [self.best.score.numpy().item(), self.best.update.numpy().item()],
+            "regulariser": dataclasses.astuple(self.regularisation),
+            "fiducial": [fiducial.theta.tolist(), fiducial.moves],
+        }
+        arrays = {f"history/{key}": np.array(values) for key, values in self.history.items()}
+        for name, values in lists.items():
+            arrays |= checkpoint.numbered(name, values)
+        checkpoint.write_fit(folder / FIT_FILE, arrays, settings, keep_previous=True)
+        if running and not (folder / MODEL_FILE).exists():
+            checkpoint.write_atomically(folder / MODEL_FILE, self._model.save)
+
+    def load(self, folder: Path, *, keep_optimiser: bool) -> tuple[list[float], int]:
+        """Reads the state that `save` wrote.
+
+        Args:
+            folder: The folder.
+            keep_optimiser: Whether the present optimiser gets the saved state. Otherwise the
+                optimiser is made anew, with the settings that were saved.
+
+        Returns:
+            The fiducial parameters of the saved fit, and how often they had been moved.
+
+        Raises:
+            FileNotFoundError: If there is no state.
+            CorruptFileError: If it is damaged, and the one before it as well.
+            ValueError: If it belongs to another model or optimiser.
+        """
+        saved = checkpoint.read_fit(folder / FIT_FILE)
+        weights, latest, best, optimiser = (
+            saved.variables(name) for name in ("weights", "latest", "best", "optimiser")
+        )
+        if not keep_optimiser:
+            self._set_optimiser(keras.optimizers.deserialize(saved.settings["optimiser"]))
+        checkpoint.assign("model", self._variables(), latest)
+        checkpoint.assign("optimiser", self.optimiser.variables, optimiser)
+        self._model.set_weights(weights)
+        self.best.set(best, *saved.settings["best"])
+        self._latest = latest
+        self.regularisation = Regularisation(*saved.settings["regulariser"])
+        self.history = {
+            key.removeprefix("history/"): list(value) if value.ndim > 1 else value.tolist()
+            for key, value in saved.arrays.items()
+            if key.startswith("history/")
+        }
+        theta_fid, moves = saved.settings["fiducial"]
+        return theta_fid, moves
+
+    def _variables(self) -> list[KerasVariable]:
+        """Weights of the model and states of its random layers, but no metrics."""
+        metrics = {id(variable) for variable in self._model.metrics_variables}
+        return [v for v in self._model.variables if id(v) not in metrics]
+
+    def _model_state(self) -> list[np.ndarray]:
+        return [variable.numpy() for variable in self._variables()]
+
+
+def own_optimiser(optimiser: Any, model: KerasModel) -> KerasOptimizer:
+    """A Keras optimiser for the weights of a model, shared with nothing else.
+
+    Args:
+        optimiser: An optimiser, its name or its configuration; Adam if `None`. One that already
+            serves other weights is copied, with its settings and without its state.
+        model: The model, with its weights.
+
+    Raises:
+        TypeError: If it is not an optimiser.
+    """
+    try:
+        optimiser = keras.optimizers.get("adam" if optimiser is None else optimiser)
+    except (ValueError, TypeError) as error:
+        raise TypeError(
+            f"`optimiser` must be a Keras optimiser, its name or its configuration: {error}"
+        ) from error
+    # An optimiser made outside the scope of a strategy cannot be used inside it.
+    if optimiser.built or tf.distribute.has_strategy():
+        optimiser = optimiser.from_config(optimiser.get_config())
+    optimiser.build(model.trainable_variables)
+    return optimiser

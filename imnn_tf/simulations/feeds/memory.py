@@ -1,0 +1,69 @@
+"""Simulations held in memory."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+
+from imnn_tf.simulations.batch import Part, Rows, RowsAt
+from imnn_tf.simulations.layout import Layout
+from imnn_tf.simulations.sources.readers import Reader
+
+
+class MemoryFeed:
+    """Rows held in memory, batch by batch; see `Feed` for the attributes.
+
+    Args:
+        stacks: The rows of all batches, `[n_batches, rows, *shape]`, and, where derivatives are
+            exact, the derivatives, `[n_batches, rows, *shape, n_params]`.
+        replaceable: Whether `replace` may be called. The rows are then held in variables, which a
+            compiled update reads anew.
+    """
+
+    compilable = True
+    failure = None
+
+    def __init__(self, stacks: Iterable[tf.Tensor], *, replaceable: bool = False) -> None:
+        self.held: Rows = tuple(
+            tf.Variable(stack, trainable=False) if replaceable else stack for stack in stacks
+        )
+        self.shape = tuple(self.held[0].shape[2:])
+
+    @classmethod
+    def read(
+        cls, layout: Layout, fiducial: Reader, derivative: Reader, dtype: tf.DType
+    ) -> "MemoryFeed":
+        """Reads all simulations.
+
+        Args:
+            layout: Where each simulation stands.
+            fiducial: The fiducial simulations.
+            derivative: The derivative simulations, or the exact derivatives.
+            dtype: Floating type to hold them in.
+        """
+        stacks = [
+            np.empty((layout.n_batches, *shape), dtype.as_numpy_dtype)
+            for shape in layout.row_shapes(fiducial.shape)
+        ]
+        for index in range(layout.n_batches):
+            layout.read(index, fiducial, derivative, *(stack[index] for stack in stacks))
+        return cls(map(tf.constant, stacks))
+
+    def rows(self, update: tf.Tensor | int, part: Part) -> RowsAt:
+        """Starts a pass; every update sees the same rows, and any batch is there at any time."""
+        del update, part
+        return self.rows_at
+
+    def rows_at(self, index: tf.Tensor) -> Rows:
+        """The rows of the batch of an index."""
+        return tuple(row_of(stack, index) for stack in self.held)
+
+    def replace(self, stacks: Iterable[tf.Tensor]) -> None:
+        """Puts other rows of the same shapes in their place."""
+        for variable, stack in zip(self.held, stacks, strict=True):
+            variable.assign(stack)
+
+
+def row_of(stack: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """The row of an index of a stack. Taking the only row there is makes no copy."""
+    return tf.squeeze(stack, axis=0) if stack.shape[0] == 1 else stack[index]

@@ -1,0 +1,159 @@
+"""A set of simulations, in batches."""
+
+import tensorflow as tf
+
+from imnn_tf.simulations.batch import WHOLE, Batch, Part, RowsAt
+from imnn_tf.simulations.feeds import Feed
+from imnn_tf.simulations.feeds.memory import MemoryFeed, row_of
+from imnn_tf.simulations.layout import Layout
+from imnn_tf.simulations.mapping import Mapping
+
+
+class Simulations:
+    """A set of simulations, in batches of one size.
+
+    Args:
+        layout: Which simulation stands in which row of which batch, and with which weight.
+        feed: Where the rows of a batch come from.
+        dtype: Floating type of the batches.
+        mapping: A user's function, applied to each simulation anew at every pass.
+        external: The external summaries of the simulations, of shape `[n_external]` each.
+
+    Attributes:
+        layout: As passed.
+        feed: As passed.
+        dtype: As passed.
+        n_external: Number of external summaries.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        feed: Feed,
+        *,
+        dtype: tf.DType,
+        mapping: Mapping | None = None,
+        external: MemoryFeed | None = None,
+    ) -> None:
+        self.layout, self.feed, self.dtype = layout, feed, dtype
+        self._mapping, self._external = mapping, external
+        self.n_external = 0 if external is None else external.shape[0]
+        self._fiducial_weights = tf.constant(layout.fiducial_weights, dtype)
+        self._slope_weights = tf.constant(layout.slope_weights, dtype)
+        self._numbers = tf.constant(layout.numbers, tf.int32)
+
+    @property
+    def n_s(self) -> int:
+        """Number of fiducial simulations."""
+        return self.layout.n_s
+
+    @property
+    def n_d(self) -> int:
+        """Number of derivative simulations, of each parameter and side if they are numerical."""
+        return self.layout.n_d
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters."""
+        return self.layout.n_params
+
+    @property
+    def n_batches(self) -> int:
+        """Number of batches."""
+        return self.layout.n_batches
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Number of rows in each block of a batch: fiducial, each below, each above."""
+        return self.layout.blocks
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one simulation, before any `map_fn`."""
+        return self.feed.shape
+
+    @property
+    def compilable(self) -> bool | None:
+        """Whether XLA compiles what makes a batch; `None` if the user's function decides that."""
+        return self.feed.compilable if self._mapping is None or not self.feed.compilable else None
+
+    def batches(self, update: tf.Tensor | int = 0, part: Part = WHOLE) -> "Batches":
+        """Starts a pass over the batches.
+
+        Args:
+            update: The number of the update. Simulations made on the fly and the seeds of a
+                `map_fn` are different at every update, and always the same at a given one.
+            part: The part of the batches to go through.
+        """
+        return Batches(self, self.feed.rows(update, part), update)
+
+    def fixed(self, update: tf.Tensor | int) -> "Simulations":
+        """These simulations such that several passes of one update see the same numbers.
+
+        They do by themselves, unless a `map_fn` draws from a global generator. What it makes of
+        all simulations is then held for the update.
+        """
+        held = self.feed.held
+        if self._mapping is None or self._mapping.repeatable or held is None:
+            return self
+        flat = tuple(tf.reshape(stack, [-1, *stack.shape[2:]]) for stack in held)
+        mapped = self._mapping(flat, self._mapping.seed(update), tf.reshape(self._numbers, [-1]))
+        stacks = (tf.reshape(rows, [*self._numbers.shape, *rows.shape[1:]]) for rows in mapped)
+        feed = MemoryFeed(stacks)
+        return Simulations(self.layout, feed, dtype=self.dtype, external=self._external)
+
+    @property
+    def fiducial(self) -> tf.Tensor | None:
+        """The fiducial simulations, `[n_s, *input_shape]`; `None` if not held in memory."""
+        if self.feed.held is None:
+            return None
+        rows = self.feed.held[0][:, : self.blocks[0]]
+        return tf.reshape(rows, [-1, *rows.shape[2:]])[: self.n_s]
+
+    @property
+    def derivative(self) -> tf.Tensor | None:
+        """The derivative simulations as they were passed; `None` if not held in memory.
+
+        Their shape is `[n_d, 2, n_params, *input_shape]`, or `[n_d, *input_shape, n_params]` of
+        exact derivatives.
+        """
+        if self.feed.held is None:
+            return None
+        if self.layout.exact:
+            tangents = self.feed.held[1]
+            return tf.reshape(tangents, [-1, *tangents.shape[2:]])[: self.n_d]
+        rows = self.feed.held[0][:, self.blocks[0] :]
+        rows = tf.reshape(rows, [self.n_batches, 2, self.n_params, self.blocks[1], *rows.shape[2:]])
+        rows = tf.transpose(rows, [0, 3, 1, 2, *range(4, rows.shape.rank)])
+        return tf.reshape(rows, [-1, *rows.shape[2:]])[: self.n_d]
+
+
+class Batches:
+    """One pass over the batches of some simulations.
+
+    Args:
+        simulations: The simulations.
+        rows_at: Gives the rows of the batch of an index.
+        update: The number of the update.
+    """
+
+    def __init__(self, simulations: Simulations, rows_at: RowsAt, update: tf.Tensor | int) -> None:
+        self._simulations, self._rows_at = simulations, rows_at
+        mapping = simulations._mapping
+        self._seed = None if mapping is None else mapping.seed(update)
+
+    def at(self, index: tf.Tensor | int) -> Batch:
+        """The batch of an index. The indices of the part must be gone through in their order."""
+        of, index = self._simulations, tf.convert_to_tensor(index)
+        rows = self._rows_at(index)
+        if of._mapping is not None:
+            rows = of._mapping(rows, self._seed, row_of(of._numbers, index))
+        data, *tangents = rows
+        external = () if of._external is None else of._external.rows_at(index)
+        return Batch(
+            data,
+            row_of(of._fiducial_weights, index),
+            row_of(of._slope_weights, index),
+            tangents[0] if tangents else None,
+            *external,
+        )
