@@ -1,23 +1,24 @@
 # Two commands set everything up on a machine with Python 3.11 to 3.13:
 #
-#     make quickstart    environment, install, and the main job with its figures
-#     make test          the whole test suite
+#     make quickstart    creates the environment, installs, runs the quickstart
+#     make test          runs the whole test suite
 #
-# PYTHON picks the interpreter, VENV the folder of the environment.
+# PYTHON sets the interpreter and VENV the folder of the environment.
+# CONTRIBUTING.md lists the other targets.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# TensorFlow's start-up notices tell a user nothing.
+# Hide TensorFlow's start-up messages, which are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help quickstart test test-fast lint format lock bench bench-quick gate clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,8p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,7p'
 
-# The environment is made anew whenever what it is made from changes.
+# Recreate the environment whenever the requirements change.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
@@ -41,7 +42,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Peers run in environments of their own, which need Python 3.11.
+# The packages to compare with run in their own environments, which need Python 3.11.
 PEERS := $(VENV)-peers
 PEER_PYTHON ?= python3.11
 
@@ -56,7 +57,7 @@ PREDECESSOR := --predecessor $(PEERS)/imnn-tf-0.2.0/bin/python
 TORCH := --torch $(PEERS)/torch-rim-0.2.9/bin/python
 PYABC := --pyabc $(PEERS)/pyabc-0.12.18/bin/python
 
-# One after the other, each with its peers in turns. STREAM_FOLDER needs room for 16 GB.
+# The benchmarks run one after the other. STREAM_FOLDER is a folder with 16 GB of free space.
 bench bench-quick: $(VENV)/installed $(PEERS_INSTALLED)
 	$(BIN)/python benchmarks/imnn_in_memory.py $(QUICK) $(PREDECESSOR)
 	$(BIN)/python benchmarks/imnn_sources.py $(QUICK) $(PREDECESSOR)
@@ -74,7 +75,7 @@ bench-quick: QUICK := --quick
 gate: $(VENV)/installed
 	$(BIN)/python benchmarks/gate.py
 
-# Needs uv; resolves for every supported Python at once.
+# Resolve the requirements for all supported versions of Python. This needs uv.
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev \
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links \

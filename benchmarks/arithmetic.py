@@ -1,8 +1,8 @@
-"""Arithmetic and bytes of a compiled function, counted in its graph.
+"""Counts the arithmetic and the bytes of a compiled function from its graph.
 
-Counted are multiplications and additions of matrix products and convolutions, forward and
-backward, from the shapes in the graph. Of a condition, its first side counts: what an update
-does when all is well. Elementwise arithmetic is left out; its bytes are not.
+The arithmetic is the multiplications and additions of matrix products and convolutions, forward
+and backward, from the shapes in the graph. Elementwise arithmetic is not counted, but its bytes
+are. Of a condition only the first branch is counted, the one that a successful update takes.
 """
 
 import math
@@ -12,34 +12,34 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import yardsticks
 
-# They move nothing, or what they move has been counted with others.
+# Operations that move no data, or whose data are counted with other operations.
 _FREE = {
     *("Const", "Placeholder", "Identity", "IdentityN", "StopGradient", "PreventGradient", "NoOp"),
     *("Reshape", "ExpandDims", "Squeeze", "Shape", "ReadVariableOp", "BroadcastGradientArgs"),
 }
-# What would be arithmetic, and is not counted.
+# Operations with arithmetic that this module cannot count.
 _UNKNOWN = {"Einsum", "Conv3D", "DepthwiseConv2dNative"}
 
 
 class Work(NamedTuple):
-    """What one call of a function does."""
+    """The work of one call of a function."""
 
     flop: float  # of matrix products and convolutions
-    core_bytes: float  # that these read and write
-    bytes: float  # that all operations read and write, each from memory to memory
+    core_bytes: float  # that matrix products and convolutions read and write
+    bytes: float  # that all operations read and write, if each goes through memory
     largest: float  # bytes of the largest tensor
     heaviest: Any  # the forward operation with the most arithmetic
 
 
 def count(function: Callable[..., Any], *arguments: Any) -> Work:
-    """Counts a function's work.
+    """Counts the work of a function.
 
     Args:
-        function: Of tensors.
-        *arguments: Tensors, or their specifications, with all sizes known.
+        function: A function of tensors.
+        *arguments: Its arguments: tensors or tensor specifications, with all sizes known.
 
     Raises:
-        ValueError: If the graph has arithmetic whose amount it does not tell.
+        ValueError: If the amount of some arithmetic cannot be read from the graph.
     """
     graph = tf.function(function, autograph=False).get_concrete_function(*arguments).graph
     total, core, moved, largest = 0.0, 0.0, 0.0, 0.0
@@ -58,11 +58,11 @@ def count(function: Callable[..., Any], *arguments: Any) -> Work:
 
 
 def count_update(imnn: Any) -> Work:
-    """Counts the work of an update of an IMNN and its validation."""
+    """Counts the work of one update of an IMNN and its validation."""
     from imnn_tf.fit.loop import CallLimits, Round
     from imnn_tf.fit.session import FitOptions
 
-    # The compiled loop runs this; nothing public has a graph of one update alone.
+    # This is what the compiled loop runs. Nothing public has a graph of a single update.
     loop, number = imnn._session.loop(FitOptions(updates_per_call=1)), tf.TensorSpec([], tf.int64)
 
     def update(done: tf.Tensor, *limits: tf.Tensor) -> list[tf.Tensor]:
@@ -74,7 +74,7 @@ def count_update(imnn: Any) -> Work:
 
 
 def yardstick(operation: Any) -> yardsticks.Yardstick:
-    """The same matrix product or convolution, over and over."""
+    """A chain that repeats a matrix product or convolution of a graph."""
     first, second = (tensor.shape.as_list() for tensor in operation.inputs)
     if operation.type == "Conv2D":
         pad = operation.get_attr("padding").decode()
@@ -87,7 +87,7 @@ def yardstick(operation: Any) -> yardsticks.Yardstick:
 
 
 def _operations(graph: Any) -> Iterator[Any]:
-    """All that are run, with those of the functions that are called."""
+    """All operations that run, including those of the functions that are called."""
     for operation in _needed(graph):
         if operation.type in ("If", "StatelessIf"):
             yield from _operations(_called(graph, operation, "then_branch"))
@@ -101,7 +101,7 @@ def _operations(graph: Any) -> Iterator[Any]:
 
 
 def _needed(graph: Any) -> list[Any]:
-    """What the results depend on; a gradient leaves some that TensorFlow drops before it runs."""
+    """The operations the results depend on; TensorFlow drops the others before it runs a graph."""
     waiting = [*(tensor.op for tensor in graph.outputs), *graph.control_outputs]
     needed: dict[str, Any] = {}
     while waiting:
@@ -123,7 +123,7 @@ def _bytes(tensor: Any) -> float:
 
 
 def _flop(operation: Any) -> float:
-    """Multiplications and additions of a matrix product or convolution, zero of others."""
+    """Multiplications and additions of a matrix product or convolution; zero for others."""
     if operation.type in _UNKNOWN:
         raise ValueError(f"The arithmetic of {operation.type} is not counted.")
     shapes = [tensor.shape.as_list() for tensor in operation.inputs]
@@ -133,8 +133,8 @@ def _flop(operation: Any) -> float:
     if operation.type.startswith("BatchMatMul"):
         inner = shapes[0][-2 if operation.get_attr("adj_x") else -1]
         return 2.0 * inner * math.prod(operation.outputs[0].shape)
-    # A convolution is a matrix product at every position of its output, and so are both of its
-    # gradients, which have that of the output as their last input.
+    # A convolution is a matrix product at every position of its output. So are its two gradients,
+    # whose last input is the gradient of that output.
     if operation.type == "Conv2D":
         return 2.0 * math.prod(operation.outputs[0].shape[:-1]) * math.prod(shapes[1])
     if operation.type == "Conv2DBackpropInput":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: their options, and where their numbers go."""
+"""Command-line options and output files, which all benchmarks share."""
 
 import argparse
 import json
@@ -23,20 +23,22 @@ def options(
     """Reads the options of a benchmark.
 
     Args:
-        description: What it does; the first line is shown.
-        name: That of its file of results.
-        full: Its settings and their defaults; tuples take several values.
-        quick: What `--quick` makes of some of them.
-        peers: Options that name the Python of a peer's environment.
+        description: What the benchmark does; `--help` shows the first line.
+        name: Name of the file for its results.
+        full: The settings and their defaults. A setting whose default is a tuple takes several
+            values.
+        quick: The settings that `--quick` changes.
+        peers: Options that name the Python interpreter of a peer's environment.
 
     Returns:
-        The settings, the peers (`None` if not given) and `output`, the file for the results.
+        The settings, the interpreters of the peers (`None` if not given) and `output`, the file
+        for the results.
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small version of everything")
+    parser.add_argument("--quick", action="store_true", help="run a small version of the benchmark")
     parser.add_argument("--output", type=Path, help="JSON file for the results")
     for peer in peers:
-        parser.add_argument(f"--{peer}", help="Python of its environment; left out if not given")
+        parser.add_argument(f"--{peer}", help="Python of its environment; not run if not given")
     for key, value in full.items():
         several = isinstance(value, tuple)
         parser.add_argument(
@@ -56,13 +58,13 @@ def options(
 
 
 def finish(name: str, output: Path, versions: dict[str, dict[str, str]], result: Any) -> None:
-    """Writes what a benchmark found, with what it ran on, and prints it as tables.
+    """Writes the results of a benchmark with the machine and versions, and prints them as tables.
 
     Args:
-        name: The benchmark's.
-        output: The file.
-        versions: Versions of the packages of each side.
-        result: What was found.
+        name: Name of the benchmark.
+        output: The JSON file to write.
+        versions: Versions of the packages, for each program that was compared.
+        result: The results, as JSON takes them.
     """
     found = {
         "machine": machine.describe(),

@@ -1,10 +1,10 @@
-"""Fails when an update has become slower than it was, as a multiple of its own arithmetic.
+"""Fails when an update has become slower relative to its own arithmetic.
 
-The time of an update is divided by that of a chain of one operation, the update's heaviest,
-that does the same amount of arithmetic in the same process: of a faster or slower machine both
-sides feel the same. Short pieces of both take turns, and the least of each counts, as whatever
-else a machine does can only add to a time. When the ratio is too high, more pieces follow, up to
-five times in all.
+The gate divides the time of an update by the time of a yardstick: a chain of the update's heaviest
+operation that does the same amount of arithmetic in the same process. The speed of the machine
+affects both alike. Short runs of both alternate, and the shortest of each counts, because other
+work on the machine can only add to a time. If the ratio is too high, the measurement is repeated,
+up to five times in all.
 
     python benchmarks/gate.py            compares with benchmarks/gate.json
     python benchmarks/gate.py --record   writes it
@@ -23,44 +23,44 @@ ATTEMPTS, PIECES = 5, 40
 
 
 class Verdict(NamedTuple):
-    """What the gate found of one kind of update."""
+    """The result for one kind of update."""
 
-    measured: float  # time of an update over that of its arithmetic
-    recorded: float
-    limit: float
+    measured: float  # time of an update over the time of its arithmetic
+    recorded: float  # the ratio in gate.json
+    limit: float  # the largest ratio that passes
 
     @property
     def passes(self) -> bool:
-        """Whether it is not too slow."""
+        """Whether the update is fast enough."""
         return self.measured <= self.limit
 
 
 def ratio(updates: Sequence[float], yardsticks: Sequence[float]) -> float:
-    """The least time of an update over the least of its arithmetic."""
+    """The shortest time of an update over the shortest time of its arithmetic."""
     return min(updates) / min(yardsticks)
 
 
 def verdict(updates: Sequence[float], yardsticks: Sequence[float], recorded: float) -> Verdict:
-    """Compares times of updates, in those of their arithmetic, with what was recorded."""
+    """Compares the ratio of updates to their arithmetic with the recorded ratio."""
     return Verdict(ratio(updates, yardsticks), recorded, (1 + TOLERANCE) * recorded)
 
 
 class Contest(NamedTuple):
     """An update and its yardstick."""
 
-    update: Callable[[], float]  # seconds of one, from a piece of several
-    yardstick: Callable[[], float]  # seconds of as much arithmetic
+    update: Callable[[], float]  # runs several updates, returns the seconds of one
+    yardstick: Callable[[], float]  # runs the yardstick, returns the seconds of one update's work
 
 
 def attempt(contest: Contest, updates: list[float], yardsticks: list[float]) -> None:
-    """Adds pieces of both, in turns, to what has been measured."""
+    """Adds alternating measurements of both to the lists."""
     for _ in range(PIECES):
         updates.append(contest.update())
         yardsticks.append(contest.yardstick())
 
 
 def judge(contest: Contest, recorded: float) -> Verdict:
-    """Measures until an update passes, or the attempts are over."""
+    """Measures until the update passes or all attempts are used up."""
     updates: list[float] = []
     yardsticks: list[float] = []
     for _ in range(ATTEMPTS):
@@ -72,7 +72,7 @@ def judge(contest: Contest, recorded: float) -> Verdict:
 
 
 def record(contest: Contest) -> float:
-    """The ratio that later ones are to be compared with."""
+    """The ratio that later measurements are compared with."""
     updates: list[float] = []
     yardsticks: list[float] = []
     for _ in range(ATTEMPTS):
@@ -84,7 +84,7 @@ def record(contest: Contest) -> float:
 
 
 def against(work: Any, update: Callable[[int], float], count: int) -> Contest:
-    """An update, `count` at a time, against the heaviest operation in its graph."""
+    """Sets updates, `count` at a time, against the heaviest operation in their graph."""
     import arithmetic
 
     update(2)  # compiles
@@ -104,7 +104,7 @@ def imnn_contest() -> Contest:
     from imnn_tf.fit.session import FitOptions
 
     imnn = reference_fit(verbose=False)
-    # The compiled loop itself: what a call of `fit` costs beside it would hide the updates.
+    # Time the compiled loop alone, because the overhead of a call of `fit` would hide the updates.
     loop, updates_done = imnn._session.loop(FitOptions(updates_per_call=10)), 0
 
     def update(count: int) -> float:
@@ -121,7 +121,7 @@ def imnn_contest() -> Contest:
 
 
 def rim_contest() -> Contest:
-    """A small machine on small fields."""
+    """A small recurrent inference machine on small fields."""
     import arithmetic
     import denoising
     import tensorflow as tf
@@ -131,7 +131,7 @@ def rim_contest() -> Contest:
     def update(count: int) -> float:
         return denoising.updates(rim, batch, count)
 
-    update(1)  # compiles it with an optimiser
+    update(1)  # compiles the model with an optimiser
     y, x = (tf.constant(part) for part in batch)
     work = arithmetic.count(lambda y, x: rim.train_step(((y,), x)), y, x)
     return against(work, update, 3)
@@ -141,9 +141,9 @@ CONTESTS = {"IMNN": imnn_contest, "RIM": rim_contest}
 
 
 def main() -> int:
-    """Compares or records; the exit status says whether all pass."""
+    """Compares or records the ratios. The exit status is 0 if all updates pass."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", action="store_true", help="write what is measured now")
+    parser.add_argument("--record", action="store_true", help="write new ratios to gate.json")
     arguments = parser.parse_args()
     if arguments.record:
         import machine
@@ -164,7 +164,7 @@ def main() -> int:
         )
         status |= not found.passes
     if status:
-        print("If it has to be slower, say why and run `python benchmarks/gate.py --record`.")
+        print("If an update must be slower, say why and run `python benchmarks/gate.py --record`.")
     return int(status)
 
 

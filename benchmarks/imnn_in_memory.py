@@ -1,7 +1,9 @@
-"""This package and imnn-tf 0.2.0 on the same arrays, weights, model and number of updates.
+"""Compares this package with imnn-tf 0.2.0 on the same arrays, model, weights and updates.
 
-Mean and variance of ten Gaussian draws (the exact det F is 50), a thousand simulations and as
-many derivatives, two hidden layers of 128, validation at every update. Run by `make bench`.
+The reference problem: each simulation is ten Gaussian draws, the parameters are their mean and
+variance, and the exact det F is 50. There are a thousand simulations and as many derivatives. The
+network has two hidden layers of 128 units and is validated at every update. `make bench` runs this
+file.
 """
 
 import sys
@@ -15,7 +17,7 @@ STEP = 0.1
 
 
 def simulations(seed, n):
-    """Fiducial `[n, 10]` and derivative `[n, 2, 2, 10]` simulations of matched seeds."""
+    """Fiducial `[n, 10]` and derivative `[n, 2, 2, 10]` simulations with the same seeds."""
     noise = np.random.default_rng(seed).normal(size=(n, N_DRAWS))
     derivative = np.empty((n, 2, 2, N_DRAWS))
     for side, half in enumerate((-STEP / 2, STEP / 2)):
@@ -24,7 +26,7 @@ def simulations(seed, n):
     return noise, derivative
 
 
-# What both packages are told of the problem.
+# Arguments that describe the problem to both packages.
 SETTINGS = {
     "n_s": N_S,
     "n_d": N_S,
@@ -37,7 +39,7 @@ SETTINGS = {
 
 
 def network(keras):
-    """The network of both, in the Keras of either."""
+    """The network, built with the Keras of either package."""
     return keras.Sequential(
         [
             keras.Input(shape=(N_DRAWS,)),
@@ -51,7 +53,7 @@ def network(keras):
 
 
 def initial_weights():
-    """The same weights for both, from Glorot's uniform distribution."""
+    """Initial weights for both packages, from Glorot's uniform distribution."""
     rng = np.random.default_rng(10)
     weights = []
     for size, units in ((N_DRAWS, WIDTH), (WIDTH, WIDTH), (WIDTH, 2)):
@@ -61,7 +63,7 @@ def initial_weights():
 
 
 def det_fisher(predict, seed=2, n=100_000):
-    """Det F of a compression on simulations that no fit has seen, computed by NumPy alone."""
+    """Det F of a compression on simulations that no fit has seen, computed with NumPy alone."""
     fiducial, derivative = (part.astype("float32") for part in simulations(seed, n))
     covariance = np.cov(predict(fiducial), rowvar=False)
     slope = [
@@ -73,7 +75,7 @@ def det_fisher(predict, seed=2, n=100_000):
 
 
 def reference_fit(learning_rate=1e-3, **settings):
-    """The fit of the reference problem, by the `imnn_tf` and the Keras there are."""
+    """An IMNN for the reference problem, from the installed versions of `imnn_tf` and Keras."""
     import tensorflow as tf
 
     import imnn_tf
@@ -98,14 +100,14 @@ def reference_fit(learning_rate=1e-3, **settings):
 
 
 def worker(side):
-    """Serves one side of the comparison."""
+    """Answers requests for one side of the comparison."""
     from peer import serve
 
     imnn = model = None
 
     def begin(learning_rate):
         nonlocal imnn, model
-        # Without `verbose`, the predecessor ends silently on any error.
+        # Without `verbose`, imnn-tf 0.2.0 exits silently on any error.
         imnn = reference_fit(learning_rate, verbose=side == "predecessor")
         model = imnn.model
 
@@ -145,14 +147,14 @@ def worker(side):
 
 # ---- the comparison ----------------------------------------------------------------------
 
-# Multiplications and additions of one update with validation: forward twice, and backward
-# through all but the input.
+# Multiplications and additions of one update with validation: two forward passes, and a backward
+# pass that needs no gradient with respect to the input.
 LAYERS = N_DRAWS * WIDTH + WIDTH * WIDTH + WIDTH * 2
 UPDATE_FLOP = 2 * 5 * N_S * (3 * LAYERS - N_DRAWS * WIDTH) + 2 * 5 * N_S * LAYERS
 
 
 def compare(peers, repeats, updates):
-    """Updates a second of each side, taking turns."""
+    """Updates a second of each side, in alternating rounds."""
     rates = {name: [] for name in peers}
     ceilings = []
     settings = {name: {"jit_compile": True} if name == "ours, XLA" else {} for name in peers}
@@ -173,7 +175,7 @@ def compare(peers, repeats, updates):
 
 
 def race(peer, budgets, learning_rate, piece):
-    """Det F after given wall times of fitting, compilation included."""
+    """Det F after given wall times of fitting, including compilation."""
     peer.ask("begin", learning_rate=learning_rate)
     elapsed, rows = 0.0, []
     for budget in budgets:
@@ -184,7 +186,7 @@ def race(peer, budgets, learning_rate, piece):
 
 
 def time_to_pass(peer, threshold):
-    """Updates and seconds until the validation set has this det F."""
+    """Updates and seconds until det F of the validation set reaches `threshold`."""
     peer.ask("begin", learning_rate=3e-3)
     compiling = peer.ask("fit", updates=1)
     seconds, updates = compiling, None
@@ -195,7 +197,7 @@ def time_to_pass(peer, threshold):
 
 
 def main():
-    """Runs the comparison and writes what it found."""
+    """Runs the comparison and writes the results."""
     from common import finish, options
     from peer import Peer
 

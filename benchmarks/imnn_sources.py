@@ -1,7 +1,7 @@
-"""Updates a second from every source of simulations, beside imnn-tf 0.2.0 where it has the source.
+"""Measures the updates a second with every source of simulations.
 
-The reference problem of `imnn_in_memory.py`, with validation at every update from a source of the
-same kind.
+imnn-tf 0.2.0 is measured too where it has the same source. The problem is the reference problem of
+`imnn_in_memory.py`, with validation at every update on a set from the same kind of source.
 
     python benchmarks/imnn_sources.py --predecessor path/to/its/python
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from imnn_in_memory import N_DRAWS, N_S, SETTINGS, initial_weights, network, simulations
 
-# What stands behind an update: held in memory once it is read, read anew, or simulated.
+# Sources whose simulations are held in memory after they are read; then all of them.
 HELD = ("arrays", "functions", "TFRecords", "data sets")
 OURS = (*HELD, "exact derivatives", "TFRecords, streamed", "simulator, differenced", "simulator")
-PREFIXES = ("", "validation_")  # of the training set and the other, by their seed
+PREFIXES = ("", "validation_")  # of the training set, seed 0, and the validation set, seed 1
 THEIRS = ("arrays", "functions", "TFRecords")
 
 
@@ -25,7 +25,7 @@ THEIRS = ("arrays", "functions", "TFRecords")
 
 
 def labelled(array):
-    """A generator of simulations with their labels, as imnn-tf takes them."""
+    """A function that yields a simulation with its label, as imnn-tf 0.2.0 expects."""
 
     def load(*label):
         yield array[label].astype("float32"), label if len(label) > 1 else label[0]
@@ -34,7 +34,7 @@ def labelled(array):
 
 
 def write_records(folder):
-    """The simulations as TFRecords, which both packages read."""
+    """Writes the simulations as TFRecords, which both packages can read."""
     from imnn_tf.utils import TFRecords
 
     writer = TFRecords(record_size=1, verbose=False)
@@ -54,7 +54,7 @@ def write_records(folder):
 
 
 def stored(source, folder, seed):
-    """What either package is given as simulations and derivatives."""
+    """The `fiducial` and `derivative` arguments of either package for a source."""
     fiducial, derivative = (part.astype("float32") for part in simulations(seed, N_S))
     if source == "functions":
         return labelled(fiducial), labelled(derivative)
@@ -74,7 +74,7 @@ def stored(source, folder, seed):
 
 
 def simulate(parameters, seed):
-    """Draws with the given means and variances."""
+    """Gaussian draws `[batch, 10]` with the means and variances `parameters`, `[batch, 2]`."""
     import tensorflow as tf
 
     noise = tf.random.stateless_normal([tf.shape(parameters)[0], N_DRAWS], seed)
@@ -82,7 +82,7 @@ def simulate(parameters, seed):
 
 
 def worker(side):
-    """Serves one side of the comparison."""
+    """Answers requests for one side of the comparison."""
     import tensorflow as tf
     from peer import serve
 
@@ -104,7 +104,7 @@ def worker(side):
             del settings["δθ"]
         if source == "TFRecords, streamed":
             settings["cache"] = False
-        if side == "predecessor":  # which has no default for it
+        if side == "predecessor":  # 0.2.0 has no default for `at_once`
             settings["at_once"] = None if source == "arrays" else N_S
         fits[source] = imnn_tf.IMNN(**settings, verbose=side == "predecessor")
 
@@ -120,13 +120,13 @@ def worker(side):
 
 
 def rates_of(peer, sources, folder, seconds):
-    """Begins every fit, and finds how many updates of each fill some seconds."""
+    """Begins every fit, and finds how many updates of each take about `seconds`."""
     updates = {}
     for source in sources:
         peer.ask("begin", source=source, folder=str(folder))
         peer.ask("fit", source=source, updates=2)  # compiles
         count = 2
-        for share in (0.2, 1):  # what a call of `fit` costs beside its updates must not count
+        for share in (0.2, 1):  # long enough for the overhead of `fit` not to count
             once = peer.ask("fit", source=source, updates=count) / count
             count = max(2, int(share * seconds / once))
         updates[source] = count
@@ -134,7 +134,7 @@ def rates_of(peer, sources, folder, seconds):
 
 
 def main():
-    """Runs the comparison and writes what it found."""
+    """Runs the comparison and writes the results."""
     from common import finish, options
     from peer import Peer
 

@@ -1,11 +1,10 @@
-"""A data set larger than memory: peak memory, and speed beside reading and parsing alone.
+"""Fits a data set larger than memory, and measures the peak memory and the speed.
 
-Writes images of 128 x 128 and their derivatives to TFRecords until they take so many gigabytes,
-fits them in streams for a few updates, and does the same with twice as many. The yardstick is a
-`tf.data` pipeline that reads and parses the same files with nothing behind it: files read in
-parallel, records parsed in parallel, whole batches at a time. An update goes through the files
-twice, so its speed is that of two passes. No peer can take part: imnn-tf 0.2.0 keeps everything
-that it reads in memory.
+The benchmark writes images of 128 x 128 pixels and their derivatives to TFRecords of a given total
+size, and fits them for a few updates while it streams them. Then it does the same with twice the
+size. The yardstick is a `tf.data` pipeline that only reads and parses the same files, in parallel
+and in whole batches. An update goes through the files twice, so it is compared with two passes of
+the pipeline. No peer can run this: imnn-tf 0.2.0 keeps in memory everything that it reads.
 
     python benchmarks/imnn_streaming.py --gigabytes 8 --folder somewhere/with/room/for/16
 """
@@ -27,7 +26,7 @@ BATCH = 500
 
 
 def write(folder, n):
-    """Noise of which one parameter shifts the mean and one scales the amplitude."""
+    """Writes noise images. One parameter shifts their mean, the other scales their amplitude."""
     from imnn_tf.utils import TFRecords
 
     shape = (FIELDS, PIXELS, PIXELS)
@@ -46,7 +45,7 @@ def write(folder, n):
 
 
 def network(keras):
-    """A network light enough for the files, and not it, to set the pace."""
+    """A network so light that reading the files, not the network, limits the speed."""
     return keras.Sequential(
         [
             keras.Input((PIXELS, PIXELS)),
@@ -60,11 +59,11 @@ def network(keras):
     )
 
 
-# ---- one process for each measurement, as memory is a process's own ----------------------
+# ---- one process for each measurement, because peak memory is per process ----------------
 
 
 def worker(folder, n):
-    """Serves what is measured of one data set."""
+    """Answers requests for measurements on one data set."""
     import tensorflow as tf
     from peer import serve
 
@@ -122,7 +121,7 @@ def worker(folder, n):
 
 
 def measure(folder, n, rounds):
-    """Seconds of an update and of reading and parsing twice, in turns, and the peak memory."""
+    """Peak memory, and alternating times of an update and of reading and parsing twice."""
     from peer import Peer
 
     program = (str(Path(__file__).resolve()), "--worker", str(folder), str(n))
@@ -148,7 +147,7 @@ def measure(folder, n, rounds):
 
 
 def main():
-    """Measures a data set and one of twice the size."""
+    """Measures a data set and another of twice the size."""
     from common import finish, options
 
     full = {"gigabytes": 8.0, "rounds": 3, "folder": tempfile.gettempdir()}

@@ -1,19 +1,22 @@
-"""Population Monte Carlo beside imnn-tf 0.2.0 and pyABC, to the same final tolerance.
+"""Compares population Monte Carlo with imnn-tf 0.2.0 and pyABC at the same final tolerance.
 
-The problem is mean and variance of ten Gaussian draws, d from N(3, 2), prior
-U(-10, 10) x U(0.1, 10), with the sample mean and variance as the estimator and
-F = diag(10, 5) as the metric. The posterior given that the distance is below the tolerance is
-known by quadrature.
+The problem is to infer the mean and variance of ten Gaussian draws. The data are drawn from
+N(3, 2), and the prior is U(-10, 10) x U(0.1, 10). The estimator is the sample mean and variance,
+and the metric of distances is F = diag(10, 5). The exact posterior, given that the distance is
+below the tolerance, is known by quadrature.
 
-The others run if the interpreters of their environments are named, seed by seed in turns:
+The other packages run if the interpreters of their environments are given. All take turns, seed by
+seed:
 
     python benchmarks/lfi.py --predecessor path/to/its/python --pyabc path/to/its/python
 
-For each tool: simulations for each effective sample, where the number of effective samples is
-what the scatter of the posterior mean over seeds amounts to, and, in brackets, what the weights
-say; overhead, which is all time not spent in the simulator, in microseconds for each
-simulation; and root mean square errors of posterior means and standard deviations, in posterior
-standard deviations.
+The results for each tool are:
+
+- the simulations per effective sample. The number of effective samples follows from the error of
+  the posterior mean over the seeds and, in brackets, from the weights;
+- the overhead: the time not spent in the simulator, in microseconds per simulation;
+- the root mean square errors of the posterior means and standard deviations, in posterior
+  standard deviations.
 """
 
 import contextlib
@@ -34,13 +37,13 @@ def estimate(data):
 
 
 class Simulator:
-    """Draws ten numbers for each row of parameters, and keeps count and time."""
+    """Draws ten numbers for each row of parameters, and counts simulations and seconds."""
 
     def __init__(self, rng):
         self.rng, self.calls, self.seconds = rng, 0, 0.0
 
     def __call__(self, theta):
-        """Simulates."""
+        """Data `[n, 10]` from parameters `[n, 2]`."""
         start = time.perf_counter()
         theta = np.asarray(theta, dtype=float)
         data = self.rng.normal(theta[:, :1], np.sqrt(theta[:, 1:]), (len(theta), 10))
@@ -50,7 +53,7 @@ class Simulator:
 
 
 def gaussian_prior(dtype):
-    """The prior as a distribution of TensorFlow Probability."""
+    """The prior as a TensorFlow Probability distribution."""
     import tensorflow_probability as tfp
 
     low, high = LOW.astype(dtype), HIGH.astype(dtype)
@@ -60,7 +63,7 @@ def gaussian_prior(dtype):
 
 
 def ours(simulator, particles, tolerance, seed, percentile, recycle):
-    """This package."""
+    """Samples and weights from this package."""
     from imnn_tf.lfi import PopulationMonteCarlo
 
     pmc = PopulationMonteCarlo(
@@ -79,7 +82,7 @@ def ours(simulator, particles, tolerance, seed, percentile, recycle):
 
 
 def imnn02(simulator, particles, tolerance, seed):
-    """imnn-tf 0.2.0, stopped after the iteration that reaches the tolerance."""
+    """Samples and weights from imnn-tf 0.2.0, stopped when it reaches the tolerance."""
     from imnn_tf.lfi import PopulationMonteCarlo
 
     class ReachedError(Exception):
@@ -101,12 +104,12 @@ def imnn02(simulator, particles, tolerance, seed):
     )
     with contextlib.suppress(ReachedError):
         pmc(draws=particles, initial_draws=particles, criterion=1e-9, tqdm_notebook=False)
-    # Its own results, as it plots them, take no account of the weights.
+    # imnn-tf 0.2.0 ignores the weights in its own results and plots.
     return pmc.parameters[0], np.ones(particles)
 
 
 def pyabc(simulator, particles, tolerance, seed):
-    """pyABC, in one process, its history in memory."""
+    """Samples and weights from pyABC, in one process, with its history in memory."""
     import logging
 
     from pyabc import ABCSMC, RV, Distribution, QuantileEpsilon, SingleCoreSampler
@@ -147,12 +150,12 @@ TOOLS = {
     "imnn-tf 0.2.0": imnn02,
     "pyABC": pyabc,
 }
-# The option that names the interpreter of a tool that needs its own.
+# The command-line option with the interpreter of each tool that needs its own.
 INTERPRETERS = {"imnn-tf 0.2.0": "predecessor", "pyABC": "pyabc"}
 
 
 def measure(tool, particles, tolerance, seed):
-    """One run of one tool, as numbers."""
+    """Runs one tool once and returns its cost and its posterior moments."""
     simulator = Simulator(np.random.default_rng(1000 + seed))
     start = time.perf_counter()
     samples, weights = TOOLS[tool](simulator, particles, tolerance, seed)
@@ -169,7 +172,7 @@ def measure(tool, particles, tolerance, seed):
 
 
 def exact_moments(tolerance):
-    """Mean and standard deviation of the posterior, by the quadrature of the tests."""
+    """Exact mean and standard deviation of the posterior, by the quadrature of the tests."""
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "imnn_tf" / "lfi"))
     import exact
 
@@ -178,7 +181,7 @@ def exact_moments(tolerance):
 
 
 def main():
-    """Runs every tool that there is an interpreter for."""
+    """Runs every tool that has an interpreter, and writes the results."""
     from common import finish, options
     from peer import Peer
 

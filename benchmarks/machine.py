@@ -1,4 +1,4 @@
-"""What a benchmark ran on, and how much memory it takes."""
+"""Describes the machine and the packages of a benchmark, and measures its memory."""
 
 import gc
 import importlib.metadata
@@ -20,7 +20,7 @@ PACKAGES = (
 
 
 def describe() -> dict[str, object]:
-    """Processor, cores that this process may use, memory and system."""
+    """The processor, the number of cores this process may use, the memory and the system."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "processor": _processor(),
@@ -38,31 +38,32 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python, and those of the packages that matter which are installed."""
+    """Versions of Python and of the installed packages among `PACKAGES`."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    if "imnn_tf" in sys.modules:  # also where it is not installed
+    if "imnn_tf" in sys.modules:  # also if it is imported without being installed
         found.setdefault("imnn-tf", sys.modules["imnn_tf"].__version__)
     return found
 
 
 class PeakMemory:
-    """The most memory that this process takes from now on, beyond what it has now.
+    """The peak memory of this process from now on, less the memory it has now.
 
-    What has been freed and not given back to the system is used again unseen. Linux only.
+    Memory that was freed but not returned to the system can be reused without being seen. Works
+    on Linux only.
     """
 
     def __init__(self) -> None:
         gc.collect()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         self._before = _status("VmRSS")
 
     def bytes(self) -> int:
-        """What it has been."""
+        """The increase so far, in bytes."""
         return max(_status("VmHWM") - self._before, 0)
 
 

@@ -1,8 +1,8 @@
-"""A worker process in an environment of its own, asked one thing at a time.
+"""Runs a worker process in its own environment and sends it one request at a time.
 
-The two sides of a comparison are alive together and take turns, so that both see the same
-machine. A worker reads a JSON request a line from its standard input and answers with a JSON
-line; what libraries print goes to its standard error.
+The programs that are compared run in parallel processes and take turns, so that all of them see
+the same machine. A worker reads one JSON request per line from its standard input and answers with
+one JSON line. Anything that libraries print goes to its standard error.
 """
 
 import json
@@ -17,19 +17,19 @@ import machine
 
 
 class Peer:
-    """A worker.
+    """A worker process.
 
     Args:
-        python: The interpreter of its environment.
-        program: What it runs: a file that calls `serve`, and its arguments.
-        environment: Variables of its environment, beside those of this process.
+        python: The Python interpreter of its environment.
+        program: The file to run, which calls `serve`, and its command-line arguments.
+        environment: Environment variables to set in addition to those of this process.
     """
 
     def __init__(self, python: str, *program: str, environment: dict[str, str] | None = None):
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         variables = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **(environment or {})}
         if python != sys.executable:
-            variables.pop("PYTHONPATH", None)  # it would bring this project in
+            variables.pop("PYTHONPATH", None)  # it would make the peer import this project
         self._process = subprocess.Popen(
             [python, *program],
             stdin=subprocess.PIPE,
@@ -40,7 +40,7 @@ class Peer:
         )
 
     def ask(self, name: str, **arguments: Any) -> Any:
-        """Has the worker call its function of this name, and returns what that returned."""
+        """Calls the worker's function `name` with the arguments and returns its result."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([name, arguments]) + "\n")
@@ -62,7 +62,7 @@ class Peer:
 
 
 def serve(functions: dict[str, Callable[..., Any]]) -> None:
-    """Answers requests until there are no more; those for `versions` by itself."""
+    """Answers requests with `functions`, and with `versions`, until the input ends."""
     functions = {"versions": machine.versions, **functions}
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:

@@ -1,4 +1,4 @@
-"""The results of all benchmarks as tables, from their JSON files alone.
+"""Writes the results of all benchmarks as tables, from their JSON files alone.
 
 Run as `python benchmarks/report.py --folder benchmarks/results --output benchmarks/results.md`.
 """
@@ -26,23 +26,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float) -> str:
-    """With three significant digits, and no exponent unless it takes one."""
+    """A number with three significant digits, with an exponent only where it is needed."""
     return f"{value:,.0f}" if 100 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def spread(values: Sequence[float], scale: float = 1.0) -> str:
-    """Median, least and greatest."""
+    """Median, with minimum and maximum in brackets."""
     scaled = np.array(values) * scale
     return f"{number(np.median(scaled))} ({number(scaled.min())} to {number(scaled.max())})"
 
 
 def ratio(values: Sequence[float], others: Sequence[float]) -> str:
-    """Median over rounds of the ratio of what was measured in turns."""
+    """Median over the rounds of the ratio of two values measured in the same round."""
     return f"{np.median(np.divide(values, others)):.2f}"
 
 
 def beside(values: dict[str, Sequence[float]], theirs: str) -> str:
-    """The ratio to a peer, if it took part."""
+    """The ratio to a peer, if it was measured."""
     ours = next(iter(values.values()))
     return ratio(ours, values[theirs]) if theirs in values else NOT_HERE
 
@@ -51,28 +51,31 @@ def beside(values: dict[str, Sequence[float]], theirs: str) -> str:
 
 
 def imnn_in_memory(result: Any) -> list[str]:
-    """Updates a second, the time to an answer, and the time to a threshold."""
+    """Updates a second, det F after given times, and the time to a threshold."""
     rates, ceilings = result["updates_per_second"], np.median(result["matmul_flop_per_second"], 0)
     rows = []
     for name, values in rates.items():
         shares = result["update_flop"] * np.median(values) / ceilings
         against = ratio(values, rates[PREDECESSOR]) if PREDECESSOR in rates else NOT_HERE
         rows.append([name, spread(values), against, *(f"{100 * share:.0f} %" for share in shares)])
-    header = ["updates a second", "median (range)", "times the predecessor"]
-    speed = table([*header, "of `tf.matmul` at these shapes", "of it at 2000 x 2000"], rows)
+    header = ["updates a second", "median (range)", "relative to the predecessor"]
+    header += ["share of `tf.matmul` at these shapes", "share of `tf.matmul` at 2000 x 2000"]
+    speed = table(header, rows)
     runs = [
         [name, f"{run['seconds']:.1f}", number(run["updates"])]
         + [f"{run[key]:.1f}" for key in ("validation", "fresh")]
         for name, race in result["race"].items()
         for run in race
     ]
-    header = ["det F after a time", "seconds", "updates", "best validation", "fresh simulations"]
+    header = ["seconds", "updates", "best validation", "fresh simulations"]
+    fitting = table(["det F after a given time", *header], runs)
     passes = [
         [name, *(number(run[key]) for key in ("updates", "seconds", "of which compilation"))]
         for name, run in result["passes_43"].items()
     ]
-    passing = table(["validation passes 43", "updates", "seconds", "of which compilation"], passes)
-    return [speed, table(header, runs), passing]
+    header = ["updates", "seconds", "of which compilation"]
+    passing = table(["until det F of the validation set passes 43", *header], passes)
+    return [speed, fitting, passing]
 
 
 def imnn_sources(result: Any) -> list[str]:
@@ -87,13 +90,14 @@ def imnn_sources(result: Any) -> list[str]:
         elif source in theirs:
             row += [spread(theirs[source]), ratio(values, theirs[source])]
         else:
-            row += ["has no such source", ""]
+            row += ["no such source", ""]
         rows.append(row)
-    return [table(["updates a second from", "ours", "of our arrays", PREDECESSOR, "ratio"], rows)]
+    header = ["updates a second from", "ours", "relative to our arrays", PREDECESSOR, "ratio"]
+    return [table(header, rows)]
 
 
 def imnn_streaming(result: Any) -> list[str]:
-    """Memory, and speed beside reading alone."""
+    """Peak memory, and speed relative to reading and parsing alone."""
     rows = []
     for run in result:
         updates, reads = run["seconds of an update"], run["seconds to read and parse twice"]
@@ -107,14 +111,14 @@ def imnn_streaming(result: Any) -> list[str]:
                 number(run["seconds to check and index"]),
             ]
         )
-    header = ["data set", "peak memory, GB", "seconds of an update", "GB/s"]
-    header += ["of the speed of reading and parsing", "seconds to check and index"]
-    why = f"{PREDECESSOR} cannot run this: it keeps everything that it reads in memory."
+    header = ["data set", "peak memory, GB", "seconds per update", "GB/s"]
+    header += ["share of the speed of reading and parsing alone", "seconds to check and index"]
+    why = f"{PREDECESSOR} cannot run this, because it keeps in memory everything that it reads."
     return [table(header, rows), why]
 
 
 def lfi(result: Any) -> list[str]:
-    """Cost and error of posteriors."""
+    """Cost and error of the posteriors."""
     mean, std = (np.array(result["exact"][key]) for key in ("mean", "std"))
     rows = []
     for tool, runs in result["runs"].items():
@@ -133,13 +137,13 @@ def lfi(result: Any) -> list[str]:
                 f"{of_std:.3f}",
             ]
         )
-    header = ["tool", "simulations", "for each effective sample (by the weights)"]
-    header += ["overhead for each simulation, us", "error of mean", "error of std"]
+    header = ["tool", "simulations", "simulations per effective sample (by the weights)"]
+    header += ["overhead per simulation, us", "error of mean", "error of std"]
     return [table(header, rows)]
 
 
 def rim(result: Any) -> list[str]:
-    """Errors after training, and speeds in turns."""
+    """Errors after training, and speeds in alternating rounds."""
     keys = {"error": "{:.4f}", "seconds": "{:.0f}", "weights": "{:,}"}
     trained = [
         [name, *(form.format(run[key]) if key in run else "" for key, form in keys.items())]
@@ -155,20 +159,20 @@ def rim(result: Any) -> list[str]:
         for what, rates in result["rates_per_second"].items()
     ]
     header = [f"after {result['epochs']} epochs", "error", "seconds of training", "weights"]
-    return [table(header, trained), table(["a second", *names, "ratio"], rows)]
+    return [table(header, trained), table(["per second", *names, "ratio"], rows)]
 
 
 def roofline(result: Any) -> list[str]:
-    """Arithmetic, ceilings, and what was reached of them."""
+    """Arithmetic, ceilings, and the share of each ceiling that was reached."""
     parts = []
     for case, found in result.items():
         work, ceilings = found["work"], found["ceilings"]
         per_second = {name: np.median(values) for name, values in ceilings.items()}
         parts.append(
-            f"**{case}**: {work['flop'] / 1e6:,.0f} MFLOP an update; "
+            f"**{case}**: {work['flop'] / 1e6:,.0f} MFLOP per update; "
             f"{work['core_bytes'] / 1e6:,.0f} MB read and written by matrix products and "
-            f"convolutions, {work['bytes'] / 1e6:,.0f} MB by all operations one by one; largest "
-            f"tensor {work['largest'] / 1e6:.1f} MB."
+            f"convolutions, {work['bytes'] / 1e6:,.0f} MB by all operations if none are fused; "
+            f"largest tensor {work['largest'] / 1e6:.1f} MB."
         )
         rows = [[name, spread(values, 1e-9)] for name, values in ceilings.items()]
         parts.append(table(["ceiling", "GFLOP/s or GB/s"], rows))
@@ -180,14 +184,15 @@ def roofline(result: Any) -> list[str]:
             times = ratio(found["seconds"]["default"], seconds)
             rows.append([variant, spread(seconds, 1e3), *shown, times])
         rows += [[variant, f"fails: {why}", "", "", ""] for variant, why in found["failed"].items()]
-        header = ["variant", "ms an update", "of the ceiling at these shapes"]
-        parts.append(table([*header, "of `tf.matmul` at 2000 x 2000", "times the default"], rows))
+        header = ["variant", "ms per update", "share of the ceiling at these shapes"]
+        header += ["share of `tf.matmul` at 2000 x 2000", "speed relative to the default"]
+        parts.append(table(header, rows))
         parts.append(_predictions(work, per_second, found))
     return parts
 
 
 def _predictions(work: Any, per_second: dict[str, float], found: Any) -> str:
-    """What the model says: an update takes what the slower of arithmetic and memory takes."""
+    """The roofline prediction: the slower of arithmetic and memory sets the time of an update."""
     arithmetic = work["flop"] / per_second[found["shapes"]]
     outcome = np.median(found["seconds"]["default"])
     rows = []
@@ -198,7 +203,8 @@ def _predictions(work: Any, per_second: dict[str, float], found: Any) -> str:
         rows.append([what, *(number(1e3 * t) for t in times), slower])
         rows[-1].append(f"{outcome / times[2]:.2f} ({outcome / times[3]:.2f})")
     header = ["prediction, ms", "arithmetic", "memory", "both at once", "one after the other"]
-    return table([*header, "bound by", "default over prediction, both at once (in turn)"], rows)
+    header += ["bound by", "measured over predicted, both at once (one after the other)"]
+    return table(header, rows)
 
 
 def scaling(result: Any) -> list[str]:
@@ -210,8 +216,11 @@ def scaling(result: Any) -> list[str]:
         for law in result
         for curve in law["curves"]
     ]
-    header = ["of", "against", "", "exponent of time", "exponent of memory", "range"]
-    note = "Fitted over the upper half of the range; the figures are docs/figures/scaling_*.png."
+    header = ["cost of", "grows with", "curve", "exponent of time", "exponent of memory", "range"]
+    note = (
+        "The exponents are fitted to the upper half of each range. The figures are "
+        "docs/figures/scaling_*.png."
+    )
     return [table(header, rows), note]
 
 
@@ -234,7 +243,7 @@ SECTIONS = {
 
 
 def section(name: str, found: Any | None) -> str:
-    """One benchmark's part of the report; it may not have been run."""
+    """The section of one benchmark, which may not have been run."""
     title, tables = SECTIONS[name]
     heading = f"## {title}\n\n`benchmarks/{name}.py`"
     if found is None:
@@ -243,7 +252,7 @@ def section(name: str, found: Any | None) -> str:
 
 
 def origin(found: Any) -> str:
-    """When, on what and with what."""
+    """The date, the machine and the versions of a result."""
     machine, alike = found["machine"], {}
     for side, packages in found["versions"].items():
         listed = ", ".join(f"{package} {version}" for package, version in packages.items())
@@ -257,11 +266,12 @@ def origin(found: Any) -> str:
 
 
 def report(folder: Path) -> str:
-    """The whole report."""
+    """The whole report, from the JSON files in a folder."""
     intro = (
-        "# Results\n\nMade by `benchmarks/report.py` from the JSON files of a run. What is "
-        "compared ran in one go and in turns; medians, in brackets the least and the greatest. "
-        "Ratios are medians over the rounds.\n"
+        "# Results\n\n`benchmarks/report.py` makes this page from the JSON files of a run. "
+        '"Ours" is this package. Programs that are compared ran in the same session and took '
+        "turns. Values are medians, with the minimum and maximum in brackets. Ratios are medians "
+        "over the rounds.\n"
     )
     parts = [intro]
     for name in SECTIONS:
@@ -271,7 +281,7 @@ def report(folder: Path) -> str:
 
 
 def main() -> None:
-    """Writes the report of a folder."""
+    """Writes the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--output", type=Path, help="standard output if left out")

@@ -1,12 +1,13 @@
-"""The recurrent inference machine beside torch_rim, on torch_rim's own problem.
+"""Compares the recurrent inference machine with torch_rim, on torch_rim's own problem.
 
-Sixteen numbers from a mixture of ten Gaussians of width 0.5, seen through a random 32 x 16
-matrix with noise of a random level between 0.01 and 1. Both packages train the same network
-on the same 1,000 examples, 50 epochs of batches of 100 at a learning rate of 1e-3, and are
-judged on the same 2,000 fresh ones, beside maximum likelihood and the exact posterior mean.
-Speeds are measured in turns, so that what else the machine does hits both.
+The problem is to reconstruct sixteen numbers from a mixture of ten Gaussians of width 0.5. The data
+are their product with a random 32 x 16 matrix, plus noise of a random level between 0.01 and 1.
+Both packages train the same network on the same 1,000 examples, for 50 epochs of batches of 100 at
+a learning rate of 1e-3. Both are tested on the same 2,000 fresh examples, and compared with maximum
+likelihood and the exact posterior mean. The speed measurements alternate, so that other work on the
+machine affects both.
 
-torch_rim needs an environment of its own, with torch==2.13.0 and torch_rim:
+torch_rim needs its own environment, with torch==2.13.0 and torch_rim:
 
     python benchmarks/rim.py --torch path/to/that/python
 """
@@ -31,12 +32,12 @@ PREDICTION_BATCHES = (100, 500, 2000)
 
 
 def centres() -> np.ndarray:
-    """The mixture's components."""
+    """The means of the components of the mixture, `(MODES, SIZE)`."""
     return np.random.default_rng(0).normal(size=(MODES, SIZE))
 
 
 def draw(count: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Examples `(y, x, A, sigma)`, the parameters with their channel last."""
+    """Examples `(y, x, A, sigma)`, where `x` has its channel last."""
     random = np.random.default_rng(seed)
     x = centres()[random.integers(MODES, size=count)] + WIDTH * random.normal(size=(count, SIZE))
     a = random.normal(size=(count, DATA, SIZE))
@@ -46,12 +47,12 @@ def draw(count: int, seed: int) -> tuple[np.ndarray, ...]:
 
 
 def maximum_likelihood(y: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """Least squares, example by example."""
+    """Maximum-likelihood estimates `(n, SIZE)`, by least squares for each example."""
     return np.stack([np.linalg.lstsq(m, d)[0] for m, d in zip(a, y, strict=True)])
 
 
 def posterior_mean(y: np.ndarray, a: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """The exact mean: the posterior is a mixture again, one Gaussian for each component."""
+    """The exact posterior mean; the posterior is a mixture with one Gaussian per component."""
     result = np.empty((len(y), SIZE))
     for k in range(len(y)):
         matrix, data, noise = a[k].astype(float), y[k].astype(float), float(sigma[k]) ** 2
@@ -65,22 +66,22 @@ def posterior_mean(y: np.ndarray, a: np.ndarray, sigma: np.ndarray) -> np.ndarra
 
 
 class Ours:
-    """This package, in the role of torch_rim's worker."""
+    """This package, with the same methods as `Torch`."""
 
     def __init__(self, rim: Any, train: tuple[np.ndarray, ...], test: tuple[np.ndarray, ...]):
         self.rim, self.train, self.test = rim, train, test
         self.optimizer: dict[str, Any] = {"learning_rate": 1e-3}
 
     def fit(self, epochs: int) -> float:
-        """Trains; how many seconds it took, the first time with compilation."""
+        """Trains and returns the seconds it took; the first time they include compilation."""
         start = time.perf_counter()
         options = {"batch_size": BATCH, "seed": 0, "verbose": 0, **self.optimizer}
         self.rim.fit(self.train, epochs=epochs, **options)
-        self.optimizer = {}  # only the first fit makes, and compiles, an optimiser
+        self.optimizer = {}  # only the first fit makes and compiles an optimiser
         return time.perf_counter() - start
 
     def predict(self, batch_size: int) -> tuple[float, float]:
-        """Error on the fresh examples, and how many seconds they took."""
+        """The error on the fresh examples, and the seconds that predicting them took."""
         y, x, *args = self.test
         start = time.perf_counter()
         estimate = self.rim.predict(y, *args, batch_size=batch_size)
@@ -88,7 +89,7 @@ class Ours:
         return float(np.mean((estimate - x) ** 2)), seconds
 
     def weights(self) -> int:
-        """How many there are."""
+        """The number of weights."""
         return int(self.rim.count_params())
 
 
@@ -101,25 +102,25 @@ class Torch:
             paths = [str(Path(folder) / f"{name}.npz") for name in ("train", "test")]
             for path, (y, x, a, sigma) in zip(paths, (train, test), strict=True):
                 np.savez(path, y=y, x=x, a=a, sigma=sigma)
-            # -P: or this file, of the same name, would be imported for torch_rim's package.
+            # Without -P, Python would import this file instead of torch_rim's package `rim`.
             self.peer = Peer(python, "-P", worker, *paths, str(SIZE), str(BATCH))
-            self.weights()  # by then it has read the files
+            self.weights()  # waits until the worker has read the files
 
     def fit(self, epochs: int) -> float:
-        """As `Ours.fit`."""
+        """Trains and returns the seconds it took."""
         return self.peer.ask("fit", epochs=epochs)
 
     def predict(self, batch_size: int) -> tuple[float, float]:
-        """As `Ours.predict`."""
+        """The error on the fresh examples, and the seconds that predicting them took."""
         return self.peer.ask("predict", batch_size=batch_size)
 
     def weights(self) -> int:
-        """As `Ours.weights`."""
+        """The number of weights."""
         return self.peer.ask("weights")
 
 
 def score_fn(x: Any, y: Any, a: Any, sigma: Any) -> Any:
-    """Of the likelihood; `x` may have a channel or not."""
+    """The score of the likelihood, for `x` with or without a channel axis."""
     flat = tf.reshape(x, [-1, SIZE])
     residual = y - tf.linalg.matvec(a, flat)
     score = tf.linalg.matvec(a, residual, transpose_a=True) / sigma[:, tf.newaxis] ** 2
@@ -127,12 +128,12 @@ def score_fn(x: Any, y: Any, a: Any, sigma: Any) -> Any:
 
 
 def like_torch() -> RIM:
-    """torch_rim's network, layer by layer."""
+    """A RIM with the same layers as torch_rim's network."""
     return RIM([SIZE], Hourglass(1, seed=0), score_fn=score_fn)
 
 
 def of_our_choice() -> RIM:
-    """A dense network, since sixteen numbers are no field, that starts from least squares."""
+    """A RIM with a dense network, for numbers without a grid, that starts from least squares."""
 
     def least_squares(y: Any, a: Any, sigma: Any) -> Any:
         factor = tf.linalg.cholesky(tf.matmul(a, a, transpose_a=True))
@@ -150,7 +151,7 @@ def of_our_choice() -> RIM:
 
 
 def simulations(batch_size: int) -> tf.data.Dataset:
-    """Endless batches of examples no one has seen before."""
+    """Endless batches of new examples."""
     modes = tf.constant(centres(), tf.float32)
 
     def simulate(index: Any) -> Any:
@@ -168,7 +169,7 @@ def simulations(batch_size: int) -> tf.data.Dataset:
 
 
 def speeds(contestants: dict[str, Any], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Updates and predictions a second, in turns."""
+    """Updates and predictions a second, in alternating rounds."""
     updates = "updates"
     predictions = {size: f"predictions, {size} at once" for size in PREDICTION_BATCHES}
     rates: dict[str, dict[str, list[float]]] = {
@@ -185,7 +186,7 @@ def speeds(contestants: dict[str, Any], rounds: int) -> dict[str, dict[str, list
 
 
 def train_our_choice(updates: int, test: tuple[np.ndarray, ...]) -> dict[str, float]:
-    """Trains the recipe of our choice on fresh simulations."""
+    """Trains our own recipe on fresh simulations."""
     rim, start = of_our_choice(), time.perf_counter()
     schedule = keras.optimizers.schedules.CosineDecay(2e-3, updates)
     rim.compile(keras.optimizers.Adam(schedule, global_clipnorm=1.0), TrajectoryLoss("last"))
@@ -196,7 +197,7 @@ def train_our_choice(updates: int, test: tuple[np.ndarray, ...]) -> dict[str, fl
 
 
 def main() -> None:
-    """Trains all, then measures all in turns."""
+    """Trains all networks, measures their speeds and writes the results."""
     full = {"rounds": 4, "epochs": EPOCHS, "updates": 3000}
     quick = {"rounds": 2, "epochs": 5, "updates": 100}
     arguments = options(__doc__ or "", "rim", full, quick, peers=("torch",))

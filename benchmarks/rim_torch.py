@@ -1,4 +1,4 @@
-"""torch_rim's side of `benchmarks/rim.py`, run by it in torch_rim's own environment."""
+"""The worker for torch_rim, which `benchmarks/rim.py` runs in torch_rim's own environment."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ from torch.func import vmap
 
 
 def read(path):
-    """Examples as `(y, x, A, sigma)` with the channel where torch has it."""
+    """Examples `(y, x, A, sigma)`, with the channel axis of `x` where torch expects it."""
     with np.load(path) as file:
         y, x, a, sigma = (torch.from_numpy(file[name]) for name in ("y", "x", "a", "sigma"))
     return y, x.movedim(-1, 1), a, sigma
@@ -21,13 +21,13 @@ def read(path):
 
 @vmap
 def score_fn(x, y, a, sigma):
-    """Of the likelihood of one example."""
+    """The score of the likelihood of one example."""
     residual = y - a @ x.squeeze(0)
     return (residual @ a / sigma**2).unsqueeze(0)
 
 
 def fit(rim, data, **options):
-    """torch_rim's own training; it prints, so its words go nowhere."""
+    """Runs torch_rim's own training and discards what it prints."""
     silence = io.StringIO()
     with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
         dataset = torch.utils.data.TensorDataset(*data)
@@ -36,7 +36,7 @@ def fit(rim, data, **options):
 
 @torch.no_grad()
 def predict(rim, data, batch_size):
-    """The parameters, in batches."""
+    """Predicts the parameters of all examples in batches."""
     y, _, *args = data
     parts = [
         rim.predict(y[k : k + batch_size], *[each[k : k + batch_size] for each in args])
@@ -46,7 +46,7 @@ def predict(rim, data, batch_size):
 
 
 def worker(train, test, size, batch):
-    """Serves torch_rim."""
+    """Answers requests to train torch_rim and to predict with it."""
     from peer import serve
 
     torch.manual_seed(0)
@@ -75,6 +75,6 @@ def worker(train, test, size, batch):
 
 
 if __name__ == "__main__":
-    # Behind the packages: this folder has a file of the name of torch_rim's package.
+    # At the end of the path, because this folder has a `rim.py` and torch_rim's package is `rim`.
     sys.path.append(str(Path(__file__).resolve().parent))
     worker(*sys.argv[1:3], *map(int, sys.argv[3:5]))

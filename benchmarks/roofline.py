@@ -1,11 +1,11 @@
-"""How near an update comes to what this machine can do, and what a roofline predicts for it.
+"""Compares the time of an update with the limits of the machine, by a roofline model.
 
-Arithmetic and bytes are counted in the graph of the update itself, validation and optimiser
-included. The ceilings, measured in turns with the updates, are the matrix product or convolution
-with the most arithmetic at its own shapes, `tf.matmul` at 2000 x 2000, and copies of the largest
-tensor and of something far larger than any cache. The prediction is that an update takes what the
-slower of arithmetic and memory takes. All variants are set against the arithmetic of the default:
-what a variant does twice counts as time, not as work.
+The arithmetic and the bytes are counted in the graph of the update itself, including validation
+and optimiser. The ceilings are measured in alternation with the updates. They are the matrix
+product or convolution with the most arithmetic, at its own shapes; `tf.matmul` at 2000 x 2000; and
+copies of the largest tensor and of an array far larger than any cache. The roofline model predicts
+that the slower of arithmetic and memory sets the time of an update. All variants are compared with
+the arithmetic of the default, so work that a variant repeats counts as time, not as work.
 """
 
 import sys
@@ -18,10 +18,10 @@ from peer import Peer, serve
 
 DENSE, CONVOLUTIONAL, MACHINE = "IMNN, dense", "IMNN, convolutional", "RIM, torch_rim's network"
 PIXELS, N_S, N_PARAMS, STEP = 32, 500, 2, 0.1
-# How many times longer than a measurement one update may take, to be measured in turns.
+# A variant whose update takes this many times longer than a measurement is timed only once.
 PATIENCE = 3
 
-# What each variant changes: arguments of the IMNN, or of `fit` or `compile`, or the environment.
+# The variants change arguments of `IMNN`, of `fit` or of `compile`, or environment variables.
 HALVES = "two halves in turn"
 VARIANTS = {
     DENSE: ("default", "XLA", HALVES, "one thread for each operation", "one thread, " + HALVES),
@@ -34,7 +34,7 @@ VARIANTS = {
 
 
 def convolutional(at_once=None):
-    """Fields with a slope and an amplitude, 500 of them, through three strided convolutions."""
+    """An IMNN of three strided convolutions on 500 fields with a slope and an amplitude."""
     import keras
     import numpy as np
 
@@ -73,7 +73,7 @@ def convolutional(at_once=None):
 
 
 def imnn_worker(case, variant):
-    """Update and count of an IMNN, with validation at every update."""
+    """Functions that time and count an update of an IMNN, with validation at every update."""
     import arithmetic
     from imnn_in_memory import N_S as N_S_DENSE
     from imnn_in_memory import reference_fit
@@ -93,7 +93,7 @@ def imnn_worker(case, variant):
 
 
 def rim_worker(variant):
-    """Update and count of the RIM, on one batch."""
+    """Functions that time and count an update of the RIM, on one batch."""
     import arithmetic
     import keras
     import tensorflow as tf
@@ -115,7 +115,7 @@ def rim_worker(variant):
 
 
 def worker(case, variant):
-    """Serves one variant of a case."""
+    """Answers requests for one variant of a case."""
     import arithmetic
     import yardsticks
 
@@ -143,7 +143,7 @@ def worker(case, variant):
 
 
 def measure(case, rounds, seconds):
-    """Seconds of an update of all variants and the ceilings, in turns."""
+    """Times of an update of each variant, and the ceilings, in alternating rounds."""
     peers, counts, slow = {}, {}, {}
     one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}
     for variant in VARIANTS[case]:
@@ -156,10 +156,10 @@ def measure(case, rounds, seconds):
             peer.ask("update", count=1)  # compiles
             once = peer.ask("update", count=1)
             counts[variant] = max(1, int(seconds / once))
-            if variant != "default" and once > PATIENCE * seconds:  # once says enough
+            if variant != "default" and once > PATIENCE * seconds:  # one time is enough
                 slow[variant] = [once]
                 peers.pop(variant).close()
-        except RuntimeError as error:  # goes into the report in the place of a time
+        except RuntimeError as error:  # the report shows it instead of a time
             if variant == "default":
                 raise
             failed[variant] = next(x for x in str(error).splitlines() if "Error" in x[:80])
@@ -179,7 +179,7 @@ def measure(case, rounds, seconds):
 
 
 def main():
-    """Measures all cases."""
+    """Measures all cases and writes the results."""
     full, quick = {"rounds": 7, "seconds": 1.0}, {"rounds": 2, "seconds": 0.3}
     arguments = options(__doc__, "roofline", full, quick)
     if arguments.quick:  # XLA's convolutions take minutes on a CPU

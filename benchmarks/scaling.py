@@ -1,9 +1,9 @@
-"""How time and memory grow with each size, fitted as powers, and drawn.
+"""Measures how time and memory grow with each size, fits power laws and draws them.
 
-Of an update of the IMNN, of one whole batch and streamed at a fixed number of simulations at once;
-of rejection and population Monte Carlo; of an update of the RIM. Times are the best of several.
-Memory is the most that was taken beyond what was there before, the simulations themselves
-included in the latter. Exponents are fitted to the upper half of each range.
+The subjects are an update of the IMNN, with the whole batch and with a fixed number of simulations
+at once; rejection and population Monte Carlo; and an update of the RIM. A time is the best of
+several. The memory is the peak, less the memory before the run, which includes the simulations.
+The exponents are fitted to the upper half of each range.
 """
 
 import sys
@@ -24,7 +24,7 @@ from imnn_tf import lfi as imnn_lfi
 
 WIDTH, STEP, AT_ONCE = 128, 0.1, 250
 
-# What stays as it is while something else grows, and how each grows: quick, and in full.
+# The sizes that are kept while one grows, and the values of the one that grows: quick, full.
 IMNN = {"n_s": 1000, "n_params": 2, "n_summaries": 16, "input size": 32}
 RIM = {"T": 4, "batch": 8, "image size": 32}
 POSTERIOR = {"draws": 100_000, "targets": 1}
@@ -52,7 +52,7 @@ RANGES: dict[str, dict[str, tuple[list[int], list[int]]]] = {
 }
 
 
-# Updates in one call of `fit`, so that what a call costs does not count.
+# Updates in one call of `fit`, so that the overhead of a call does not count.
 UPDATES = 5
 
 
@@ -60,7 +60,7 @@ UPDATES = 5
 
 
 def imnn_update(sizes: dict[str, int], streamed: bool) -> Callable[[], Any]:
-    """Updates of a network with two hidden layers, without a validation set."""
+    """Updates of an IMNN with two hidden layers, without a validation set."""
     n_s, n_params, n_summaries, size = sizes.values()
     random = np.random.default_rng(0)
     fiducial = random.standard_normal((n_s, size), dtype="float32")
@@ -84,14 +84,14 @@ def imnn_update(sizes: dict[str, int], streamed: bool) -> Callable[[], Any]:
 
 
 def rim_update(sizes: dict[str, int]) -> Callable[[], Any]:
-    """Updates of a small machine."""
+    """Updates of a small RIM."""
     steps, batch, size = sizes.values()
     rim, data = denoising.small_rim(size, steps), denoising.noisy_fields(batch, size)
     return lambda: denoising.updates(rim, data, UPDATES)
 
 
 def inference(kind: Any, targets: int) -> Any:
-    """Mean and variance of ten draws, the problem of `lfi.py`, for several targets."""
+    """An inference of the given class on the problem of `lfi.py`, for several targets."""
     from lfi import FISHER, Simulator, estimate, gaussian_prior
 
     random = np.random.default_rng(37)
@@ -107,7 +107,7 @@ def inference(kind: Any, targets: int) -> Any:
 
 
 def rejection(sizes: dict[str, int]) -> Callable[[], Any]:
-    """Draws, and which of them are near."""
+    """Rejection: draws simulations and accepts those within a distance of 1."""
     draws, targets = sizes.values()
 
     def run() -> None:
@@ -119,7 +119,7 @@ def rejection(sizes: dict[str, int]) -> Callable[[], Any]:
 
 
 def population(sizes: dict[str, int]) -> Callable[[], Any]:
-    """Generations until all particles are near."""
+    """Population Monte Carlo until all particles are within a distance of 2."""
     particles, targets = sizes.values()
 
     def run() -> None:
@@ -129,7 +129,7 @@ def population(sizes: dict[str, int]) -> Callable[[], Any]:
     return run
 
 
-# For each subject its sizes, and its curves.
+# The fixed sizes of each subject, and the functions that make its curves.
 SUBJECTS: dict[str, tuple[dict[str, int], dict[str, Callable[..., Callable[[], Any]]]]] = {
     "IMNN": (
         IMNN,
@@ -154,10 +154,11 @@ TITLES = {
 
 
 def measure(subject: str, curve: str, sizes: dict[str, int], seconds: float) -> tuple[float, float]:
-    """The best time of several runs, which fill some seconds, and the peak memory in megabytes.
+    """The best time of several runs, in seconds, and the peak memory, in megabytes.
 
-    In a process of its own: TensorFlow keeps what it has freed, which hides the next peak. The
-    memory includes that of compiling, some tens of megabytes.
+    Runs are repeated for about `seconds`. Call this in a new process, because TensorFlow keeps
+    memory that it has freed, which hides the next peak. The memory includes that of compilation,
+    some tens of megabytes.
     """
     run, best = SUBJECTS[subject][1][curve](sizes), np.inf
     peak = machine.PeakMemory()
@@ -173,7 +174,7 @@ def measure(subject: str, curve: str, sizes: dict[str, int], seconds: float) -> 
 
 
 def measure_apart(**arguments: Any) -> tuple[float, float]:
-    """The same in a new process."""
+    """The result of `measure` in a new process."""
     peer = Peer(sys.executable, str(Path(__file__).resolve()), "--worker")
     measured = peer.ask("measure", **arguments)
     peer.close()
@@ -181,17 +182,17 @@ def measure_apart(**arguments: Any) -> tuple[float, float]:
 
 
 def exponent(values: list[int], measured: list[float]) -> float | None:
-    """The power that fits the upper half of the range; `None` if any of it is zero."""
+    """Exponent of a power law fitted to the upper half of the range; `None` if a value is zero."""
     x, y = np.array(values, float), np.array(measured)
     upper = x >= np.sqrt(x.min() * x.max()) * (1 - 1e-9)
-    upper[-2:] = True  # no line through one point
+    upper[-2:] = True  # a line needs two points
     if not (y[upper] > 0).all():
         return None
     return float(np.polyfit(np.log(x[upper]), np.log(y[upper]), 1)[0])
 
 
 def follow(subject: str, axis: str, values: list[int], seconds: float) -> dict[str, Any]:
-    """The curves of a subject along one of its sizes."""
+    """Measures the curves of a subject while the size `axis` takes `values`."""
     base, curves = SUBJECTS[subject]
     followed = []
     for curve in curves:
@@ -216,7 +217,7 @@ def follow(subject: str, axis: str, values: list[int], seconds: float) -> dict[s
 
 
 def draw(laws: list[dict[str, Any]], path: Any) -> None:
-    """The laws of a subject: time above, memory below, a column for each axis."""
+    """Draws the scaling of a subject: time above, memory below, a column for each size."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -257,7 +258,7 @@ def draw(laws: list[dict[str, Any]], path: Any) -> None:
 
 
 def main() -> None:
-    """Follows all laws, and draws them."""
+    """Measures and draws the scaling of all subjects."""
     full = {"seconds": 0.5, "subjects": tuple(RANGES)}
     arguments = options(
         __doc__ or "", "scaling", full, {"seconds": 0.1, "subjects": ("ABC", "RIM")}

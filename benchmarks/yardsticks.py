@@ -1,4 +1,4 @@
-"""How fast this machine does the operations that an update is made of, and nothing else."""
+"""Measures how fast this machine runs a single operation, such as a matrix product."""
 
 import math
 import time
@@ -10,12 +10,12 @@ import tensorflow as tf
 
 
 class Yardstick:
-    """A chain of one operation in a compiled loop, each waiting for the one before.
+    """A chain of one operation in a compiled loop, in which each step waits for the last.
 
     Args:
-        link: The operation, from a tensor to the next of the same shape.
+        link: The operation, from a tensor to the next one of the same shape.
         start: The first tensor.
-        work: What one operation does: its arithmetic or its bytes.
+        work: The work of one operation, in arithmetic operations or in bytes.
     """
 
     def __init__(self, link: Callable[[Any], Any], start: Any, work: float) -> None:
@@ -34,13 +34,13 @@ class Yardstick:
         self.seconds(1)  # compiles
 
     def seconds(self, links: int) -> float:
-        """How long a chain takes."""
+        """Seconds that a chain of `links` operations takes."""
         started = time.perf_counter()
         self._run(tf.constant(links), self._start)
         return time.perf_counter() - started
 
     def rate(self, at_least: float = 0.3) -> float:
-        """Work a second, of a chain that takes so many seconds at least."""
+        """Work per second, measured on a chain that takes at least so many seconds."""
         links = 1
         while (taken := self.seconds(links)) < at_least:
             links = math.ceil(links * min(1.3 * at_least / taken, 20) + 1)
@@ -48,7 +48,7 @@ class Yardstick:
 
 
 def matmul(rows: int, width: int) -> Yardstick:
-    """`[rows, width] @ [width, width]`, a rotation, so that the numbers keep their size."""
+    """`[rows, width] @ [width, width]` with a rotation, so that the numbers keep their size."""
     random = np.random.default_rng(0)
     rotation = tf.constant(np.linalg.qr(random.normal(size=(width, width)))[0], tf.float32)
     start = tf.constant(random.normal(size=(rows, width)), tf.float32)
@@ -56,7 +56,7 @@ def matmul(rows: int, width: int) -> Yardstick:
 
 
 def convolution(images: list[int], kernel: list[int], strides: list[int], pad: str) -> Yardstick:
-    """`tf.nn.conv2d` of images `[n, rows, columns, channels]`."""
+    """`tf.nn.conv2d` of images `[n, rows, columns, channels]`, padded by `pad`."""
     random = np.random.default_rng(0)
     data = tf.constant(random.normal(size=images), tf.float32)
     filters = tf.constant(random.normal(size=kernel), tf.float32)
@@ -65,7 +65,8 @@ def convolution(images: list[int], kernel: list[int], strides: list[int], pad: s
         return tf.nn.conv2d(data, filters, strides, pad)
 
     positions = math.prod(convolve(filters).shape[:-1])
-    # The filters are few: changing them by nothing costs nothing, and makes a chain.
+    # Adding almost nothing to the filters links the convolutions in a chain. The filters are
+    # small, so it costs little.
     return Yardstick(
         lambda filters: filters + 1e-30 * convolve(filters)[0, 0, 0, 0],
         filters,
@@ -74,5 +75,5 @@ def convolution(images: list[int], kernel: list[int], strides: list[int], pad: s
 
 
 def copy(size: float) -> Yardstick:
-    """Reading and writing this many bytes each."""
+    """Reads `size` bytes and writes as many."""
     return Yardstick(lambda x: x * 0.9999999, tf.ones([int(size / 4)]), 2 * size)

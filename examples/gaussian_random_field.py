@@ -1,9 +1,9 @@
-"""An IMNN finds the information in an image: a Gaussian random field of unknown spectrum.
+"""An IMNN compresses an image: a Gaussian random field with an unknown power spectrum.
 
 The field has 128 x 128 pixels and the power spectrum P(k) = A k^-B. Its Fisher information about A
-and B is a sum over its modes, so that the answer is known exactly. The network takes the image;
-its first layer is a Fourier transform and the mean power in a few broad bands, and what each band
-is worth it learns from simulations that are made for one update and never seen again.
+and B is a sum over its modes, so the exact answer is known. The input of the network is the image.
+Its first layer computes the mean power in a few broad bands of the Fourier transform. The network
+learns the weight of each band from simulations that are made for one update and never used again.
 
     python examples/gaussian_random_field.py                          train, measure, infer
     python examples/gaussian_random_field.py --updates 30 --sets 2    a short look
@@ -27,25 +27,25 @@ from imnn_tf.lfi import GaussianApproximation
 
 SIZE = 128
 THETA_FID = np.array([1.0, 0.5])
-# No wider than the error of either parameter, 0.011: over wider steps a network can learn to tell
-# the two sides apart, which raises the det F of a difference above what there is to know.
+# No wider than the error of either parameter, 0.011. Over a wider step a network can learn to tell
+# the two sides apart, and det F from the difference then exceeds the true value.
 DELTA_THETA = np.array([0.01, 0.01])
 TARGET = np.array([1.03, 0.53])
 LABELS = ["amplitude $A$", "slope $B$"]
 
-# Simulations at the fiducial parameters, and of each side of each derivative: the noise that the
-# sides share cancels, so that few will do for summaries linear in the power.
+# Numbers of simulations: at the fiducial parameters, and on each side of each derivative. The sides
+# share their noise, which cancels, so few are enough for summaries that are linear in the power.
 UPDATE = (200, 10)
 VALIDATION = (2000, 50)
 FRESH = (1000, 20)
 
 
 def modes(size):
-    """Logarithms of |k| of a real field's modes, and how many real numbers each holds.
+    """The modes of a real field: ln |k| of each, and how many real numbers each holds.
 
-    Both are `[size, size // 2 + 1]`, k in radians a pixel. `rfft2` leaves out the modes that are
-    complex conjugates of others, so that most of its modes hold two real numbers; k = 0, which has
-    no power here, holds none.
+    Both arrays are `[size, size // 2 + 1]`, with k in radians per pixel. `rfft2` leaves out modes
+    that are complex conjugates of others, so most of its modes hold two real numbers. The mode
+    k = 0 has no power here and holds none.
     """
     k = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]) * 2 * np.pi
     count = np.full(k.shape, 2.0)
@@ -55,23 +55,23 @@ def modes(size):
 
 
 def exact_fisher(log_k, count=1.0):
-    """F = 1/2 Σ dlnP dlnPᵀ over real numbers of variance P = A k^-B, at the fiducial parameters."""
+    """F = 1/2 Σ dlnP dlnPᵀ over the real numbers in the modes, at the fiducial parameters."""
     slopes = np.stack([np.full(log_k.size, 1 / THETA_FID[0]), -log_k.ravel()])
     return 0.5 * (slopes * np.ravel(count)) @ slopes.T
 
 
 def published_fisher():
-    """As the JAX IMNN's example takes it: one quadrant of the modes, one real number each."""
+    """F as the JAX IMNN's example computes it, from one quadrant with one real number per mode."""
     k = np.fft.fftfreq(SIZE)[1 : SIZE // 2] * 2 * np.pi
     return exact_fisher(np.log(np.hypot(k[:, None], k[None])))
 
 
 def simulator(parameters, seed):
-    """Fields with the parameters `[batch, 2]`, `[batch, SIZE, SIZE]`: white noise, coloured."""
+    """Filters white noise into fields `[batch, SIZE, SIZE]` with the parameters `[batch, 2]`."""
     log_k, count = (tf.constant(each, tf.float32) for each in modes(SIZE))
     A, B = (parameters[:, i, None, None] for i in range(2))
     amplitude = tf.sqrt(A) * tf.exp(-0.5 * B * log_k) * tf.cast(count > 0, tf.float32)
-    # Philox is the fastest of TensorFlow's generators on a CPU, and noise is most of the work.
+    # Philox is the fastest of TensorFlow's generators on a CPU; making noise is most of the work.
     shape = [tf.shape(parameters)[0], SIZE, SIZE]
     noise = tf.signal.rfft2d(tf.random.stateless_normal(shape, seed, alg="philox"))
     return tf.signal.irfft2d(noise * tf.cast(amplitude, tf.complex64), [SIZE, SIZE])
@@ -91,7 +91,7 @@ def fields(parameters, n, seed):
 
 
 def simulations(seed, n_s, n_d):
-    """Fiducial fields, and others whose noise is shared by the members of a derivative."""
+    """Fields at the fiducial point, and fields at varied parameters that share their noise."""
     half_step = np.array([-0.5, 0.5])[:, None, None] * np.diag(DELTA_THETA)
     points = (THETA_FID + half_step).reshape(-1, 2)
     varied = np.stack([fields(point, n_d, [seed, 1]) for point in points], axis=1)
@@ -99,7 +99,7 @@ def simulations(seed, n_s, n_d):
 
 
 def periodogram(field):
-    """The power of each mode, of expectation P(k)."""
+    """The power of each mode; its expectation is P(k)."""
     return np.abs(np.fft.rfft2(field)) ** 2 / SIZE**2
 
 
@@ -107,12 +107,12 @@ def periodogram(field):
 class BandPowers(keras.layers.Layer):
     """Mean power of a square periodic field in broad bands of |k|.
 
-    Bands are triangles in ln k that overlap by half, so that their sums with any weights are the
-    power weighed by any function piecewise linear in ln k. Nothing in them is learnt.
+    The bands are triangles in ln k that overlap by half. A weighted sum of them is therefore the
+    power weighted by a piecewise linear function of ln k. The layer has no trainable weights.
 
     Args:
-        bands: How many.
-        **kwargs: Of `keras.layers.Layer`.
+        bands: The number of bands.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, bands, **kwargs):
@@ -120,7 +120,7 @@ class BandPowers(keras.layers.Layer):
         self.bands = bands
 
     def build(self, input_shape):
-        """Lays the bands between the longest wave and the shortest."""
+        """Places the bands between the longest and the shortest wavelength."""
         size = input_shape[-1]
         log_k, count = (each.ravel()[1:] for each in modes(size))
         centres = np.linspace(log_k.min(), log_k.max(), self.bands)
@@ -129,20 +129,20 @@ class BandPowers(keras.layers.Layer):
         self._means = tf.constant(triangles / triangles.sum(0) / size**2, tf.float32)
 
     def call(self, field):
-        """`[batch, size, size]` to `[batch, bands]`."""
+        """Band powers `[batch, bands]` of fields `[batch, size, size]`."""
         modes = tf.signal.rfft2d(tf.cast(field, tf.float32))
         power = tf.square(tf.math.real(modes)) + tf.square(tf.math.imag(modes))
         return tf.reshape(power, [-1, np.prod(power.shape[1:])])[:, 1:] @ self._means
 
     def get_config(self):
-        """What the constructor takes."""
+        """The arguments of the constructor."""
         return {**super().get_config(), "bands": self.bands}
 
 
 def fourier(seed, bands=12):
-    """An image in, two summaries out: the power in bands of the spectrum, weighed."""
+    """A network from an image to two summaries, which are weighted sums of band powers."""
     powers = BandPowers(bands)
-    # Bands differ in power and in how many modes they have: each to the scale of its own scatter.
+    # Bands differ in power and in their number of modes, so each is scaled by its own scatter.
     standard = keras.layers.Normalization()
     standard.adapt(powers(fields(THETA_FID, 500, [seed, 2])).numpy())
     weigh = keras.layers.Dense(2, kernel_initializer=keras.initializers.GlorotUniform(seed))
@@ -150,7 +150,7 @@ def fourier(seed, bands=12):
 
 
 def convolutions(seed):
-    """An image in, two summaries out, without a Fourier transform: four strided convolutions."""
+    """A network from an image to two summaries by four strided convolutions."""
     layers = [keras.Input((SIZE, SIZE)), keras.layers.Reshape((SIZE, SIZE, 1))]
     for depth, filters in enumerate([8, 16, 32, 32]):
         initialiser = keras.initializers.HeNormal(seed + depth)
@@ -162,12 +162,12 @@ def convolutions(seed):
     return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), weigh])
 
 
-# The network and the learning rate that suits it.
+# Each network with a suitable learning rate.
 NETWORKS = {"fourier": (fourier, 0.1), "convolutions": (convolutions, 3e-3)}
 
 
 def train(network, updates, seed):
-    """Fits a network on fresh simulations at every update; other ones choose the weights."""
+    """Fits a network on new simulations at every update; a validation set chooses the weights."""
     build, rate = NETWORKS[network]
     fiducial, derivative = simulations(seed + 1, *VALIDATION)
     imnn = IMNN(
@@ -182,14 +182,14 @@ def train(network, updates, seed):
         model=build(seed),
         optimiser=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, updates)),
     )
-    # Seldom: the rate falls to nothing, so that the last weights are about the best, and the more
-    # often a noisy set is asked, the likelier it favours earlier ones.
+    # The learning rate falls to zero, so the last weights are about the best. The validation set is
+    # noisy: the more often it is used, the likelier it prefers earlier weights by chance.
     imnn.fit(updates, validation_freq=max(updates // 5, 1))
     return imnn
 
 
 class Measured(NamedTuple):
-    """What fresh simulations say about a compression."""
+    """The information that a compression keeps, measured on fresh simulations."""
 
     det_fisher: float
     error: float
@@ -198,7 +198,7 @@ class Measured(NamedTuple):
 
 
 def jackknife(function, sets):
-    """A function of the mean over independent sets, and its error from leaving out each."""
+    """A function of the mean over independent sets, and its error by leaving out one at a time."""
     n = len(sets)
     without = np.array([function(np.delete(sets, i, axis=0).mean(0)) for i in range(n)])
     return function(sets.mean(0)), np.sqrt((n - 1) * without.var())
@@ -211,24 +211,24 @@ def det_fisher(moments):
 
 
 def kept_share(joint):
-    """Share of det F that summaries keep, from their joint covariance with the score, `[4, 4]`.
+    """Share of det F that summaries keep, from the covariance `[4, 4]` of score and summaries.
 
-    The slope of the mean of any statistic is its covariance with the score, so that its
-    information is the part of the score's covariance that it explains.
+    The slope of the mean of any statistic is its covariance with the score. The information of a
+    statistic is therefore the part of the score's covariance that the statistic explains.
     """
     score, cross, own = joint[:2, :2], joint[:2, 2:], joint[2:, 2:]
     return np.linalg.det(cross @ np.linalg.solve(own, cross.T)) / np.linalg.det(score)
 
 
 def score(field):
-    """Slope of the log likelihood at the fiducial point, up to a constant, `[batch, 2]`."""
+    """The gradient of the log likelihood at the fiducial point, up to a constant, `[batch, 2]`."""
     log_k, count = modes(SIZE)
     excess = 0.5 * count * periodogram(field) * np.exp(THETA_FID[1] * log_k) / THETA_FID[0]
     return np.stack([excess.sum((1, 2)) / THETA_FID[0], -(excess * log_k).sum((1, 2))], axis=1)
 
 
 def measure(imnn, first_seed, n_sets):
-    """The information kept of independent sets of fresh simulations, in both ways."""
+    """The information kept, by `evaluate` and by the score, on independent sets of fresh fields."""
     moments, joint = [], []
     for seed in range(first_seed, first_seed + n_sets):
         fiducial, derivative = simulations(seed, *FRESH)
@@ -243,13 +243,13 @@ def measure(imnn, first_seed, n_sets):
 
 
 class ExactPosterior(GaussianApproximation):
-    """The likelihood of the modes, which are Gaussian, in the place of that of the estimate."""
+    """The exact posterior, from the Gaussian likelihood of the modes instead of the estimate's."""
 
     def log_gaussian(self, grid, shape):
-        """Log likelihood at the parameters `grid`."""
+        """Log likelihood `[targets, *shape]` at the parameters `grid`, `[n, 2]`."""
         log_k, count = (each.ravel()[1:] for each in modes(SIZE))
         power = count * periodogram(self.data).reshape(len(self.data), -1)[:, 1:]
-        # A scales all modes alike, so that the sum over them is needed once for each B.
+        # A scales all modes alike, so the sum over modes is computed only once for each B.
         slopes, place = np.unique(grid[:, 1], return_inverse=True)
         chi2 = (power @ np.exp(np.outer(log_k, slopes)))[:, place] / grid[:, 0]
         log_det = count.sum() * np.log(grid[:, 0]) - (count @ log_k) * grid[:, 1]
@@ -257,7 +257,7 @@ class ExactPosterior(GaussianApproximation):
 
 
 def plot(imnn, exact, fresh, target, path):
-    """The field, the fit, and the Gaussian approximation beside the exact posterior."""
+    """Draws the target field, the history of the fit, and both posteriors."""
     figure = plt.figure(figsize=(12, 6.5), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[1, 1.35])
     image, history = left.subplots(2, 1, height_ratios=[1.3, 1])
@@ -277,7 +277,7 @@ def plot(imnn, exact, fresh, target, path):
 
 
 def plot_posterior(imnn, target, axes):
-    """Both posteriors of the target, a triangle."""
+    """Draws the exact and the approximate posterior of the target as a triangle."""
     uniform = tfp.distributions.Uniform
     shared = {
         "target_data": target,
@@ -292,7 +292,7 @@ def plot_posterior(imnn, target, axes):
 
 
 def main(folder, network, updates, sets, seed):
-    """Runs the whole job, prints what it found and leaves its figure in `folder`."""
+    """Runs everything, prints the results and saves the figure in `folder`."""
     started = time.perf_counter()
     imnn = train(network, updates, seed)
     trained = time.perf_counter()
@@ -306,24 +306,24 @@ def main(folder, network, updates, sets, seed):
     plot(imnn, exact, fresh, target, path)
 
     numbers = int(modes(SIZE)[1].sum())
-    print(f"exact                det F = {exact:.2f}, of {numbers} real modes")
+    print(f"exact                det F = {exact:.2f}, of {numbers} real numbers")
     print(f"                     det F = {np.linalg.det(published_fisher()):.2f}, of one quadrant")
     print(f"kept, fresh fields   det F = {fresh.det_fisher:.0f} +- {fresh.error:.0f},", end=" ")
     print(f"{fresh.det_fisher / exact:.3f} +- {fresh.error / exact:.3f} of the exact")
     print(f"against the score    {fresh.share:.5f} +- {fresh.share_error:.5f} of the exact")
-    print(f"                     on {sets} x {FRESH[0]} fields that had no part in the fit")
-    print(f"estimate             A {estimate[0]:.3f}, B {estimate[1]:.3f}, of {TARGET.tolist()}")
-    print(f"training             {updates} updates, {trained - started:.1f} s with compilation")
+    print(f"                     measured on {sets} x {FRESH[0]} fields not used in the fit")
+    print(f"estimate             A {estimate[0]:.3f}, B {estimate[1]:.3f}; true {TARGET.tolist()}")
+    print(f"training             {updates} updates in {trained - started:.1f} s, with compilation")
     print(f"wall time            {time.perf_counter() - started:.1f} s")
     print(f"figure               {path}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("figures"), help="where figures go")
+    parser.add_argument("--folder", type=Path, default=Path("figures"), help="folder for figures")
     parser.add_argument("--network", choices=NETWORKS, default="fourier")
     parser.add_argument("--updates", type=int, default=300)
-    parser.add_argument("--sets", type=int, default=20, help="of fresh fields, to measure on")
+    parser.add_argument("--sets", type=int, default=20, help="sets of fresh fields to measure on")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     mpl.use("Agg")

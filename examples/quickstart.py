@@ -1,8 +1,8 @@
-"""The main job, start to finish: simulate, fit an IMNN, estimate, infer.
+"""A complete run: simulate, fit an IMNN, estimate the parameters, infer their posterior.
 
-Ten numbers are drawn from a Gaussian of unknown mean and variance. Everything about this problem
-is known exactly, so that every answer can be checked: at mean 0 and variance 1 the Fisher
-information is diag(10, 5), with determinant 50, and the posterior is a formula.
+A simulation is ten draws from a Gaussian of unknown mean and variance. The exact answers for this
+problem are known, so every result can be checked. At mean 0 and variance 1 the Fisher information
+is diag(10, 5), with determinant 50, and the posterior has a closed form.
 """
 
 import argparse
@@ -24,12 +24,12 @@ LABELS = [r"mean $\mu$", r"variance $\Sigma$"]
 
 
 def simulate(parameters, noise):
-    """Gaussian draws of mean and variance `parameters[..., 2]` from standard normal noise."""
+    """Turns standard normal noise into draws of mean and variance `parameters`, `[..., 2]`."""
     return parameters[..., :1] + np.sqrt(parameters[..., 1:]) * noise
 
 
 def simulations(seed, n):
-    """Simulations at the fiducial point, and the same noise with each parameter varied."""
+    """Simulations at the fiducial point, and at varied parameters with the same noise."""
     noise = np.random.default_rng(seed).normal(size=(n, N_DRAWS))
     half_step = np.array([-0.5, 0.5])[:, None, None] * np.diag(DELTA_THETA)
     fiducial = simulate(THETA_FID, noise)  # (n, 10)
@@ -38,10 +38,10 @@ def simulations(seed, n):
 
 
 def compressor(seed):
-    """Ten numbers in, two summaries out.
+    """The network: ten numbers in, two summaries out.
 
-    With only a thousand simulations a network soon knows them by heart. Noise on its input in
-    training holds that off.
+    A network quickly memorises a training set of only a thousand simulations. Noise on its input
+    during training prevents that.
     """
     initialiser = keras.initializers.GlorotUniform
     return keras.Sequential(
@@ -58,7 +58,7 @@ def compressor(seed):
 
 
 class ExactPosterior(GaussianApproximation):
-    """The likelihood of the draws themselves, in the place of a Gaussian in the estimate."""
+    """The exact posterior, from the likelihood of the draws instead of that of the estimate."""
 
     def log_gaussian(self, grid, shape):
         """Log likelihood of all draws at the parameters `grid`."""
@@ -68,7 +68,7 @@ class ExactPosterior(GaussianApproximation):
 
 
 def main(folder, seed):
-    """Runs the whole job, prints what it found and leaves its figures in `folder`."""
+    """Runs everything, prints the results and saves the figures in `folder`."""
     started = time.perf_counter()
     fiducial, derivative = simulations(seed, 1000)
     validation_fiducial, validation_derivative = simulations(seed + 1, 1000)
@@ -86,7 +86,7 @@ def main(folder, seed):
     imnn.fit(patience=50)
     fitted = time.perf_counter()
 
-    # A hundred thousand simulations that neither chose the weights nor when to stop.
+    # Fresh simulations: they chose neither the weights nor when to stop.
     fresh = imnn.evaluate(*simulations(seed + 2, 100_000))
     observation = simulations(seed + 4, 1)[0]
     estimate = imnn.get_estimate(observation).numpy()[0]
@@ -97,19 +97,19 @@ def main(folder, seed):
     plot_posterior(imnn, observation, figures[1])
 
     updates = len(imnn.history["det_F"])
-    print(f"updates              {updates}, in {fitted - started:.1f} s with compilation")
+    print(f"updates              {updates} in {fitted - started:.1f} s, with compilation")
     print(f"information kept     det F = {np.linalg.det(fresh.fisher):.1f} of 50")
-    print("                     on 100,000 fresh simulations, of 1,000 to learn from")
+    print("                     measured on 100,000 fresh simulations, trained on 1,000")
     print(f"covariance           {np.round(fresh.covariance.numpy().astype(float), 3).tolist()}")
     print(f"estimate             mean {estimate[0]:+.3f}, variance {estimate[1]:.3f}")
-    print(f"of the sample        mean {observation.mean():+.3f}, variance {observation.var():.3f}")
+    print(f"sample               mean {observation.mean():+.3f}, variance {observation.var():.3f}")
     print(f"wall time            {time.perf_counter() - started:.1f} s")
     for path in figures:
         print(f"figure               {path}")
 
 
 def plot_posterior(imnn, observation, path):
-    """The Gaussian approximation beside the exact posterior."""
+    """Draws the Gaussian approximation and the exact posterior in one figure."""
     uniform = tfp.distributions.Uniform
     shared = {
         "target_data": observation,
@@ -126,7 +126,7 @@ def plot_posterior(imnn, observation, path):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path("figures"), help="where figures go")
+    parser.add_argument("--folder", type=Path, default=Path("figures"), help="folder for figures")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     mpl.use("Agg")

@@ -1,13 +1,13 @@
-"""Denoises a real photograph with a RIM trained on another one.
+"""A recurrent inference machine (RIM), trained on one photograph, denoises another.
 
-Trains one network for all noise levels on patches of one of scikit-learn's two sample
-photographs, and compares it on the other with scikit-image's wavelet, total-variation and
-non-local-means denoisers, each at its best setting for that very image. Needs the extra
-`examples`.
+One network is trained for all noise levels on patches of one of scikit-learn's two sample
+photographs. On the other photograph it is compared with scikit-image's wavelet, total-variation
+and non-local-means denoisers, each at its best setting for that image. The script needs the
+optional dependencies: `pip install ".[examples]"`.
 
-    python examples/rim_denoising.py                 train (16 minutes of processor time)
-    python examples/rim_denoising.py --updates 1000  a short look
-    python examples/rim_denoising.py --weights w.weights.h5    evaluate what was trained
+    python examples/rim_denoising.py                           train (16 minutes of processor time)
+    python examples/rim_denoising.py --updates 1000            a short run
+    python examples/rim_denoising.py --weights w.weights.h5    evaluate trained weights
 """
 
 import argparse
@@ -28,7 +28,7 @@ LEVELS = (15, 25, 50)
 """Noise levels of the comparison, in grey levels of 255."""
 
 UNIT = 25.5
-"""Grey levels in one unit of the parameters, so that scores are of order one."""
+"""One unit of the parameters, in grey levels, chosen so that scores are of order one."""
 
 TO_GREY = np.array([0.2125, 0.7154, 0.0721])
 WHITE = 255 / UNIT
@@ -37,17 +37,16 @@ FIGURES = Path("figures")
 
 
 def photographs() -> tuple[np.ndarray, np.ndarray]:
-    """The temple to train on, in colour, and the flower to test on, grey; in units of `UNIT`."""
+    """The temple in colour, for training, and the flower in grey, for testing, both in `UNIT`s."""
     temple, flower = (image / UNIT for image in load_sample_images().images)
     return temple.astype("float32"), (flower @ TO_GREY).astype("float32")
 
 
 def patches(image: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Random grey patches of a photograph in colour, `(count, PATCH, PATCH, 1)`.
+    """Random grey patches `(count, PATCH, PATCH, 1)` of a colour photograph.
 
-    One photograph is a narrow prior. Patches are therefore taken at scales both coarser and
-    finer than its own, turned, mirrored, with the weights of the colours, contrast and
-    brightness drawn anew.
+    One photograph is a narrow prior. Each patch is therefore rescaled, turned, mirrored and
+    sometimes inverted, and gets random colour weights, contrast and brightness.
     """
     random = np.random.default_rng(seed)
     factors = (0.45, 0.6, 0.8, 1.0, 1.5, 2.0)
@@ -71,9 +70,10 @@ def observe(x: tf.Tensor, level: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
 
 
 def training_data(clean: np.ndarray, batch_size: int, seed: int) -> tf.data.Dataset:
-    """Endless batches `((y,), x, weight)`; noise and its level are new in every one.
+    """Endless batches `((y,), x, weight)` with new noise and new noise levels.
 
-    Errors grow about like the noise level. Divided by it, all levels count alike.
+    Squared errors grow roughly in proportion to the noise level. The weight is its inverse, so
+    that all levels count alike in the loss.
     """
 
     def noisy(x: tf.Tensor, index: tf.Tensor) -> tuple[tuple[tf.Tensor], tf.Tensor, tf.Tensor]:
@@ -87,7 +87,7 @@ def training_data(clean: np.ndarray, batch_size: int, seed: int) -> tf.data.Data
 
 
 def make_rim() -> RIM:
-    """A U-Net that takes three steps from the noisy image."""
+    """A RIM with a U-Net, which takes three steps from the noisy image."""
     network = UNet(
         1,
         2,
@@ -110,7 +110,7 @@ def make_rim() -> RIM:
 
 
 def train(rim: RIM, image: np.ndarray, updates: int, batch_size: int = 4) -> None:
-    """Trains with Keras's own `fit`; the averaged weights are kept."""
+    """Trains with Keras's optimiser and `fit`, and keeps the moving average of the weights."""
     data = training_data(patches(image, 20000, seed=2), batch_size, seed=3)
     warmup = min(100, updates // 10)
     rate = keras.optimizers.schedules.CosineDecay(
@@ -123,7 +123,7 @@ def train(rim: RIM, image: np.ndarray, updates: int, batch_size: int = 4) -> Non
 
 
 def predict_eight_ways(rim: RIM, y: np.ndarray) -> np.ndarray:
-    """The mean over the eight ways of turning and mirroring the observation, `(1, h, w, 1)`."""
+    """Mean prediction `(1, h, w, 1)` over the eight ways to turn and mirror the observation."""
     total = np.zeros((*y.shape[:-1], 1), "float32")
     for mirror in (1, -1):
         for turns in range(4):
@@ -138,7 +138,7 @@ def psnr(estimate: np.ndarray, truth: np.ndarray) -> float:
 
 
 def rivals(sigma: float) -> dict[str, list[Callable[[np.ndarray], np.ndarray]]]:
-    """Each of scikit-image's denoisers at the settings to choose the best from."""
+    """scikit-image's denoisers, each with the settings from which the best is chosen."""
 
     def wavelet(image: np.ndarray) -> np.ndarray:
         return restoration.cycle_spin(
@@ -186,7 +186,7 @@ def compare(rim: RIM, image: np.ndarray) -> dict[int, dict[str, np.ndarray]]:
 
 
 def report(results: dict[int, dict[str, np.ndarray]], truth: np.ndarray) -> None:
-    """Prints the table and draws a detail of every reconstruction."""
+    """Prints a table of PSNRs and draws a detail of every reconstruction."""
     names = list(results[LEVELS[0]])
     print("sigma " + "".join(f"{name:>17}" for name in names))
     for level, images in results.items():
@@ -208,10 +208,10 @@ def report(results: dict[int, dict[str, np.ndarray]], truth: np.ndarray) -> None
 
 
 def main() -> None:
-    """Trains or loads, compares, reports."""
+    """Trains the RIM or loads its weights, compares the methods and reports the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=16000)
-    parser.add_argument("--weights", type=Path, help="load these instead of training")
+    parser.add_argument("--weights", type=Path, help="file of weights to load instead of training")
     options = parser.parse_args()
     temple, flower = photographs()
     rim = make_rim()

@@ -1,13 +1,13 @@
-"""One RIM, trained on round blurs, undoes blurs and samplings it has never seen.
+"""One RIM, trained on round blurs, inverts operators that it has never seen.
 
-The images are periodic Gaussian random fields of a known spectrum, so the best possible
-reconstruction, the Wiener filter with the true operator, is known exactly for every problem.
-The network never sees an operator: all it learns of one is the score. It is trained on round
-Gaussian blurs of random width, then meets motion blur, defocus, a square, and the loss of
-random Fourier modes.
+The images are periodic Gaussian random fields with a known spectrum. The best possible
+reconstruction, the Wiener filter with the true operator, is therefore known for every problem.
+The network sees an operator only through the score. It is trained on round Gaussian blurs of
+random width and tested on motion blur, defocus, a square blur and the loss of random Fourier
+modes.
 
-    python examples/rim_unseen_operators.py          train (about five minutes on two cores)
-    python examples/rim_unseen_operators.py --updates 50     a short look
+    python examples/rim_unseen_operators.py                  train (five minutes on two cores)
+    python examples/rim_unseen_operators.py --updates 50     a short run
 """
 
 import argparse
@@ -33,14 +33,14 @@ def wave_numbers() -> tuple[np.ndarray, np.ndarray]:
 
 
 def spectrum() -> np.ndarray:
-    """Variance of the fields' Fourier modes, falling with the third power; unit variance."""
+    """Variance of each Fourier mode, `~ 1 / k^3` at large k; the fields have unit variance."""
     square = sum(k**2 for k in wave_numbers())
     power = 1.0 / (1.0 + square) ** 1.5
     return (power * SIZE**2 / power.mean()).astype("float32")
 
 
 def blur(image: tf.Tensor, transfer: tf.Tensor) -> tf.Tensor:
-    """Multiplies Fourier modes: `(batch, SIZE, SIZE, 1)` by `(batch, SIZE, SIZE)`."""
+    """Multiplies the Fourier modes of `(batch, SIZE, SIZE, 1)` images by `(batch, SIZE, SIZE)`."""
     field = image[..., 0]
     modes = tf.signal.fft2d(tf.complex(field, tf.zeros_like(field)))
     blurred = tf.signal.ifft2d(modes * tf.complex(transfer, tf.zeros_like(transfer)))
@@ -48,7 +48,7 @@ def blur(image: tf.Tensor, transfer: tf.Tensor) -> tf.Tensor:
 
 
 def round_blurs(batch_size: int, seed: int) -> tf.data.Dataset:
-    """Endless batches `((y, transfer, sigma), x)` of fields behind Gaussian blurs."""
+    """Endless batches `((y, transfer, sigma), x)` of fields and their noisy, blurred images."""
     root = tf.constant(np.sqrt(spectrum()))
     square = tf.constant(sum(k**2 for k in wave_numbers()), tf.float32)
 
@@ -66,7 +66,7 @@ def round_blurs(batch_size: int, seed: int) -> tf.data.Dataset:
 
 
 def operators() -> dict[str, np.ndarray]:
-    """Transfer functions, all symmetric and thus real: one seen in training, four not."""
+    """Transfer functions, all symmetric and so real: one from training, four that are new."""
     kx, ky = wave_numbers()
     square = kx**2 + ky**2
     offset = np.minimum(np.arange(SIZE), SIZE - np.arange(SIZE))
@@ -87,14 +87,14 @@ def operators() -> dict[str, np.ndarray]:
 
 
 def wiener(y: np.ndarray, transfer: np.ndarray, sigma: float) -> np.ndarray:
-    """The exact posterior mean of fields of the known spectrum."""
+    """The Wiener filter: the exact posterior mean, given the spectrum of the fields."""
     power = spectrum()
     gain = transfer * power / (transfer**2 * power + sigma**2 * SIZE**2)
     return np.fft.ifft2(gain * np.fft.fft2(y[..., 0])).real[..., None]
 
 
 def make_rim() -> RIM:
-    """A periodic U-Net with memory on every level that takes eight steps."""
+    """A RIM with a periodic U-Net that has a memory on every level; it takes eight steps."""
     network = UNet(
         1,
         2,
@@ -116,7 +116,7 @@ def make_rim() -> RIM:
 
 
 def train(rim: RIM, updates: int) -> None:
-    """Trains on simulations that never repeat."""
+    """Trains on simulations that are never used twice."""
     schedule = keras.optimizers.schedules.CosineDecay(2e-3, updates)
     rim.compile(keras.optimizers.Adam(schedule, global_clipnorm=1.0), TrajectoryLoss("linear"))
     steps = max(updates // 10, 1)
@@ -126,7 +126,7 @@ def train(rim: RIM, updates: int) -> None:
 
 
 def compare(rim: RIM, sigma: float, count: int = 64) -> dict[str, dict[str, Any]]:
-    """Errors and one example of every operator."""
+    """Errors, chi-squared and one example for every operator, at noise level `sigma`."""
     random = np.random.default_rng(3)
     white = random.normal(size=(count, SIZE, SIZE, 1)).astype("float32")
     x = blur(white, np.sqrt(spectrum()) / SIZE).numpy()
@@ -147,7 +147,7 @@ def compare(rim: RIM, sigma: float, count: int = 64) -> dict[str, dict[str, Any]
 
 
 def report(results: dict[str, dict[str, Any]]) -> None:
-    """Prints the table and draws the first example of every operator."""
+    """Prints a table of errors and draws the first example of every operator."""
     print(f"{'operator':14}{'data':>9}{'RIM':>9}{'Wiener':>9}{'ratio':>8}{'chi2/n':>8}")
     for name, result in results.items():
         data, ours, best = result["errors"]
@@ -167,10 +167,10 @@ def report(results: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Trains, compares, reports."""
+    """Trains the RIM, compares it with the Wiener filter and reports the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=400)
-    parser.add_argument("--sigma", type=float, default=0.1, help="noise of the comparison")
+    parser.add_argument("--sigma", type=float, default=0.1, help="noise level of the comparison")
     options = parser.parse_args()
     rim = make_rim()
     train(rim, options.updates)

@@ -299,7 +299,7 @@ class Regularisation:
         Args:
             name: `"divergence"` or `"published"`.
             λ: Its strength; by default 5 and 10.
-            ϵ: Its closeness.
+            ε: Its closeness.
 
         Raises:
             TypeError: If a number is not real.

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
@@ -49,7 +49,7 @@ class FitOptions:
         verbose: Whether to show a progress bar.
     """
 
-    regularisation: Regularisation = Regularisation()
+    regularisation: Regularisation = field(default_factory=Regularisation)
     n_iterations: int | None = None
     patience: int | None = None
     warm_up: int = 0

@@ -1,7 +1,7 @@
 """The options of simulations: declared, checked and documented once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tensorflow as tf
@@ -42,7 +42,7 @@ class SimulationOptions:
     at_once: int | None = None
     map_fn: MapFunction | None = None
     seed: int = 0
-    cache: Cache = Cache("memory")
+    cache: Cache = field(default_factory=lambda: Cache("memory"))
     parallel_reads: int | None = None
     n_replicas: int = 1
     verbose: bool = False
