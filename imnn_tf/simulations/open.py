@@ -11,8 +11,9 @@ from imnn_tf.simulations.feeds.stream import StreamFeed
 from imnn_tf.simulations.mapping import Mapping
 from imnn_tf.simulations.options import SimulationOptions
 from imnn_tf.simulations.simulations import Simulations
-from imnn_tf.simulations.sources.cache import Source, in_memory
+from imnn_tf.simulations.sources.copies import in_memory
 from imnn_tf.simulations.sources.open import open_pair
+from imnn_tf.simulations.sources.unordered import Source
 from imnn_tf.utils import checks
 
 # Size of a batch of streamed simulations, in bytes, unless the user says how many it holds.

@@ -1,6 +1,7 @@
 """Derivatives along given directions."""
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import tensorflow as tf
 
@@ -8,21 +9,21 @@ import tensorflow as tf
 def pushforward(
     function: Callable[[tf.Tensor], tf.Tensor], at: tf.Tensor, along: Sequence[tf.Tensor]
 ) -> tuple[tf.Tensor, list[tf.Tensor] | None]:
-    """A function's value and its derivatives along several directions, `J v`.
+    """A function's value and its derivatives `J v` along several directions `v`.
 
-    The product with the transposed Jacobian, `Jᵀ u`, is linear in `u`, and its derivative by `u`
-    along `v` is `J v`. So the function runs once for all directions, where a `ForwardAccumulator`
-    would have to run it for each; and the value of `Jᵀ u` itself is never computed in a graph,
-    which prunes it.
+    The product `Jᵀ u` with the transposed Jacobian is linear in `u`, and its derivative with
+    respect to `u` along `v` is `J v`. The function therefore runs once for all directions, where a
+    `ForwardAccumulator` would run it once for each. In a graph `Jᵀ u` itself is never computed,
+    because the graph is pruned of it.
 
     Args:
         function: Differentiable TensorFlow code.
-        at: Where, of any shape.
+        at: The point at which to differentiate, of any shape.
         along: Directions, each of the shape of `at`.
 
     Returns:
-        The value, and for each direction a derivative of its shape; `None` for these where the
-        value does not depend on `at`.
+        The value, and one derivative of the value's shape for each direction; `None` in place of
+        the derivatives if the value does not depend on `at`.
     """
     with tf.GradientTape(persistent=True) as outer:
         with tf.GradientTape() as inner:
@@ -30,12 +31,14 @@ def pushforward(
             value = function(at)
         cotangent = tf.zeros_like(value)
         outer.watch(cotangent)
-        pullback = inner.gradient(value, at, output_gradients=cotangent)
+        gradient = inner.gradient(value, at, output_gradients=[cotangent])
+    # The stubs leave out that the gradient is `None` where nothing connects the two tensors.
+    pullback = cast(tf.Tensor | None, gradient)
     if pullback is None:
         return value, None
     zero = tf.UnconnectedGradients.ZERO
     derivatives = [
-        outer.gradient(pullback, cotangent, output_gradients=v, unconnected_gradients=zero)
+        outer.gradient(pullback, cotangent, output_gradients=[v], unconnected_gradients=zero)
         for v in along
     ]
-    return value, derivatives
+    return value, cast(list[tf.Tensor], derivatives)  # those of dense tensors are dense

@@ -1,17 +1,16 @@
 """Simulations in TFRecord files: the format, its writer and its reader.
 
-An example holds `data`, the simulation as float32 in C order, and the integers `seed` and, for a
-derivative simulation, `derivative` (0 below, 1 above) and `parameter`. Files are named
-`{name}_{number}.tfrecords`. Beside them, `.manifest/` has a JSON file for each, with its number of
-records, the shape of a simulation and the SHA-256 of the file.
+A record is a `tf.train.Example`. It holds `data`, the simulation as float32 in C order, and the
+integers `seed` and, for a derivative simulation, `derivative` (0 below, 1 above) and `parameter`.
+Files are named `{name}_{number}.tfrecords`. The folder `.manifest` beside them has a JSON file for
+each, with the labels in it, the shape of a simulation and the SHA-256 of the file.
 """
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from inspect import isgenerator
-from os import SEEK_END
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import tensorflow as tf
@@ -19,23 +18,27 @@ from tqdm.auto import tqdm
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.checkpoint import CorruptFileError, sha256, write_atomically
+from imnn_tf.utils.labels import PARTS, Label, label_at
 
 MANIFEST = ".manifest"
 
-# A record in a file stands between its length with a checksum and a checksum of itself.
+# Bytes before and after a record in a file: its length and a checksum of that, and its checksum.
 _HEADER, _FOOTER = 12, 4
-
-Label = tuple[int, ...]
 
 
 class TFRecords:
     """Writes simulations to TFRecord files.
 
     Args:
-        record_size: Size of a file in megabytes (10⁶ bytes); the last record may pass it.
-        padding: Digits of the number in a file's name.
-        compression: `"GZIP"` or `None`.
+        record_size: Size of a file in megabytes (10⁶ bytes). A file ends with the record that
+            reaches it.
+        padding: Number of digits of the number in a file's name.
+        compression: `"GZIP"`, or `None` for no compression.
         verbose: Whether to show a progress bar.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument has the wrong value.
     """
 
     def __init__(
@@ -65,29 +68,30 @@ class TFRecords:
         *,
         part: tuple[int, int] = (0, 1),
     ) -> list[Path]:
-        """Writes simulations; files that an earlier, interrupted call finished are kept.
+        """Writes simulations to files, and keeps the files that an interrupted call has finished.
 
-        They are kept if they begin with the simulation that they would begin with now.
+        A finished file is kept if its first simulation is the one that would be written now.
 
         Args:
             n_sims: Number of seeds.
-            get_simulation: Returns one simulation, from `(seed)`, or from
-                `(seed, derivative, parameter)` where `fiducial` is false.
-            fiducial: Whether they are simulations at the fiducial parameters.
+            get_simulation: Returns or yields one simulation, alone or with its label. It is called
+                with `(seed)`, or with `(seed, derivative, parameter)` if `fiducial` is false, where
+                `derivative` is 0 below the fiducial parameters and 1 above.
+            fiducial: Whether the simulations are at the fiducial parameters.
             n_params: Number of parameters, for derivative simulations.
-            validation: Whether `validation_` goes before the name of the files.
-            directory: Folder for them, made if need be; the current one if left out.
-            filename: Their name; `fiducial` or `derivative` if left out. With it, `validation`
-                is not looked at.
-            part: `(index, count)`: to write with `count` processes at once, call this in each
-                with an `index` of its own. Every file is written by one of them.
+            validation: Whether the names of the files begin with `validation_`.
+            directory: Folder for the files, made if it does not exist; by default the current one.
+            filename: Name of the files; by default `fiducial` or `derivative`. If it is given,
+                `validation` has no effect.
+            part: `(index, count)`, to share the work between `count` processes. Call this method in
+                each with a different `index`, from zero; each file is written by one of them.
 
         Returns:
             The files of this part.
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If an argument has the wrong value, or a simulation another shape than
+            ValueError: If an argument has the wrong value, or a simulation has another shape than
                 the first.
         """
         n_sims = checks.integer("n_sims", n_sims, minimum=1)
@@ -104,18 +108,17 @@ class TFRecords:
         folder = Path("." if directory is None else directory)
         (folder / MANIFEST).mkdir(parents=True, exist_ok=True)
 
-        first = _simulation(get_simulation, (0,) * len(counts))
-        total = int(np.prod(counts))
-        per_file = max(
-            1, int(np.ceil(self.record_size / len(_serialise(first, (0,) * len(counts)))))
-        )
+        first_label = (0,) * len(counts)
+        first = _simulate(get_simulation, first_label)
+        total, size = int(np.prod(counts)), len(_serialise(first, first_label))
+        per_file = max(1, int(np.ceil(self.record_size / size)))
         numbers = range(index, -(-total // per_file), count)
         files = [folder / f"{filename}_{number:0{self.padding}d}.tfrecords" for number in numbers]
         with tqdm(total=total // count, disable=not self.verbose, unit="simulation") as bar:
             for number, path in zip(numbers, files, strict=True):
-                labels = range(number * per_file, min(total, (number + 1) * per_file))
+                indices = range(number * per_file, min(total, (number + 1) * per_file))
                 about = {
-                    "labels": [labels.start, labels.stop],
+                    "labels": [indices.start, indices.stop],
                     "counts": list(counts),
                     "shape": list(first.shape),
                     "dtype": "float32",
@@ -123,18 +126,18 @@ class TFRecords:
                 }
                 if not _is_written(path, about, get_simulation):
                     self._write_file(path, about, get_simulation)
-                bar.update(len(labels))
+                bar.update(len(indices))
         return files
 
     def _write_file(
         self, path: Path, about: dict[str, Any], get_simulation: Callable[..., Any]
     ) -> None:
         def write(aside: Path) -> None:
-            options = tf.io.TFRecordOptions(self.compression or "")
+            options = tf.io.TFRecordOptions("GZIP" if self.compression else "")
             with tf.io.TFRecordWriter(str(aside), options) as writer:
-                for flat in range(*about["labels"]):
-                    label = tuple(int(at) for at in np.unravel_index(flat, about["counts"]))
-                    simulation = _simulation(get_simulation, label)
+                for at in range(*about["labels"]):
+                    label = label_at(at, about["counts"])
+                    simulation = _simulate(get_simulation, label)
                     if simulation.shape != tuple(about["shape"]):
                         raise ValueError(
                             "`get_simulation` must return simulations of one shape, "
@@ -144,16 +147,16 @@ class TFRecords:
 
         write_atomically(path, write)
         text = json.dumps({**about, "sha256": sha256(path)}, indent=1) + "\n"
-        write_atomically(_manifest(path), lambda aside: aside.write_text(text, encoding="utf-8"))
+        write_atomically(_manifest_of(path), lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 class Record(NamedTuple):
     """A simulation in a TFRecord file."""
 
     label: Label
-    data: np.ndarray
+    data: np.ndarray  # [*input_shape], float32
     path: Path
-    start: int | None  # the byte of the file at which the data begin; None where it is compressed
+    start: int | None  # byte of the file at which the data begin; None if it is compressed
 
 
 def is_compressed(path: Path) -> bool:
@@ -162,45 +165,44 @@ def is_compressed(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def data_size(path: Path) -> int:
-    """About how many bytes the simulations in a file take in memory as float32 numbers."""
-    if not is_compressed(path):
-        return path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(-4, SEEK_END)  # where gzip keeps it, modulo 2³²
-        return int.from_bytes(file.read(4), "little")
-
-
 def read_records(
     paths: Sequence[str | Path], *, derivative: bool, input_shape: Sequence[int] | None
 ) -> Iterator[Record]:
-    """Simulations of TFRecord files, in the order they are found.
+    """Reads simulations from TFRecord files, in the order in which the files hold them.
 
-    A file that has an entry in a manifest is checked against it first.
+    A file that has a manifest is checked against it first.
 
     Args:
-        paths: The files, in any order.
+        paths: The files. They are read in the order of their names.
         derivative: Whether they hold derivative simulations.
-        input_shape: Shape of one simulation, that of the manifest if left out.
+        input_shape: Shape of one simulation; by default that in the manifest.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        CorruptFileError: If a file is not the one its manifest tells of, or cannot be read.
+        CorruptFileError: If a file differs from its manifest, or cannot be read.
         ValueError: If a record has no label, data of another size, or numbers that are not finite.
     """
-    parts = ("seed", "derivative", "parameter") if derivative else ("seed",)
+    parts = PARTS if derivative else PARTS[:1]
     for path in sorted(map(Path, paths)):
         if not path.exists():
             raise FileNotFoundError(f"There is no TFRecord file {path}.")
-        about = _checked_manifest(path)
-        shape = input_shape or about.get("shape")
+        manifest = _manifest_of(path)
+        shape = input_shape or None
+        if manifest.exists():
+            recorded = json.loads(manifest.read_text(encoding="utf-8"))
+            if sha256(path) != recorded["sha256"]:
+                raise CorruptFileError(
+                    f"{path} is damaged: its SHA-256 differs from that in {manifest}."
+                )
+            shape = shape or recorded.get("shape")
         if shape is None:
             raise ValueError(f"`input_shape` must be given to read {path}, which has no manifest.")
         compressed = is_compressed(path)
         position = 0
         try:
             dataset = tf.data.TFRecordDataset(str(path), "GZIP" if compressed else "")
-            for record in dataset.as_numpy_iterator():
+            # NumPy has no string tensors; they come as bytes, which the stubs do not know.
+            for record in cast(Iterator[bytes], dataset.as_numpy_iterator()):
                 label, data = _parse(path, record, parts, tuple(shape))
                 start = None if compressed else position + _HEADER + _data_start(path, record)
                 yield Record(label, data, path, start)
@@ -229,20 +231,30 @@ def _parse(
 
 
 def _data_start(path: Path, record: bytes) -> int:
-    """Where the data begin in a serialised example: the one string in the list of that feature."""
-    at, end = _field(path, record, 0, 1)  # features
+    """The byte of a serialised example at which its data begin."""
+    at, end = _field(path, record, 0, 1)  # the map from names to features
     while at < end:
-        entry, at = _field(path, record, at, 1)  # a name with its feature
-        name, name_end = _field(path, record, entry, 1)
-        if record[name:name_end] == b"data":
-            for number in (2, 1, 1):  # the feature, its list of bytes, the first of them
-                name_end, _ = _field(path, record, name_end, number)
-            return name_end
-    raise AssertionError("the record has been parsed before, and has data")
+        entry, at = _field(path, record, at, 1)
+        name_start, name_end = _field(path, record, entry, 1)
+        if record[name_start:name_end] == b"data":
+            start = name_end
+            for number in (2, 1, 1):  # the feature, its list of strings, the only string
+                start, _ = _field(path, record, start, number)
+            return start
+    raise AssertionError("`_parse` has found the data of this record")
 
 
 def _field(path: Path, record: bytes, at: int, number: int) -> tuple[int, int]:
-    """Begin and end of the content of a length-delimited protocol buffer field.
+    """First byte and end of the content of a length-delimited protocol buffer field.
+
+    Args:
+        path: The file, for the message.
+        record: The serialised message.
+        at: The byte at which the field begins.
+        number: The number of the field.
+
+    Raises:
+        CorruptFileError: If another field begins there.
 
     References:
         https://protobuf.dev/programming-guides/encoding
@@ -257,7 +269,7 @@ def _field(path: Path, record: bytes, at: int, number: int) -> tuple[int, int]:
     return at + 1, at + 1 + length
 
 
-def _simulation(get_simulation: Callable[..., Any], label: Label) -> np.ndarray:
+def _simulate(get_simulation: Callable[..., Any], label: Label) -> np.ndarray:
     answer = get_simulation(*label)
     if isgenerator(answer):
         answer = next(answer)
@@ -270,33 +282,23 @@ def _serialise(simulation: np.ndarray, label: Label) -> bytes:
     feature = {
         "data": tf.train.Feature(bytes_list=tf.train.BytesList(value=[simulation.tobytes()]))
     }
-    for name, at in zip(("seed", "derivative", "parameter"), label, strict=False):
-        feature[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=[at]))
+    for name, part in zip(PARTS, label, strict=False):
+        feature[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=[part]))
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
-def _manifest(path: Path) -> Path:
+def _manifest_of(path: Path) -> Path:
     return path.parent / MANIFEST / f"{path.name}.json"
 
 
 def _is_written(path: Path, about: dict[str, Any], get_simulation: Callable[..., Any]) -> bool:
-    """Whether an earlier call finished this very file, with the same simulations in it."""
-    manifest = _manifest(path)
+    """Whether an earlier call finished this file, judged by the first simulation in it."""
+    manifest = _manifest_of(path)
     if not (path.exists() and manifest.exists()):
         return False
     recorded = json.loads(manifest.read_text(encoding="utf-8"))
     if recorded.pop("sha256") != sha256(path) or recorded != about:
         return False
-    label = tuple(int(at) for at in np.unravel_index(about["labels"][0], about["counts"]))
+    label = label_at(about["labels"][0], about["counts"])
     first = next(tf.data.TFRecordDataset(str(path), about["compression"]).as_numpy_iterator())
-    return first == _serialise(_simulation(get_simulation, label), label)
-
-
-def _checked_manifest(path: Path) -> dict[str, Any]:
-    manifest = _manifest(path)
-    if not manifest.exists():
-        return {}
-    recorded = json.loads(manifest.read_text(encoding="utf-8"))
-    if sha256(path) != recorded["sha256"]:
-        raise CorruptFileError(f"{path} is damaged: its SHA-256 differs from that in {manifest}.")
-    return recorded
+    return first == _serialise(_simulate(get_simulation, label), label)

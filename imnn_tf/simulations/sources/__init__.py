@@ -1,1 +1,1 @@
-"""What users pass as simulations, opened for reading."""
+"""Opens what users pass as simulations, and reads it."""

@@ -1,38 +1,47 @@
-"""What users pass as simulations, opened for reading."""
+"""Opens what a user passes as simulations."""
 
 import mmap
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from imnn_tf.simulations.sources.cache import Source
 from imnn_tf.simulations.sources.files import FileReader
 from imnn_tf.simulations.sources.readers import ArrayReader, FunctionReader, Reader
-from imnn_tf.simulations.sources.unordered import Label, Sequence, collect, count_seeds
+from imnn_tf.simulations.sources.unordered import (
+    Source,
+    UnorderedSimulations,
+    count_seeds,
+    write_by_label,
+)
 from imnn_tf.utils import checks
+from imnn_tf.utils.labels import Label, as_label
 from imnn_tf.utils.tfrecords import Record, is_compressed, read_records
+
+# An array `[*counts, *shape]`; a function of labels; a list of TFRecord files; or a data set of
+# simulations with their labels.
+Given: TypeAlias = Any
 
 
 class Counts(NamedTuple):
-    """How many of each part of a label there are."""
+    """The shape of the array of labels, as far as it is known before the simulations are read."""
 
-    argument: str  # which says how many seeds
-    seeds: int | None  # None if it is not known yet
-    others: tuple[int, ...]  # (2, n_params) for derivative simulations
+    argument: str  # the argument for the number of seeds, `n_s` or `n_d`
+    n_seeds: int | None  # None if the user leaves it to be counted
+    others: tuple[int, ...]  # (2, n_params) for derivative simulations, else ()
 
-    def with_seeds(self, seeds: int) -> tuple[int, ...]:
-        """All of them, now that the seeds are counted."""
-        return (seeds, *self.others)
+    def of(self, n_seeds: int) -> tuple[int, ...]:
+        """The shape, now that the seeds are counted."""
+        return (n_seeds, *self.others)
 
 
 def open_pair(
     names: tuple[str, str],
-    values: tuple[Any, Any],
+    values: tuple[Given, Given],
     counts: tuple[int | None, int | None],
     n_params: int,
     *,
@@ -41,21 +50,27 @@ def open_pair(
     threads: int = 1,
     verbose: bool = False,
 ) -> tuple[Source, Source]:
-    """Opens fiducial simulations and the derivatives that go with them.
+    """Opens fiducial simulations and the derivatives that belong to them.
 
     Args:
-        names: The arguments they came in, for messages.
-        values: What a user passed, as for `open_source`.
-        counts: How many seeds they have, if known.
+        names: The arguments that the user passed the two in, for messages.
+        values: What the user passed, as for `open_source`.
+        counts: Numbers of seeds `n_s` and `n_d`; `None` to count them.
         n_params: Number of parameters.
         exact: Whether the derivatives are exact.
-        shape: As for `open_source`.
-        threads: Likewise.
-        verbose: Likewise.
+        shape: Shape of one fiducial simulation; `None` to take it from the simulations.
+        threads: The number of threads that may call a function at once.
+        verbose: Whether to show progress bars.
+
+    Returns:
+        The fiducial simulations, and the derivative simulations or exact derivatives.
 
     Raises:
-        ValueError: If the derivatives do not go with the fiducial simulations; and what
-            `open_source` raises.
+        TypeError: If a value is of the wrong kind.
+        ValueError: If the derivatives do not belong to the fiducial simulations, a simulation is
+            missing or comes twice, or a shape is wrong.
+        FileNotFoundError: If a file is missing.
+        CorruptFileError: If a file is damaged.
     """
     options: dict[str, Any] = {"threads": threads, "verbose": verbose}
     fiducial = open_source(names[0], values[0], Counts("n_s", counts[0], ()), shape, **options)
@@ -65,94 +80,86 @@ def open_pair(
     labels = Counts("n_d", counts[1], () if exact else (2, n_params))
     shape = (*fiducial.shape, n_params) if exact else fiducial.shape
     derivative = open_source(names[1], values[1], labels, shape, **options)
-    check = _check_exact if exact else _check_numerical
-    check(names[1], derivative, fiducial, n_params)
-    return fiducial, derivative
-
-
-def _check_numerical(name: str, derivative: Source, fiducial: Source, n_params: int) -> None:
-    want = (2, n_params, *fiducial.shape)
-    got = (*derivative.counts, *derivative.shape)
+    got, n_s = (*derivative.counts, *derivative.shape), fiducial.counts[0]
+    want = (*labels.others, *shape)
+    sizes = ", ".join(map(str, want))
+    if exact and (got[1:] != want or not 0 < got[0] <= n_s):
+        raise ValueError(
+            f"`{names[1]}` must, where `δθ` is left out, have shape (n_d, *input_shape, n_params) "
+            f"= (n_d, {sizes}), the derivatives of the first n_d of {n_s} fiducial simulations, "
+            f"got {got}."
+        )
     if got[1:] != want or not got[0]:
         raise ValueError(
-            f"`{name}` must have shape (n_d, 2, n_params, *input_shape) = (n_d, "
-            f"{', '.join(map(str, want))}), the simulations below the fiducial at [:, 0] and "
-            f"those above at [:, 1], got {got}."
+            f"`{names[1]}` must have shape (n_d, 2, n_params, *input_shape) = (n_d, {sizes}), the "
+            f"simulations below the fiducial at [:, 0] and those above at [:, 1], got {got}."
         )
-
-
-def _check_exact(name: str, derivative: Source, fiducial: Source, n_params: int) -> None:
-    want, n_s = (*fiducial.shape, n_params), fiducial.counts[0]
-    got = (*derivative.counts, *derivative.shape)
-    if got[1:] != want or not 0 < got[0] <= n_s:
-        raise ValueError(
-            f"`{name}` must, where `δθ` is left out, have shape (n_d, *input_shape, n_params) = "
-            f"(n_d, {', '.join(map(str, want))}), the derivatives of the first n_d of {n_s} "
-            f"fiducial simulations, got {got}."
-        )
+    return fiducial, derivative
 
 
 def open_source(
     name: str,
-    value: Any,
+    value: Given,
     counts: Counts,
     shape: tuple[int, ...] | None,
     *,
     threads: int = 1,
     verbose: bool = False,
 ) -> Source:
-    """Opens what a user passed.
+    """Opens what a user passes as simulations of one kind.
 
     Args:
-        name: The argument it came in, for messages.
-        value: An array; a function of the labels; TFRecord files in the format of
-            `imnn_tf.utils.tfrecords`; or a `tf.data.Dataset` of simulations with their labels.
-        counts: How many of each part of a label there are. A function alone needs the seeds'.
-        shape: Shape of one simulation, if known; TFRecord files without a manifest need it.
-        threads: From how many threads a function may be called at once.
+        name: The argument that the user passed it in, for messages.
+        value: An array `[*counts, *shape]`; a function of labels; TFRecord files in the format of
+            `imnn_tf.utils.tfrecords`; or a `tf.data.Dataset` of `(simulation, label)`.
+        counts: The shape of the array of labels. A function needs the number of seeds.
+        shape: Shape of one simulation, which TFRecord files without a manifest need; `None` to
+            take it from the simulations.
+        threads: The number of threads that may call a function at once.
         verbose: Whether to show a progress bar.
 
     Raises:
-        TypeError: If it is none of these.
+        TypeError: If the value is none of these.
         ValueError: If a simulation is missing or comes twice, or has the wrong shape.
         FileNotFoundError: If a file is missing.
         CorruptFileError: If a file is damaged.
     """
     if isinstance(value, tf.data.Dataset):
-        return _data_set(name, value, counts, verbose)
+        return _open_data_set(name, value, counts, verbose)
     if _are_paths(value):
-        return _records(name, value, counts, shape, verbose)
+        return _open_files(name, value, counts, shape, verbose)
     if callable(value):
-        if counts.seeds is None:
+        if counts.n_seeds is None:
             raise TypeError(f"`{counts.argument}` must be given where `{name}` is a function.")
-        n = checks.integer(counts.argument, counts.seeds, minimum=1)
-        return FunctionReader(name, value, counts.with_seeds(n), shape, threads=threads)
+        n = checks.integer(counts.argument, counts.n_seeds, minimum=1)
+        return FunctionReader(name, value, counts.of(n), shape, threads=threads)
     if value is None:
         raise TypeError(f"`{name}` must be an array, a function, TFRecord files or a data set.")
-    return _array(name, value, 1 + len(counts.others))
+    return _open_array(name, value, 1 + len(counts.others))
 
 
-def _array(name: str, value: Any, labels: int) -> Reader:
-    if _is_a_file(value):
-        counts, shape = value.shape[:labels], value.shape[labels:]
-        path = Path(value.filename)
-        return FileReader.of_one_file(path, value.offset, counts, shape, value.dtype)
-    return ArrayReader(checks.array(name, value), labels)
+def _open_array(name: str, value: Given, n_label_axes: int) -> Reader:
+    if not _is_mapped_file(value):
+        return ArrayReader(checks.array(name, value), n_label_axes)
+    # Read as a file, it does not fill the memory with the pages of a map.
+    counts, shape = value.shape[:n_label_axes], value.shape[n_label_axes:]
+    return FileReader.of_one_file(Path(value.filename), value.offset, counts, shape, value.dtype)
 
 
-def _is_a_file(value: Any) -> bool:
-    """Whether an array is a file as it stands, which need not go through the memory of a map."""
+def _is_mapped_file(value: Given) -> bool:
+    """Whether an array is all of the numbers that a file holds, in C order."""
     return (
         isinstance(value, np.memmap)
-        and isinstance(getattr(value, "base", None), mmap.mmap)  # and no view of one
+        and isinstance(getattr(value, "base", None), mmap.mmap)  # not a view of another array
         and value.flags.c_contiguous
         and value.filename is not None
         and value.dtype.kind in "biuf"
     )
 
 
-def _data_set(name: str, dataset: tf.data.Dataset, counts: Counts, verbose: bool) -> Sequence:
-    """Reads a data set of `(simulation, seed)` or `(simulation, (seed, derivative, parameter))`."""
+def _open_data_set(
+    name: str, dataset: tf.data.Dataset, counts: Counts, verbose: bool
+) -> UnorderedSimulations:
     spec = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2:
         raise TypeError(
@@ -161,15 +168,19 @@ def _data_set(name: str, dataset: tf.data.Dataset, counts: Counts, verbose: bool
 
     def labelled() -> Iterator[tuple[Label, Any]]:
         for simulation, label in _with_bar(dataset.as_numpy_iterator(), name, verbose):
-            yield tuple(int(part) for part in np.ravel(np.asarray(label))), simulation
+            yield as_label(label), simulation
 
-    n = counts.seeds or count_seeds(name, (label for label, _ in labelled()))
+    n = counts.n_seeds or count_seeds(name, (label for label, _ in labelled()))
     shape = next((np.shape(simulation) for _, simulation in labelled()), ())
-    return Sequence(name, labelled, counts.with_seeds(n), shape)
+    return UnorderedSimulations(name, labelled, counts.of(n), shape)
 
 
-def _records(
-    name: str, paths: Any, counts: Counts, shape: tuple[int, ...] | None, verbose: bool
+def _open_files(
+    name: str,
+    paths: list[str | Path],
+    counts: Counts,
+    shape: tuple[int, ...] | None,
+    verbose: bool,
 ) -> Source:
     files = sorted(map(Path, paths))
 
@@ -177,37 +188,36 @@ def _records(
         found = read_records(files, derivative=bool(counts.others), input_shape=shape)
         return _with_bar(found, name, verbose)
 
-    found = records()
-    first = next(found, None)
+    opened = records()
+    first = next(opened, None)
     if first is None:
         raise ValueError(f"`{name}` must hold simulations, got {len(files)} empty files.")
     about = [(path, path.stat()) for path in files]
     identity = [[str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in about]
     if any(is_compressed(path) for path in files):
-        n = counts.seeds or count_seeds(name, (record.label for record in records()))
 
         def labelled() -> Iterator[tuple[Label, Any]]:
             return ((record.label, record.data) for record in records())
 
-        return Sequence(name, labelled, counts.with_seeds(n), first.data.shape, identity)
+        n = counts.n_seeds or count_seeds(name, (label for label, _ in labelled()))
+        return UnorderedSimulations(name, labelled, counts.of(n), first.data.shape, identity)
     numbers = {path: number for number, path in enumerate(files)}
-    # A row for each record: its label, its file, and where in it the simulation begins.
+    # A row for each record: its label, its file, and the byte at which the simulation begins.
     rows = np.fromiter(
-        ((*record.label, numbers[record.path], record.start) for record in chain([first], found)),
+        ((*record.label, numbers[record.path], record.start) for record in chain([first], opened)),
         np.dtype((np.int64, len(first.label) + 2)),
     )
-    n = counts.seeds or int(rows[:, 0].max()) + 1
-    index = np.zeros((*counts.with_seeds(n), 2), np.int64)
-    begins = ((tuple(row[:-2].tolist()), row[-2:]) for row in rows)
-    collect(name, begins, index.shape[:-1], (2,), index)
-    return FileReader(files, index, first.data.shape, identity=identity)
+    starts = np.zeros((*counts.of(counts.n_seeds or int(rows[:, 0].max()) + 1), 2), np.int64)
+    by_label = ((tuple(row[:-2].tolist()), row[-2:]) for row in rows)
+    write_by_label(name, by_label, starts.shape[:-1], (2,), starts)
+    return FileReader(files, starts, first.data.shape, identity=identity)
 
 
 def _with_bar(simulations: Iterator[Any], name: str, verbose: bool) -> Iterator[Any]:
     return iter(tqdm(simulations, name, disable=not verbose, unit="simulation", leave=False))
 
 
-def _are_paths(value: Any) -> bool:
+def _are_paths(value: Given) -> bool:
     return (
         isinstance(value, list | tuple)
         and bool(value)

@@ -1,4 +1,4 @@
-"""Simulations that are read by their place, any of them at any time."""
+"""Simulations of which any can be read at any time."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,65 +7,71 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from imnn_tf.simulations.sources.unordered import Label
+from imnn_tf.utils.labels import Label, as_label, label_at
+from imnn_tf.utils.types import Json
 
 # Rows gathered from an array at a time, so that no second copy of it is ever made.
 _ROWS_AT_ONCE = 256
 
 
 class Reader(Protocol):
-    """Simulations in the places of an array.
+    """Simulations of which any can be read at any time.
 
     Attributes:
-        counts: `(n_s,)` of fiducial simulations, `(n_d, 2, n_params)` of derivative simulations.
-        shape: Shape of one.
-        parallel: Whether several batches may be read at once.
-        identity: What tells these simulations from others the next time, as JSON takes it; `None`
-            if nobody knows.
+        counts: Shape of the array of labels: `(n_s,)` for fiducial simulations,
+            `(n_d, 2, n_params)` for derivative simulations, `(n_d,)` for exact derivatives.
+        shape: Shape of one simulation.
+        parallel: Whether several threads may read at once.
+        identity: Tells these simulations from others in a later process; `None` if that cannot be
+            told.
     """
 
     counts: tuple[int, ...]
     shape: tuple[int, ...]
     parallel: bool
-    identity: Any
+    identity: Json
 
-    def read(self, places: np.ndarray, out: np.ndarray) -> None:
-        """Reads simulations.
+    def read(self, indices: np.ndarray, out: np.ndarray) -> None:
+        """Reads simulations into an array.
 
         Args:
-            places: Which, as indices into the flattened `counts`, `[rows]`.
-            out: Where they go, `[rows, *shape]`, of the type they are wanted in.
+            indices: Which simulations, as indices into the flattened `counts`, `[rows]`.
+            out: The array they are written to, `[rows, *shape]`, converted to its type.
         """
 
 
 class ArrayReader:
-    """Simulations in an array `[*counts, *shape]`, be it in memory or mapped from a file."""
+    """Simulations in an array, in memory or mapped from a file; see `Reader` for the attributes.
+
+    Args:
+        array: The simulations, `[*counts, *shape]`.
+        n_label_axes: Number of axes in `counts`.
+    """
 
     parallel = True
     identity = None
 
-    def __init__(self, array: np.ndarray, labels: int) -> None:
-        """Takes the first `labels` axes for the labels of the simulations."""
+    def __init__(self, array: np.ndarray, n_label_axes: int) -> None:
         self._array = array
-        self.counts, self.shape = array.shape[:labels], array.shape[labels:]
+        self.counts, self.shape = array.shape[:n_label_axes], array.shape[n_label_axes:]
 
-    def read(self, places: np.ndarray, out: np.ndarray) -> None:
-        """Reads simulations; see `Reader`."""
-        for at in range(0, len(places), _ROWS_AT_ONCE):
-            rows = slice(at, at + _ROWS_AT_ONCE)
-            out[rows] = self._array[np.unravel_index(places[rows], self.counts)]
+    def read(self, indices: np.ndarray, out: np.ndarray) -> None:
+        """Copies simulations; see `Reader.read`."""
+        for start in range(0, len(indices), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            out[rows] = self._array[np.unravel_index(indices[rows], self.counts)]
 
 
 class FunctionReader:
-    """Simulations from a function of their labels.
+    """Simulations that a function loads by their labels; see `Reader` for the attributes.
 
     Args:
-        name: The argument it came in, for messages.
-        function: Called with the parts of a label, `(seed)` or `(seed, derivative, parameter)`. It
+        name: The argument that the user passed the function in, for messages.
+        function: Called with the parts of a label, `(seed)` or `(seed, side, parameter)`. It
             returns the simulation, or the simulation and its label, or yields either once.
-        counts: How many of each part of a label there are.
-        shape: Shape of one simulation, that of the first if left out.
-        threads: From how many threads it may be called at once.
+        counts: Shape of the array of labels.
+        shape: Shape of one simulation; by default that of the first, which is then loaded.
+        threads: The number of threads that may call the function at once.
     """
 
     parallel = False
@@ -82,40 +88,37 @@ class FunctionReader:
     ) -> None:
         self._name, self._function = name, function
         self.counts, self._threads = counts, threads
-        self.shape = np.shape(self._simulation((0,) * len(counts))) if shape is None else shape
+        self.shape = np.shape(self._load((0,) * len(counts))) if shape is None else shape
 
-    def read(self, places: np.ndarray, out: np.ndarray) -> None:
-        """Calls the function for each place; see `Reader`.
+    def read(self, indices: np.ndarray, out: np.ndarray) -> None:
+        """Calls the function for each simulation; see `Reader.read`.
 
         Raises:
-            ValueError: If it yields nothing, answers with another label than it was asked for, or
-                with a simulation of another shape, or one that is not finite.
+            ValueError: If the function yields nothing, or returns a label other than the one it
+                was called with, a simulation of another shape, or one that is not finite.
         """
 
-        def fill(row: int) -> None:
-            out[row] = self._checked(places[row])
+        def load_row(row: int) -> None:
+            label = label_at(indices[row], self.counts)
+            simulation = np.asarray(self._load(label))
+            if simulation.shape != self.shape:
+                raise ValueError(
+                    f"`{self._name}` must hold simulations of shape {self.shape}, got "
+                    f"{simulation.shape} at {label}."
+                )
+            if not np.isfinite(simulation).all():
+                raise ValueError(f"`{self._name}` must be finite, got other numbers at {label}.")
+            out[row] = simulation
 
         if self._threads == 1:
-            for row in range(len(places)):
-                fill(row)
+            for row in range(len(indices)):
+                load_row(row)
             return
         with ThreadPoolExecutor(self._threads) as pool:
-            for _ in pool.map(fill, range(len(places))):  # raises what a call raised
+            for _ in pool.map(load_row, range(len(indices))):  # raises what a call raised
                 pass
 
-    def _checked(self, place: np.int64) -> np.ndarray:
-        label = tuple(int(part) for part in np.unravel_index(place, self.counts))
-        simulation = np.asarray(self._simulation(label))
-        if simulation.shape != self.shape:
-            raise ValueError(
-                f"`{self._name}` must hold simulations of shape {self.shape}, got "
-                f"{simulation.shape} at {label}."
-            )
-        if not np.isfinite(simulation).all():
-            raise ValueError(f"`{self._name}` must be finite, got other numbers at {label}.")
-        return simulation
-
-    def _simulation(self, label: Label) -> Any:
+    def _load(self, label: Label) -> Any:
         answer = self._function(*label)
         if isgenerator(answer):
             try:
@@ -127,9 +130,10 @@ class FunctionReader:
                 ) from None
         if not isinstance(answer, tuple) or len(answer) != 2:
             return answer
-        simulation, said = answer
-        if tuple(int(part) for part in np.ravel(np.asarray(said))) != label:
+        simulation, returned = answer
+        if as_label(returned) != label:
             raise ValueError(
-                f"`{self._name}` must answer with the label it is asked for, {label}, got {said}."
+                f"`{self._name}` must answer with the label it is asked for, {label}, got "
+                f"{returned}."
             )
         return simulation
