@@ -7,15 +7,15 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import ArrayLike
 
 from imnn_tf import information
 from imnn_tf.utils import checkpoint
+from imnn_tf.utils.types import KerasModel, Numbers
 
 MODEL_FILE = "model.keras"
 STATISTICS_FILE = "estimator.npz"
 
-# What a pass may hold of the data at once, in numbers; estimates of more come in several.
+# The most numbers of data that are summarised at once; more data are summarised in parts.
 _NUMBERS_AT_ONCE = 2**25
 
 
@@ -23,14 +23,25 @@ class Estimator:
     """Quasi-maximum-likelihood estimates `θ̂ = θ_fid + F⁻¹ ∂μ C⁻¹ (f(d) − μ)` of parameters.
 
     Args:
-        model: Keras model `f` from `[batch, *input_shape]` to `[batch, n_summaries]`.
-        theta_fid: Fiducial parameters, `[n_params]`.
-        mean: Mean summary `μ` at the fiducial parameters, `[n_summaries]`.
+        model: Keras model `f` from `[batch, *input_shape]` to `[batch, n_network_summaries]`.
+        theta_fid: Fiducial parameters `θ_fid`, `[n_params]`.
+        mean: Mean summary `μ` at the fiducial parameters, `[n_summaries]`. The model's summaries
+            stand first and external summaries, if there are any, follow them.
         slope: Slope of the mean, `∂μ/∂θ`, `[n_params, n_summaries]`.
         inverse_covariance: `C⁻¹`, `[n_summaries, n_summaries]`.
         inverse_fisher: `F⁻¹`, `[n_params, n_params]`, the covariance of the estimates.
-        input_shape: Shape of one simulation, to check data against; what the model says of it if
-            left out.
+        input_shape: Shape of one simulation, to check data against, in which `None` is an axis of
+            any length; by default that of the model's input.
+
+    Attributes:
+        model: As passed.
+        dtype: Floating type of the estimates: that of `slope`.
+        theta_fid: As passed, in `dtype`.
+        mean: As passed, in `dtype`.
+        slope: As passed.
+        inverse_covariance: As passed, in `dtype`.
+        inverse_fisher: As passed, in `dtype`.
+        input_shape: Shape of one simulation, if it is known.
 
     References:
         Charnock, Lavaux & Wandelt (2018), arXiv:1802.03537.
@@ -38,13 +49,13 @@ class Estimator:
 
     def __init__(
         self,
-        model: Any,
+        model: KerasModel,
         *,
-        theta_fid: ArrayLike,
-        mean: ArrayLike,
-        slope: ArrayLike,
-        inverse_covariance: ArrayLike,
-        inverse_fisher: ArrayLike,
+        theta_fid: Numbers,
+        mean: Numbers,
+        slope: Numbers,
+        inverse_covariance: Numbers,
+        inverse_fisher: Numbers,
         input_shape: Sequence[int | None] | None = None,
     ) -> None:
         self.model = model
@@ -59,22 +70,34 @@ class Estimator:
         self.input_shape = None if input_shape is None else tuple(input_shape)
         self._compiled = tf.function(self._estimate, autograph=False, reduce_retracing=True)
 
-    def __call__(self, data: Any, external: Any = None) -> tf.Tensor:
-        """Estimates from data.
+    def __call__(self, data: Numbers, external: Numbers | None = None) -> tf.Tensor:
+        """Estimates parameters from data.
 
         Args:
-            data: `[batch, *input_shape]`, of any real type.
-            external: External summaries of the data, `[batch, n_external]`, if the statistics
-                have some behind the model's.
+            data: Data, `[batch, *input_shape]`, of any real type.
+            external: External summaries of the data, `[batch, n_external]`, if the estimator uses
+                any.
 
         Returns:
-            `[batch, n_params]`.
+            Estimates, `[batch, n_params]`.
 
         Raises:
-            ValueError: If the data do not have the shape of the model's input.
+            ValueError: If the data do not have the shape of the model's input, or `external` is
+                not what the estimator uses.
         """
         data = tf.convert_to_tensor(data)
-        self._check_shape(tuple(data.shape))
+        got, want = tuple(data.shape), self.input_shape
+        if want is not None and not (
+            len(got) == 1 + len(want)
+            and all(
+                size is None or expected in (None, size)
+                for size, expected in zip(got[1:], want, strict=True)
+            )
+        ):
+            raise ValueError(
+                f"`data` must have shape (batch, {', '.join(map(str, want))}), got {got}; a single "
+                "simulation needs a first axis of length one."
+            )
         data = tf.cast(data, self.dtype)
         given = (data,) if external is None else (data, tf.cast(external, self.dtype))
         if not tf.executing_eagerly() or tf.size(data) <= _NUMBERS_AT_ONCE:
@@ -85,21 +108,6 @@ class Estimator:
             for at in range(0, len(data), rows)
         ]
         return tf.concat(parts, axis=0)
-
-    def _check_shape(self, got: tuple[int | None, ...]) -> None:
-        expected = self.input_shape
-        if expected is None or (
-            len(got) == 1 + len(expected)
-            and all(
-                want is None or size in (None, want)
-                for want, size in zip(expected, got[1:], strict=True)
-            )
-        ):
-            return
-        raise ValueError(
-            f"`data` must have shape (batch, {', '.join(map(str, expected))}), got {got}; a single "
-            "simulation needs a first axis of length one."
-        )
 
     def _estimate(self, data: tf.Tensor, external: tf.Tensor | None = None) -> tf.Tensor:
         summaries = tf.cast(self.model(data, training=False), self.dtype)
@@ -122,7 +130,7 @@ class Estimator:
         )
 
     def save_statistics(self, path: str | Path) -> None:
-        """Writes all but the model to an `.npz` file, under the names the papers use."""
+        """Writes everything but the model to an `.npz` file, under the names of the papers."""
         checkpoint.write_arrays(
             Path(path),
             {
@@ -135,11 +143,11 @@ class Estimator:
         )
 
     def save(self, path: str | Path, *, also: Sequence[str] = ()) -> None:
-        """Writes the folder that `load` reads: the model as a Keras archive and the statistics.
+        """Writes the folder that `load` reads.
 
         Args:
-            path: The folder, made if need be.
-            also: Names of files already there that the manifest is to cover as well.
+            path: The folder, made if it does not exist.
+            also: Names of further files in the folder whose SHA-256 the manifest records.
         """
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,22 +160,24 @@ class Estimator:
         cls,
         path: str | Path,
         *,
-        model: Any = None,
+        model: KerasModel | None = None,
         custom_objects: dict[str, Any] | None = None,
     ) -> "Estimator":
-        """Reads an estimator back; neither training data nor an `IMNN` are needed.
+        """Reads a saved estimator. It needs neither training data nor an `IMNN`.
 
-        Nothing in the files is executed: an archive that holds a `Lambda` layer, or a class that
-        is neither Keras's nor registered with it, is refused unless that class is passed.
+        No code in the files is executed. A model with a `Lambda` layer is refused, and so is one
+        with a class that is neither part of Keras, nor registered with it, nor passed.
 
         Args:
-            path: The folder, `directory/filename` of the `IMNN` that was saved.
-            model: A model that already has the weights, used in place of the archive.
-            custom_objects: Classes and functions of the model, by name.
+            path: The folder: `directory/filename` of the `IMNN` that was saved.
+            model: A model that has the weights, used in place of the saved one.
+            custom_objects: Classes and functions that the saved model uses, by name.
 
         Raises:
             FileNotFoundError: If a file is missing.
-            CorruptFileError: If a file is not what was written.
+            CorruptFileError: If a file is damaged.
+            TypeError: If the model uses an unknown class.
+            ValueError: If the model has a `Lambda` layer.
         """
         folder = Path(path)
         checkpoint.verify(folder, [MODEL_FILE, STATISTICS_FILE])
@@ -184,11 +194,17 @@ class Estimator:
         )
 
 
-def load_model(folder: Path, custom_objects: dict[str, Any] | None = None) -> Any:
-    """Loads the model's archive in a folder without executing anything that it holds.
+def load_model(folder: Path, custom_objects: dict[str, Any] | None = None) -> KerasModel:
+    """Loads the Keras archive in a folder without executing any code that it holds.
+
+    Args:
+        folder: The folder.
+        custom_objects: Classes and functions that the model uses, by name.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If there is no archive.
+        TypeError: If the model uses an unknown class.
+        ValueError: If the model has a `Lambda` layer.
     """
     path = folder / MODEL_FILE
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What several parts of the packages need, each written once."""
+"""What several parts of both packages use."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

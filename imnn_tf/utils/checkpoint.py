@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and that say when they are not what was written."""
+"""Files that are written whole or not at all, and whose damage is found when they are read."""
 
 import hashlib
 import json
@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imnn_tf.utils.types import Json, KerasVariable
+
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 
-# The key of the settings in the file of a saved fit, and the one that RIMs of version 0.3 used.
+# The key of the settings in the file of a saved fit, and the key that RIMs of version 0.3 used.
 _SETTINGS, _SETTINGS_OF_RIM_0_3 = "settings", "meta.json"
 
 
@@ -25,11 +27,12 @@ class CorruptFileError(ValueError):
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file aside and moves it into place only when it is whole and on the disk.
+    """Writes a temporary file and renames it to `path` when all of it is on the disk.
 
     Args:
         path: The file to write, in a folder that exists.
-        write: Writes the content to the path it is given, whose ending is that of `path`.
+        write: Writes the content to the path that it is called with, which has the extension of
+            `path`.
     """
     aside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -43,19 +46,22 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes named arrays to an `.npz` file, atomically."""
+    """Writes named arrays to an `.npz` file, whole or not at all."""
     write_atomically(path, lambda aside: np.savez(aside, **dict(arrays)))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Reads what `write_arrays` wrote; never unpickles.
+    """Reads a file that `write_arrays` wrote. Nothing is unpickled.
+
+    Returns:
+        The arrays by name.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CorruptFileError: If it does not hold what was written.
+        CorruptFileError: If it is damaged.
     """
     try:
-        # NumPy leaves a file that it cannot read open, so it is not the one to open it.
+        # If NumPy opens a file that it cannot read, it does not close it.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
@@ -65,18 +71,18 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 class SavedFit(NamedTuple):
-    """What a file of a saved fit holds.
+    """The content of the file of a saved fit.
 
     Attributes:
         arrays: Named arrays. The variables of an object `name` are `name/0`, `name/1`, ...
-        settings: Everything else, as JSON holds it.
+        settings: Everything that is not an array, by name.
     """
 
     arrays: dict[str, np.ndarray]
-    settings: dict[str, Any]
+    settings: dict[str, Json]
 
     def variables(self, name: str) -> list[np.ndarray]:
-        """The values of the variables that were saved under a name, in their order."""
+        """The values of the variables of the object `name`, in their order."""
         prefix = f"{name}/"
         keys = [key for key in self.arrays if key.startswith(prefix)]
         keys.sort(key=lambda key: int(key.removeprefix(prefix)))
@@ -84,50 +90,50 @@ class SavedFit(NamedTuple):
 
 
 def numbered(name: str, values: Iterable[Any]) -> dict[str, Any]:
-    """Values of variables under the keys that `SavedFit.variables` finds them by."""
+    """Values of the variables of the object `name`, by the keys that `SavedFit` describes."""
     return {f"{name}/{index}": value for index, value in enumerate(values)}
 
 
 def write_fit(
     path: Path,
     arrays: Mapping[str, Any],
-    settings: Mapping[str, Any],
+    settings: Mapping[str, Json],
     *,
     keep_previous: bool = False,
 ) -> None:
-    """Writes the state of a fit to one `.npz` file, atomically.
+    """Writes a saved fit to one `.npz` file, whole or not at all.
 
     Args:
         path: The file.
         arrays: Named arrays.
-        settings: Everything else, as JSON takes it.
-        keep_previous: Whether the file that was there before is kept beside the new one, for
-            `read_fit` to fall back on.
+        settings: Everything that is not an array, by name.
+        keep_previous: Whether to keep a file that is there already, under another name. `read_fit`
+            falls back on it.
     """
     if keep_previous and path.exists():
-        previous = _previous(path)
+        previous = _previous_of(path)
         previous.unlink(missing_ok=True)
         try:
             os.link(path, previous)
-        except OSError:  # a file system without hard links
+        except OSError:  # the file system has no hard links
             shutil.copyfile(path, previous)
     write_arrays(path, {_SETTINGS: np.array(json.dumps(dict(settings))), **arrays})
 
 
 def read_fit(path: Path) -> SavedFit:
-    """Reads what `write_fit` wrote, or the file kept beside it if that one is damaged.
+    """Reads a file that `write_fit` wrote, or, if it is damaged, the previous one.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CorruptFileError: If no file holds what was written.
+        CorruptFileError: If the file is damaged, and so is the previous one if there is one.
     """
     try:
         return _read_fit(path)
     except CorruptFileError as error:
-        previous = _previous(path)
+        previous = _previous_of(path)
         if not previous.exists():
             raise
-        logger.warning("%s Going on from the one written before it.", error)
+        logger.warning("%s The file written before it is read instead.", error)
         return _read_fit(previous)
 
 
@@ -139,16 +145,16 @@ def _read_fit(path: Path) -> SavedFit:
     raise CorruptFileError(f"{path} is damaged: it has no settings.")
 
 
-def assign(name: str, variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
-    """Gives variables the values that were saved of them.
+def assign(name: str, variables: Sequence[KerasVariable], values: Sequence[np.ndarray]) -> None:
+    """Assigns saved values to variables.
 
     Args:
-        name: What the variables belong to, for the message.
+        name: The argument that the variables belong to, for the message.
         variables: Keras or TensorFlow variables.
-        values: An array for each.
+        values: One array of the same shape for each variable.
 
     Raises:
-        ValueError: If the number of values or a shape is another. Nothing is assigned then.
+        ValueError: If the number of values or a shape differs. Nothing is assigned then.
     """
     want = [tuple(variable.shape) for variable in variables]
     got = [tuple(value.shape) for value in values]
@@ -161,18 +167,18 @@ def assign(name: str, variables: Sequence[Any], values: Sequence[np.ndarray]) ->
 
 
 def write_manifest(folder: Path, names: list[str]) -> None:
-    """Records the SHA-256 of files that belong together."""
+    """Writes the SHA-256 of files in a folder that belong together to its manifest."""
     hashes = {name: sha256(folder / name) for name in names}
     text = json.dumps({"sha256": hashes}, indent=2) + "\n"
     write_atomically(folder / MANIFEST, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def verify(folder: Path, names: list[str]) -> None:
-    """Checks files against the manifest written with them.
+    """Checks files in a folder against its manifest.
 
     Raises:
         FileNotFoundError: If a file or the manifest is missing.
-        CorruptFileError: If a file is not the one the manifest was written for.
+        CorruptFileError: If a file differs from the one that the manifest was written for.
     """
     recorded = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["sha256"]
     for name in names:
@@ -184,7 +190,7 @@ def verify(folder: Path, names: list[str]) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Waits until a file's content, or the names in a folder, are on the disk."""
+    """Waits until the content of a file, or the list of files in a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -192,7 +198,7 @@ def _to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _previous(path: Path) -> Path:
+def _previous_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 

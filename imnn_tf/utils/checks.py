@@ -1,6 +1,7 @@
-"""Argument checks: each returns the value in its plain form or says what is wrong with it.
+"""Checks of arguments.
 
-A message names the argument, what was expected and what came.
+Each function takes the name of an argument and its value. It returns the value as a plain Python
+or NumPy object, or raises an error that names the argument, what it must be and what it was.
 """
 
 import inspect
@@ -13,10 +14,15 @@ from numpy.typing import ArrayLike, DTypeLike
 
 
 def integer(name: str, value: Any, *, minimum: int | None = None) -> int:
-    """Any integral type, as an `int` of at least `minimum`.
+    """Converts a value of any integral type to an `int`.
+
+    Args:
+        name: Name of the argument.
+        value: What the user passed.
+        minimum: The smallest value allowed; any by default.
 
     Raises:
-        TypeError: If `value` is not an integer (a bool is not one).
+        TypeError: If `value` is not an integer. A bool is not an integer.
         ValueError: If `value` is below `minimum`.
     """
     try:
@@ -39,11 +45,19 @@ def real(
     below: float | None = None,
     maximum: float | None = None,
 ) -> float:
-    """Any real scalar, as a finite `float` within the bounds given.
+    """Converts a real scalar of any type to a finite `float`.
+
+    Args:
+        name: Name of the argument.
+        value: What the user passed.
+        above: The value must be greater than this; no bound by default.
+        minimum: The value must be at least this; no bound by default.
+        below: The value must be less than this; no bound by default.
+        maximum: The value must be at most this; no bound by default.
 
     Raises:
         TypeError: If `value` is not a real number.
-        ValueError: If it is not finite, or outside the bounds.
+        ValueError: If `value` is not finite, or out of bounds.
     """
     scalar = np.asarray(value)
     if scalar.ndim != 0 or scalar.dtype.kind not in "iuf":
@@ -62,22 +76,22 @@ def real(
     return number
 
 
-def flag(name: str, value: Any) -> bool:
-    """A truth value, as a `bool`.
+def flag(name: str, value: object) -> bool:
+    """Converts a Python or NumPy bool to a `bool`.
 
     Raises:
-        TypeError: If `value` is neither a bool nor a NumPy bool.
+        TypeError: If `value` is neither.
     """
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"`{name}` must be True or False, got {value!r}.")
     return bool(value)
 
 
-def choice(name: str, value: Any, options: Collection[str]) -> str:
-    """One of a few names.
+def choice(name: str, value: object, options: Collection[str]) -> str:
+    """Checks that a value is one of the strings in `options`, and returns it.
 
     Raises:
-        ValueError: If `value` is none of them.
+        ValueError: If it is not.
     """
     if not isinstance(value, str) or value not in options:
         listed = ", ".join(repr(option) for option in options)
@@ -85,8 +99,8 @@ def choice(name: str, value: Any, options: Collection[str]) -> str:
     return value
 
 
-def function(name: str, value: Any) -> Callable[..., Any]:
-    """Something that can be called.
+def function(name: str, value: object) -> Callable[..., Any]:
+    """Checks that a value can be called, and returns it.
 
     Raises:
         TypeError: If it cannot.
@@ -97,10 +111,10 @@ def function(name: str, value: Any) -> Callable[..., Any]:
 
 
 def second_argument(function: Callable[..., Any]) -> str | None:
-    """Name of a function's second positional argument, if it has one and that has no default."""
+    """Name of a function's second positional argument that has no default; `None` without one."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # some built-in functions tell nothing
+    except (TypeError, ValueError):  # some built-in functions have no signature
         return None
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     positional = [parameter for parameter in parameters if parameter.kind in kinds]
@@ -110,10 +124,10 @@ def second_argument(function: Callable[..., Any]) -> str | None:
 
 
 def strings(name: str, value: Any, length: int) -> list[str] | None:
-    """One string for each of `length` things, as a list; `None` stays `None`.
+    """Converts an iterable of `length` strings to a list. `None` is returned as it is.
 
     Raises:
-        TypeError: If `value` is not a sequence of strings.
+        TypeError: If `value` is not an iterable of strings.
         ValueError: If there are more or fewer than `length`.
     """
     if value is None:
@@ -135,14 +149,18 @@ def array(
     dtype: DTypeLike | None = None,
     finite: bool = True,
 ) -> np.ndarray:
-    """Anything `np.asarray` takes, as a real array.
+    """Converts anything that `np.asarray` takes to a real array.
 
     Args:
-        name: The argument's name, for messages.
-        value: What the user passed: an array, a tensor, nested lists.
-        shape: The shape it must have; `None` stands for any length of an axis.
-        dtype: The type to convert to; `None` keeps the type it has.
-        finite: Whether infinities and NaN are refused.
+        name: Name of the argument.
+        value: What the user passed: an array, a tensor or nested lists.
+        shape: The shape that the array must have, in which `None` is an axis of any length; any
+            shape by default.
+        dtype: The type of the result; by default that of `value`.
+        finite: Whether infinities and NaN are errors.
+
+    Returns:
+        The array, of shape `shape`.
 
     Raises:
         TypeError: If `value` does not hold real numbers.
@@ -152,7 +170,7 @@ def array(
         result = np.asarray(value)
     except ValueError:
         raise ValueError(f"`{name}` must be an array, got rows of unequal lengths.") from None
-    if result.dtype.name == "bfloat16":  # a real number, though NumPy has no kind for it
+    if result.dtype.name == "bfloat16":  # a real type, though NumPy has no kind for it
         result = result.astype(np.float32)
     if result.dtype.kind not in "biuf":
         got = f"{type(value).__name__} of {result.dtype}"
@@ -202,17 +220,17 @@ def sizes(
     length: int | None = None,
     unknown: bool = False,
 ) -> tuple[int | None, ...]:
-    """A tuple of integers of at least `minimum`, such as the sizes of an array's axes.
+    """Converts a sequence of integers, such as the sizes of an array's axes, to a tuple.
 
     Args:
-        name: The argument's name, for messages.
-        value: A list, tuple or 1-D array of integers.
-        minimum: The smallest value allowed.
-        length: How many there must be; any number when `None`.
-        unknown: Whether `None` may stand for a size that is not known yet.
+        name: Name of the argument.
+        value: A list, a tuple or a one-dimensional array of integers.
+        minimum: The smallest integer allowed.
+        length: The number of integers that there must be; any number by default.
+        unknown: Whether an entry may be `None`, for a size that is not known.
 
     Raises:
-        TypeError: If `value` is no sequence, or an entry is not an integer.
+        TypeError: If `value` is not a sequence, or an entry is not an integer.
         ValueError: If an entry is below `minimum`, or there are not `length` of them.
     """
     if not isinstance(value, list | tuple | np.ndarray):

@@ -1,4 +1,4 @@
-"""Ctrl-C that loses nothing."""
+"""Ctrl-C that ends work at a point where nothing is lost."""
 
 import signal
 import threading
@@ -9,15 +9,15 @@ from typing import Any
 
 @contextmanager
 def deferred_interrupt() -> Iterator[threading.Event]:
-    """Lets running work reach a place where it can stop.
+    """Lets the work inside the block decide when Ctrl-C ends it.
 
-    Inside the block the first Ctrl-C only sets the event, which the work looks at when it is
-    safe to stop; a second one raises `KeyboardInterrupt` at once. A block inside another is
-    asked to stop together with that one. Signals reach the main thread alone, so in any other
-    the event is never set.
+    The first Ctrl-C only sets an event, which the work checks whenever it could stop. A second one
+    raises `KeyboardInterrupt` at once. If blocks are nested, the first Ctrl-C sets the events of
+    all of them. Python delivers signals to the main thread only, so in other threads the event is
+    never set.
 
     Yields:
-        The event, set once the user has asked to stop.
+        The event.
     """
     if threading.current_thread() is not threading.main_thread():
         yield threading.Event()
@@ -31,7 +31,15 @@ def deferred_interrupt() -> Iterator[threading.Event]:
 
 
 class _Handler:
-    """What a block does with Ctrl-C."""
+    """Handles Ctrl-C for one block.
+
+    Args:
+        previous: The handler outside the block, as `signal.getsignal` returns it.
+
+    Attributes:
+        previous: As passed.
+        requested: Set once the user has asked to stop.
+    """
 
     def __init__(self, previous: Any) -> None:
         self.requested, self.previous = threading.Event(), previous
@@ -41,10 +49,10 @@ class _Handler:
     def __call__(self, signum: int, frame: object) -> None:
         if self.requested.is_set():
             raise KeyboardInterrupt
-        self.ask()
+        self.request()
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Asks this block and those around it to stop."""
         self.requested.set()
         if isinstance(self.previous, _Handler):
-            self.previous.ask()
+            self.previous.request()
