@@ -1,6 +1,6 @@
 """Information maximising neural networks and likelihood-free inference.
 
-The public names are loaded when first used, so that importing the package costs nothing.
+The public names are loaded when they are first used, so that importing the package is fast.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Why the Fisher information of some summaries is not defined, in words."""
+"""Explains why summaries have no Fisher information."""
 
 import numpy as np
 
@@ -6,28 +6,27 @@ from imnn_tf.information import Information, InformationError, Statistics
 
 
 def require_finite(statistics: Statistics, information: Information, source: str) -> None:
-    """Raises where the information is not defined, with the reason.
+    """Checks that Fisher information is defined.
 
     Args:
-        statistics: Concrete (not symbolic) statistics of the summaries.
-        information: The information made from them.
-        source: Whose summaries they are, for the message.
+        statistics: Statistics of the summaries, as eager tensors.
+        information: The information computed from them.
+        source: What the summaries belong to, for the message.
 
     Raises:
-        InformationError: If the covariance or the Fisher matrix is singular, or not finite.
+        InformationError: If the covariance or the Fisher matrix is singular or not finite.
     """
     if not np.isfinite(information.log_det_fisher):
-        reason = explain(statistics)
-        raise InformationError(f"The Fisher information of the {source} is not defined: {reason}.")
+        raise InformationError(
+            f"The Fisher information of the {source} is not defined: {explain(statistics)}."
+        )
 
 
 def explain(statistics: Statistics) -> str:
-    """Why summaries with these concrete statistics have no Fisher information, in words."""
-    resolution = float(np.finfo(statistics.slope.dtype.as_numpy_dtype).eps)
-    (count, mean, scatter), slope = (
-        tuple(np.asarray(part, np.float64) for part in statistics.moments),
-        np.asarray(statistics.slope, np.float64),
-    )
+    """Why summaries with these statistics, eager tensors, have no Fisher information."""
+    resolution = float(np.finfo(statistics.slope.dtype.name).eps)
+    count, mean, scatter = (np.asarray(part, np.float64) for part in statistics.moments)
+    slope = np.asarray(statistics.slope, np.float64)
     n_summaries = mean.size
     if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
         return "the summaries of the fiducial simulations are not finite"
@@ -51,9 +50,9 @@ def explain(statistics: Statistics) -> str:
     weights = np.linalg.solve(correlation, (slope / deviation).T)
     fisher = (slope / deviation) @ weights
     width = np.sqrt(np.diag(fisher))
-    silent = np.flatnonzero(width == 0)
-    if silent.size:
-        return f"the summaries do not change with {_listed('parameter', silent)}"
+    unseen = np.flatnonzero(width == 0)
+    if unseen.size:
+        return f"the summaries do not change with {_listed('parameter', unseen)}"
     degenerate = _dependent_rows(fisher / np.outer(width, width), resolution)
     if degenerate.size:
         listed = _listed("parameter", degenerate)
@@ -62,7 +61,15 @@ def explain(statistics: Statistics) -> str:
 
 
 def _dependent_rows(correlation: np.ndarray, resolution: float) -> np.ndarray:
-    """Indices of the rows that the rows before them explain to rounding."""
+    """Rows that are, within rounding, linear combinations of the rows before them.
+
+    Args:
+        correlation: A correlation matrix, `[size, size]`.
+        resolution: Relative rounding error of its elements.
+
+    Returns:
+        The indices of these rows.
+    """
     size = correlation.shape[0]
     dependent: list[int] = []
     for row in range(size):

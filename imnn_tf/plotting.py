@@ -1,10 +1,13 @@
 """Plots of a fit."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from imnn_tf.fit.state import History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def plot_history(
@@ -14,16 +17,18 @@ def plot_history(
     known_det_fisher: float | None = None,
     figsize: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """Plots what a fit recorded against its updates.
+    """Plots the history of a fit against the number of updates.
 
     Args:
-        history: What was recorded, as in `IMNN.history`.
-        regulariser: Whether to add the regulariser and its coupling to det F and det C.
-        known_det_fisher: The exact determinant of the Fisher information, drawn as a line.
-        figsize: Size of the figure in inches; fitted to the panels if left out.
+        history: The history, as in `IMNN.history`.
+        regulariser: Whether to add a panel with the regulariser and its coupling.
+        known_det_fisher: The exact determinant of the Fisher information, drawn as a line; no line
+            by default.
+        figsize: Width and height of the figure in inches; by default 8 and 3 for each panel.
 
     Returns:
-        The axes, from top to bottom: det F; det C and det C⁻¹; the regulariser and its coupling.
+        The axes from top to bottom, `[n_panels]`: det F; det C and det C⁻¹; the regulariser and
+        its coupling.
     """
     import matplotlib.pyplot as plt
 
@@ -39,14 +44,8 @@ def plot_history(
     _curve(axes[1], history, "det_C", r"$\det C$, training", color="C0")
     _curve(axes[1], history, "val_det_C", r"$\det C$, validation", color="C1")
     _curve(axes[1], history, "det_Cinv", r"$\det C^{-1}$, training", color="C0", linestyle=":")
-    _curve(
-        axes[1],
-        history,
-        "val_det_Cinv",
-        r"$\det C^{-1}$, validation",
-        color="C1",
-        linestyle=":",
-    )
+    label = r"$\det C^{-1}$, validation"
+    _curve(axes[1], history, "val_det_Cinv", label, color="C1", linestyle=":")
     axes[1].axhline(1, color="black", linewidth=0.8, linestyle="--")
     axes[1].set(ylabel="determinant of covariance", yscale="log")
     _legend(axes[1], ncols=2)
@@ -56,7 +55,7 @@ def plot_history(
     return axes
 
 
-def _plot_fisher(axis: Any, history: History, known: float | None) -> None:
+def _plot_fisher(axis: "Axes", history: History, known_det_fisher: float | None) -> None:
     _curve(axis, history, "det_F", "training", color="C0")
     _curve(axis, history, "val_det_F", "validation", color="C1")
     moves = history["θ_fid_iteration"]
@@ -64,21 +63,21 @@ def _plot_fisher(axis: Any, history: History, known: float | None) -> None:
         label = None if number else r"$\theta_\mathrm{fid}$ moved"
         axis.axvline(move, color="grey", linewidth=0.8, label=label)
     score = history["val_det_F"] or history["det_F"]
-    # What is recorded of the training set was measured before the update.
+    # The training set is measured before an update, the validation set after it.
     updates = history["val_iteration"] if history["val_det_F"] else range(len(score))
-    # The information at another fiducial point is another number.
+    # The best weights are those since the last move: F depends on the fiducial point.
     first = max(moves, default=0) + bool(history["val_det_F"])
-    here = [pair for pair in zip(score, updates, strict=True) if pair[1] >= first]
-    if here:
-        at = here[int(np.nanargmax([value for value, _ in here]))][1]
-        axis.axvline(at, color="grey", linewidth=0.8, linestyle=":", label="weights kept")
-    if known is not None:
-        axis.axhline(known, color="black", linewidth=0.8, linestyle="--", label="exact")
+    candidates = [pair for pair in zip(score, updates, strict=True) if pair[1] >= first]
+    if candidates:
+        best = candidates[int(np.nanargmax([value for value, _ in candidates]))][1]
+        axis.axvline(best, color="grey", linewidth=0.8, linestyle=":", label="weights kept")
+    if known_det_fisher is not None:
+        axis.axhline(known_det_fisher, color="black", linewidth=0.8, linestyle="--", label="exact")
     axis.set_ylabel(r"$\det F$")
     _legend(axis)
 
 
-def _plot_regulariser(axis: Any, history: History) -> None:
+def _plot_regulariser(axis: "Axes", history: History) -> None:
     _curve(axis, history, "reg", r"$\Lambda_2$, training", color="C0")
     _curve(axis, history, "val_reg", r"$\Lambda_2$, validation", color="C1")
     axis.set(ylabel=r"regulariser $\Lambda_2$", yscale="log")
@@ -86,21 +85,21 @@ def _plot_regulariser(axis: Any, history: History) -> None:
     _curve(other, history, "r", "$r$, training", color="C2", linestyle="--")
     other.set_ylabel("coupling $r$")
     other.set_ylim(bottom=0)
-    _legend(axis, beside=other)
+    _legend(axis, other)
 
 
-def _legend(axis: Any, *, beside: Any = None, ncols: int = 1) -> None:
-    """A legend of the lines of an axis, and of one that shares its frame, if there are any."""
-    lines = [*axis.get_lines(), *(beside.get_lines() if beside is not None else ())]
-    named = [line for line in lines if not line.get_label().startswith("_")]
-    if named:
-        # On the axis drawn last, which would else cover it.
-        (beside or axis).legend(handles=named, fontsize="small", ncols=ncols)
+def _legend(*axes: "Axes", ncols: int = 1) -> None:
+    """Adds a legend of all labelled lines of axes that share one frame, if there are any."""
+    lines = [line for axis in axes for line in axis.get_lines()]
+    labelled = [line for line in lines if not str(line.get_label()).startswith("_")]
+    if labelled:
+        # The lines of the last axis are drawn over the legends of the others.
+        axes[-1].legend(handles=labelled, fontsize="small", ncols=ncols)
 
 
-def _curve(axis: Any, history: History, key: str, label: str, **style: str) -> None:
+def _curve(axis: "Axes", history: History, key: str, label: str, **style: Any) -> None:
+    """Plots one entry of the history against the updates, unless it is empty."""
     values = history[key]
-    if not values:
-        return
-    updates = history["val_iteration"] if key.startswith("val_") else range(len(values))
-    axis.plot(updates, values, label=label, **style)
+    if values:
+        updates = history["val_iteration"] if key.startswith("val_") else range(len(values))
+        axis.plot(updates, values, label=label, **style)

@@ -1,4 +1,4 @@
-"""Refitting at the estimate: the fiducial point goes to where the data are."""
+"""Refitting at the estimate, so that the fiducial point goes to where the data are."""
 
 import logging
 from collections.abc import Sequence
@@ -7,29 +7,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
 from imnn_tf import information
 from imnn_tf.imnn import IMNN
 from imnn_tf.utils import checks
 from imnn_tf.utils.interrupt import deferred_interrupt
+from imnn_tf.utils.types import Numbers
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """What `refine` found, an entry for each fiducial point it has fitted at.
+    """The result of `refine`, with one entry for each fiducial point that it fitted at.
 
     Attributes:
         fiducials: The fiducial points, `[n_steps, n_params]`.
-        estimates: The estimate from the target at each, `[n_steps, n_params]`, as it is, within
-            the bounds or not.
-        fishers: The Fisher information of the target there, `[n_steps, n_params, n_params]`:
-            that of all its simulations, where they are several.
-        distances: From the fiducial point to the estimate (taken into the bounds), in standard
-            deviations of the estimate, `[n_steps]`.
+        estimates: The estimates from the target, `[n_steps, n_params]`. They may be out of bounds.
+        fishers: The Fisher information of all simulations in the target,
+            `[n_steps, n_params, n_params]`.
+        distances: The distance from each fiducial point to the estimate, or to the nearest values
+            within the bounds, in standard deviations of the estimate, `[n_steps]`.
         converged: Whether the last distance is within the tolerance.
         imnn: The IMNN, fitted at the last of the fiducial points.
     """
@@ -48,39 +47,35 @@ class Refinement:
 
     @property
     def fisher(self) -> np.ndarray:
-        """The last Fisher information; its inverse is the covariance of the estimate."""
+        """The last Fisher information, `[n_params, n_params]`.
+
+        Its inverse is the covariance of the estimate.
+        """
         return self.fishers[-1]
 
 
 class _Step(NamedTuple):
-    """One fiducial point and what was found there."""
+    """One fiducial point and what was measured there."""
 
     fiducial: np.ndarray  # [n_params]
     estimate: np.ndarray  # [n_params]
     fisher: np.ndarray  # [n_params, n_params]
-    distance: float
-    destination: np.ndarray  # [n_params], the estimate within the bounds
+    destination: np.ndarray  # [n_params], the estimate, or the nearest values within the bounds
 
-
-class _Rules(NamedTuple):
-    """How to go from one fiducial point to the next, and when to stop."""
-
-    tolerance: float
-    max_steps: int
-    low: np.ndarray  # [n_params], where the fiducial point may go
-    high: np.ndarray  # [n_params]
-    fraction: float
-    keep_optimiser: bool
-    verbose: bool
+    @property
+    def distance(self) -> float:
+        """Distance from the fiducial point to the destination, in standard deviations."""
+        move = self.destination - self.fiducial
+        return float(np.sqrt(move @ self.fisher @ move))
 
 
 def refine(
     imnn: IMNN,
-    target: ArrayLike,
+    target: Numbers,
     *,
     tolerance: float = 0.1,
     max_steps: int = 10,
-    bounds: Sequence[ArrayLike] | None = None,
+    bounds: Sequence[Numbers] | None = None,
     fraction: float = 1.0,
     keep_optimiser: bool = False,
     verbose: bool | None = None,
@@ -88,35 +83,37 @@ def refine(
 ) -> Refinement:
     """Fits, estimates the target, moves the fiducial point to the estimate, and fits again.
 
-    The compression loses least, and the estimate is least biased, at the fiducial point. Once the
-    estimate is the fiducial point the score of the target there vanishes: it is the estimate of
-    maximum likelihood, as far as the summaries keep the information.
+    The compression loses the least information, and the estimate has the least bias, at the
+    fiducial point. Where the estimate is the fiducial point, the score of the target is zero: this
+    is the maximum-likelihood estimate, as far as the summaries keep the information.
 
-    It has converged when the estimate, taken into the bounds, is within `tolerance` of the
-    fiducial point that it was made at, in standard deviations: `sqrt(Δᵀ F Δ) ≤ tolerance`. No
-    parameter then moves by more than that share of its own. The mean summary of `n_s` simulations
-    is known to about `sqrt(n_params / n_s)`, below which no tolerance makes sense.
+    The refinement has converged when the estimate is within `tolerance` of the fiducial point that
+    it was made at, in standard deviations: `sqrt(Δᵀ F Δ) ≤ tolerance`. No parameter would then move
+    by more than that fraction of its own standard deviation. An estimate out of bounds is replaced
+    by the nearest values within them. The mean summary of `n_s` simulations has an error of about
+    `sqrt(n_params / n_s)`; a smaller tolerance makes no sense.
 
-    The IMNN is changed: it ends fitted at the last fiducial point, on the weights it found there.
-    If it has been fitted where it is, it is not fitted again before the first estimate; so a
-    longer first fit is a `fit` before, and a refinement that stopped goes on by another call.
-    Ctrl-C ends the fit that runs and returns what there is; that last fit is then a short one.
+    The IMNN is changed. It ends at the last fiducial point, with the weights fitted there. If it
+    has been fitted at its present fiducial point, the first step does not fit it again. To fit it
+    longer at first, call `fit` before; to continue a refinement, call this function again. Ctrl-C
+    ends the current fit early and returns the steps made so far, with that fit as the last.
 
     Args:
-        imnn: An IMNN with a `simulator`, and the validation set it makes of it.
-        target: The data, `[1, *input_shape]`; or several independent ones with the same
-            parameters, `[n, *input_shape]`, whose estimates are averaged and information added.
+        imnn: An IMNN with a `simulator` that also makes its validation set.
+        target: The data, `[1, *input_shape]`; or `n` independent data with the same parameters,
+            `[n, *input_shape]`, whose estimates are averaged and whose information is added.
         tolerance: The distance from the fiducial point to the estimate at which to stop, in
             standard deviations, positive.
-        max_steps: The most fiducial points to fit at, the first among them.
-        bounds: The lowest and highest values of the parameters, each a number or `[n_params]`,
-            infinite where there is none. No simulation is made outside: the fiducial point stays
-            half a `δθ` within, and an estimate beyond moves it there, parameter by parameter.
-        fraction: Share of the way to the estimate that a move goes, in (0, 1]; below one if the
-            moves overshoot.
-        keep_optimiser: As of `IMNN.move_to`.
-        verbose: Whether to show progress bars; the setting of `imnn` if left out.
-        **fit: Arguments of `IMNN.fit` for every fit, `n_iterations` or `patience` among them.
+        max_steps: The most fiducial points to fit at, including the first.
+        bounds: The lowest and the highest values of the parameters, each a number or `[n_params]`,
+            infinite for no bound; no bounds by default. No simulation is made outside: the fiducial
+            point stays half a `δθ` within them.
+        fraction: Fraction of the way to the estimate by which the fiducial point moves, in (0, 1].
+            Choose less than one if the moves overshoot.
+        keep_optimiser: Whether the optimiser keeps its variables when the fiducial point moves; by
+            default they are reset.
+        verbose: Whether to show progress bars; by default the setting of `imnn`.
+        **fit: Arguments of `IMNN.fit` for every fit, with `n_iterations` or `patience` among them.
 
     Returns:
         The steps, and whether they converged.
@@ -124,30 +121,45 @@ def refine(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument has the wrong value, or the simulations at an estimate are not
-            finite, for which `bounds` are the remedy.
-        InformationError: If the information at a point is not defined.
-        KeyboardInterrupt: If Ctrl-C comes before there is an estimate.
+            finite, which `bounds` can prevent.
+        InformationError: If the information at a fiducial point is not defined.
+        KeyboardInterrupt: If Ctrl-C comes before the first estimate.
 
     References:
         Charnock, Lavaux & Wandelt (2018), arXiv:1802.03537, on iterating to the estimate; Alsing
         & Wandelt (2018), arXiv:1712.00012, on score compression.
     """
-    imnn = _checked(imnn)
+    _check_can_refit(imnn, fit)
     data = checks.array("target", target, shape=(None, *(imnn.input_shape or ())), dtype=np.float64)
     if not len(data):
         raise ValueError(f"`target` must hold at least one simulation, got {data.shape}.")
-    _check_fit(fit)
-    low, high = _range(imnn, bounds)
-    rules = _Rules(
-        checks.real("tolerance", tolerance, above=0),
-        checks.integer("max_steps", max_steps, minimum=1),
-        low,
-        high,
-        checks.real("fraction", fraction, above=0, maximum=1),
-        checks.flag("keep_optimiser", keep_optimiser),
-        imnn.verbose if verbose is None else checks.flag("verbose", verbose),
-    )
-    steps, converged = _run(imnn, data, rules, fit)
+    low, high = _fiducial_bounds(imnn, bounds)
+    tolerance = checks.real("tolerance", tolerance, above=0)
+    max_steps = checks.integer("max_steps", max_steps, minimum=1)
+    fraction = checks.real("fraction", fraction, above=0, maximum=1)
+    keep_optimiser = checks.flag("keep_optimiser", keep_optimiser)
+    verbose = imnn.verbose if verbose is None else checks.flag("verbose", verbose)
+    steps: list[_Step] = []
+    converged = False
+    with (
+        deferred_interrupt() as interrupted,
+        tqdm(total=max_steps, disable=not verbose, unit="fit") as bar,
+    ):
+        while len(steps) < max_steps and not converged:
+            if steps:
+                last = steps[-1]
+                theta_fid = last.fiducial + fraction * (last.destination - last.fiducial)
+                imnn.move_to(theta_fid, keep_optimiser=keep_optimiser)
+            if not _is_fitted(imnn):
+                imnn.fit(**fit, verbose=verbose)
+            if _is_fitted(imnn):  # Ctrl-C may come before the first update
+                steps.append(_measure(imnn, data, low, high))
+                bar.update()
+                bar.set_postfix(distance=f"{steps[-1].distance:.3g}", refresh=False)
+            if interrupted.is_set():
+                logger.warning("The refinement was interrupted after %d steps.", len(steps))
+                break
+            converged = steps[-1].distance <= tolerance
     if not steps:
         raise KeyboardInterrupt
     return Refinement(
@@ -160,42 +172,11 @@ def refine(
     )
 
 
-def _run(
-    imnn: IMNN, data: np.ndarray, rules: _Rules, fit: dict[str, Any]
-) -> tuple[list[_Step], bool]:
-    """The steps until they converge, are as many as there may be, or the user ends them."""
-    steps: list[_Step] = []
-    with (
-        deferred_interrupt() as interrupted,
-        tqdm(total=rules.max_steps, disable=not rules.verbose, unit="fit") as bar,
-    ):
-        while len(steps) < rules.max_steps:
-            if steps:
-                last = steps[-1]
-                theta_fid = last.fiducial + rules.fraction * (last.destination - last.fiducial)
-                imnn.move_to(theta_fid, keep_optimiser=rules.keep_optimiser)
-            if not _is_fitted(imnn):
-                imnn.fit(**fit, verbose=rules.verbose)
-            if _is_fitted(imnn):  # and was not interrupted before its first update
-                steps.append(_measure(imnn, data, rules))
-                bar.update()
-                bar.set_postfix(distance=f"{steps[-1].distance:.3g}", refresh=False)
-            if interrupted.is_set():
-                logger.warning("The refinement was interrupted after %d steps.", len(steps))
-                return steps, False
-            if steps[-1].distance <= rules.tolerance:
-                return steps, True
-    return steps, False
-
-
-def _checked(imnn: Any) -> IMNN:
+def _check_can_refit(imnn: IMNN, fit: dict[str, Any]) -> None:
+    """Checks that an IMNN can be moved, and fitted with these arguments after each move."""
     if not isinstance(imnn, IMNN):
         raise TypeError(f"`imnn` must be an IMNN, got {type(imnn).__name__}.")
     imnn.options.fiducial.require_movable()
-    return imnn
-
-
-def _check_fit(fit: dict[str, Any]) -> None:
     if fit.get("n_iterations") is None and fit.get("patience") is None:
         raise ValueError(
             "`n_iterations` or `patience` must be given, so that the fit at one fiducial point "
@@ -207,8 +188,16 @@ def _check_fit(fit: dict[str, Any]) -> None:
         )
 
 
-def _range(imnn: IMNN, bounds: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Where the fiducial point may go, `[n_params]` each: so far that no simulation is outside."""
+def _fiducial_bounds(imnn: IMNN, bounds: Sequence[Numbers] | None) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and highest fiducial points whose simulations are all within bounds.
+
+    Args:
+        imnn: The IMNN.
+        bounds: Bounds of the parameters, as for `refine`.
+
+    Returns:
+        The lowest and the highest fiducial parameters, `[n_params]` each.
+    """
     if bounds is None:
         return np.full(imnn.n_params, -np.inf), np.full(imnn.n_params, np.inf)
     if not isinstance(bounds, Sequence | np.ndarray) or len(bounds) != 2:
@@ -240,24 +229,32 @@ def _range(imnn: IMNN, bounds: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_fitted(imnn: IMNN) -> bool:
-    """Whether an IMNN has been fitted at the fiducial point where it is."""
+    """Whether an IMNN has been fitted at its present fiducial point."""
     moved = imnn.history["θ_fid_iteration"]
     return len(imnn.history["loss"]) > (moved[-1] if moved else 0)
 
 
-def _measure(imnn: IMNN, data: np.ndarray, rules: _Rules) -> _Step:
-    """The estimate from data at the fiducial point where an IMNN is."""
-    fiducial = np.asarray(imnn.θ_fid, np.float64)
-    # Not by `get_estimate`, which would compile what is used but once.
+def _measure(imnn: IMNN, data: np.ndarray, low: np.ndarray, high: np.ndarray) -> _Step:
+    """Estimates the parameters of data at the present fiducial point.
+
+    Args:
+        imnn: An IMNN that has been fitted there.
+        data: The data, `[n, *input_shape]`.
+        low: The lowest fiducial parameters allowed, `[n_params]`.
+        high: The highest fiducial parameters allowed, `[n_params]`.
+    """
+    # `imnn.get_estimate` would compile a function that is used only once.
     summaries = tf.cast(
         imnn.model(data.astype(imnn.dtype.as_numpy_dtype), training=False), imnn.dtype
     )
     estimates = information.estimate(
         summaries, imnn.θ_fid, imnn.μ, imnn.dμ_dθ, imnn.Cinv, imnn.Finv
     )
-    # The scores of independent data add up, so with one information their estimates average.
+    # The scores of independent data add up, so with one Fisher matrix their estimates average.
     estimate = np.asarray(estimates, np.float64).mean(axis=0)
-    fisher = len(data) * np.asarray(imnn.F, np.float64)
-    destination = np.clip(estimate, rules.low, rules.high)
-    move = destination - fiducial
-    return _Step(fiducial, estimate, fisher, float(np.sqrt(move @ fisher @ move)), destination)
+    return _Step(
+        fiducial=np.asarray(imnn.θ_fid, np.float64),
+        estimate=estimate,
+        fisher=len(data) * np.asarray(imnn.F, np.float64),
+        destination=np.clip(estimate, low, high),
+    )

@@ -1,7 +1,7 @@
-"""Adam's step of a variable by TensorFlow's one operation for it.
+"""Adam's step of a variable as one operation of TensorFlow.
 
-Keras writes the same step as a dozen operations, each of which reads and writes the variable or
-its moments: for the weights of a small network they cost as much as a layer's gradient.
+Keras writes the same step as a dozen operations, each of which reads or writes the variable or its
+moments. For a small network they cost as much time as the gradient of a layer.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,45 +12,49 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from imnn_tf.utils.types import KerasOptimizer
+
 
 @contextmanager
-def fused_steps(optimiser: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Lets Adam and AdamW take fused steps while what is inside is traced or run.
+def fused_steps(optimiser: KerasOptimizer) -> Iterator[None]:
+    """Makes the steps of Adam and AdamW single operations, in code traced or run in the block.
 
-    Their rule and their variables stay Keras's own, and so does all that goes on around a step:
-    clipping, decay, averages and schedules. Any other optimiser is left as it is.
+    The optimiser keeps its variables, and Keras does everything else: clipping, decay, averages and
+    schedules. Any other optimiser is left as it is.
+
+    Args:
+        optimiser: A built Keras optimiser.
 
     References:
         Kingma & Ba (2015), arXiv:1412.6980, algorithm 1 in the form at the end of its section 2.
     """
-    if not _takes_adams_step(optimiser):
+    has_adams_step = (
+        getattr(type(optimiser), "update_step", None) is keras.optimizers.Adam.update_step
+        and not optimiser.amsgrad
+        # With accumulation Keras computes steps that it then does not take.
+        and not optimiser.gradient_accumulation_steps
+    )
+    if not has_adams_step:
         yield
         return
-    optimiser.update_step = _fused(optimiser)
+    optimiser.update_step = _fused_step(optimiser)
     try:
         yield
     finally:
         del optimiser.update_step
 
 
-def _takes_adams_step(optimiser: Any) -> bool:
-    return (
-        getattr(type(optimiser), "update_step", None) is keras.optimizers.Adam.update_step
-        and not optimiser.amsgrad
-        # Keras tries these steps out of order before it takes them.
-        and not optimiser.gradient_accumulation_steps
-    )
+def _fused_step(optimiser: KerasOptimizer) -> Callable[[Any, tf.Variable, tf.Tensor], None]:
+    """Adam's step as one operation, with the signature of `Optimizer.update_step`."""
 
-
-def _fused(optimiser: Any) -> Callable[[Any, tf.Variable, tf.Tensor], None]:
     @cache
     def power(rate: float, dtype: tf.DType) -> tf.Tensor:
         step = tf.cast(optimiser.iterations.value + 1, dtype)
-        # By Keras's own cast, which rounds to single precision first.
+        # Keras's cast rounds to single precision first, and so does its own step.
         return tf.pow(keras.ops.cast(rate, dtype.name), step)
 
     def step(gradient: Any, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        if isinstance(gradient, tf.IndexedSlices):  # of an embedding: only the rows it has
+        if isinstance(gradient, tf.IndexedSlices):  # some rows of an embedding
             type(optimiser).update_step(optimiser, gradient, variable, learning_rate)
             return
         dtype, index = variable.dtype, optimiser._get_variable_index(variable)

@@ -1,19 +1,22 @@
-"""What TensorFlow's graph optimiser is not to do."""
+"""Switches off a pass of TensorFlow's graph optimiser that breaks fits."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import tensorflow as tf
-from tensorflow.python.eager import context  # no public name reaches these options
+
+# No public name reaches these options.
+from tensorflow.python.eager import context  # type: ignore[attr-defined]  # not in the stubs
 
 
 @contextmanager
 def without_memory_optimiser() -> Iterator[None]:
-    """Keeps functions that are first called inside from being optimised for memory.
+    """Keeps functions that are first called inside the block from being optimised for memory.
 
-    Where it takes memory to be short, that pass turns a sum of three tensors into a temporary
-    variable, which in a loop within a loop fails as one that exists already (tensorflow#23780,
-    #37740). Any model whose paths join may have such a sum, in its gradient if not in itself.
+    When that pass expects memory to be short, it turns the sum of three or more tensors into a
+    temporary variable. In nested loops this fails, because the variable exists already
+    (tensorflow#23780, #37740). Every model whose paths join can have such a sum, at least in its
+    gradient.
     """
     current = context.context()
     before = current.function_call_options
