@@ -1,8 +1,8 @@
-"""What every test shares."""
+"""Fixtures and settings of all tests."""
 
 import matplotlib as mpl
 
-# Before anything imports pyplot: no test may open a window.
+# No test may open a window. This must come before pyplot is imported.
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-# Before anything touches the devices: one processor stands for two, for distributed training.
+# One processor acts as two devices, for distributed training. This must come before any device is
+# used.
 _processor = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_processor, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
 @pytest.fixture(scope="session")
 def mirrored():
-    """The two devices in step: one strategy for all tests.
+    """A strategy that trains on both devices, one for all tests.
 
-    TensorFlow numbers what replicas exchange by strategy, and takes two strategies of the same
-    devices in one process for one another.
+    If one process has two strategies on the same devices, TensorFlow confuses the tensors that
+    their replicas exchange.
     """
     devices = tf.config.list_logical_devices("CPU")
     assert len(devices) == 2
@@ -29,7 +30,7 @@ def mirrored():
 
 @pytest.fixture(autouse=True)
 def _global_generators_untouched():
-    """No code of ours may draw from, or seed, NumPy's global generator."""
+    """Checks that a test neither draws from nor seeds NumPy's global generator."""
     before = np.random.get_state(legacy=False)["state"]  # noqa: NPY002
     yield
     after = np.random.get_state(legacy=False)["state"]  # noqa: NPY002

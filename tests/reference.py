@@ -1,6 +1,6 @@
-"""The reference problem: mean and variance of ten Gaussian draws, whose information is known.
+"""The reference problem: the mean and the variance of ten Gaussian draws.
 
-At mean 0 and variance 1 the Fisher information of n draws is diag(n, n/2): here diag(10, 5).
+At mean 0 and variance 1 the Fisher information of n draws is diag(n, n/2), here diag(10, 5).
 """
 
 import keras
@@ -22,7 +22,7 @@ def simulate(parameters, noise):
 
 
 def simulations(seed, n_s=1000, n_d=None, delta_theta=DELTA_THETA):
-    """Fiducial `[n_s, 10]` and derivative `[n_d, 2, 2, 10]` simulations of matched seeds."""
+    """Fiducial `[n_s, 10]` and derivative `[n_d, 2, 2, 10]` simulations with matched seeds."""
     noise = np.random.default_rng(seed).normal(size=(n_s, N_DRAWS))
     sides = np.array([-0.5, 0.5])[:, None, None] * np.diag(delta_theta)
     varied = simulate(THETA_FID + sides[None], noise[: n_d or n_s, None, None])
@@ -30,7 +30,7 @@ def simulations(seed, n_s=1000, n_d=None, delta_theta=DELTA_THETA):
 
 
 def dense_model(seed=0, width=128, n_summaries=2, dtype="float32", extra=(), activation=None):
-    """The model the reference problem is known with, with layers put before the last."""
+    """The model of the reference problem, with further layers before the last."""
     initialiser = keras.initializers.GlorotUniform
     layers = [keras.Input((N_DRAWS,), dtype=dtype)]
     for index in range(2):
@@ -47,13 +47,13 @@ def dense_model(seed=0, width=128, n_summaries=2, dtype="float32", extra=(), act
 
 
 def as_simulations(fiducial, derivative, n_params, delta_theta, *, dtype, **options):
-    """Simulations of any source, as batches."""
+    """Batches of simulations from any source."""
     point = FiducialPoint(np.zeros(n_params), delta_theta, dtype)
     given = SimulationOptions(point, dtype=dtype, **options)
     return open_stored(given, SetArguments(fiducial, derivative))
 
 
 def held(fiducial, derivative, delta_theta, **options):
-    """Simulations in arrays, as batches."""
+    """Batches of simulations in arrays."""
     n_params = derivative.shape[-1] if delta_theta is None else derivative.shape[2]
     return as_simulations(fiducial, derivative, n_params, delta_theta, **options)

@@ -1,4 +1,4 @@
-"""The fitted compression without an IMNN."""
+"""The fitted compression, used without an IMNN."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from imnn_tf.utils.checkpoint import CorruptFileError
 
 
 def linear_estimator(dtype="float64"):
-    """Data `d = (θ₁, θ₂, θ₁ + θ₂) + n`, n ~ N(0, 1), summarised by themselves."""
+    """Data `d = (θ₁, θ₂, θ₁ + θ₂) + n` with n ~ N(0, 1), which are their own summaries."""
     model = keras.Sequential([keras.Input((3,), dtype=dtype), keras.layers.Identity(dtype=dtype)])
     slope = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], dtype)
     theta_fid = np.array([0.5, -0.5])
@@ -92,7 +92,7 @@ def test_the_statistics_have_the_names_of_the_papers(tmp_path):
         assert stored["dμ_dθ"].shape == (2, 3)
 
 
-def test_a_file_of_another_fit_is_found_out(tmp_path):
+def test_a_file_of_another_fit_is_noticed(tmp_path):
     linear_estimator().save(tmp_path)
     (tmp_path / "other").mkdir()
     linear_estimator("float32").save_statistics(tmp_path / "estimator.npz")

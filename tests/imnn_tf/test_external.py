@@ -1,4 +1,4 @@
-"""External summaries beside the network's, against plain NumPy."""
+"""External summaries in addition to the network's, compared with plain NumPy."""
 
 import keras
 import numpy as np
@@ -17,12 +17,12 @@ FIDUCIAL, DERIVATIVE = reference.simulations(0, N_S, N_D)
 
 
 def moments_of(draws):
-    """Mean and mean square of draws: with these alone all information is kept."""
+    """Mean and mean square of draws, which keep all information."""
     return np.stack([draws.mean(-1), np.square(draws).mean(-1)], axis=-1)
 
 
 def one_moment(draws):
-    """The mean alone, of which the variance leaves no trace."""
+    """The mean of draws, which keeps no information on the variance."""
     return draws.mean(-1, keepdims=True)
 
 
@@ -42,14 +42,14 @@ def imnn_of(summary, **options):
 
 
 def information_in_numpy(model, summary):
-    """Fisher information of the model's summaries with the external ones behind them."""
+    """Fisher information, covariance and slope of the model's and the external summaries."""
 
-    def respond(draws):
+    def summarise(draws):
         flat = draws.reshape(-1, 10)
         both = np.concatenate([model(flat).numpy(), summary(flat)], axis=1)
         return both.reshape(*draws.shape[:-1], -1)
 
-    x, varied = respond(FIDUCIAL), respond(DERIVATIVE)
+    x, varied = summarise(FIDUCIAL), summarise(DERIVATIVE)
     slope = (varied[:, 1] - varied[:, 0]).mean(0) / reference.DELTA_THETA[:, None]
     return slope @ np.linalg.inv(np.cov(x, rowvar=False)) @ slope.T, np.cov(x, rowvar=False), slope
 
@@ -66,7 +66,7 @@ def test_the_information_is_that_of_both(at_once):
     np.testing.assert_allclose(imnn.gain, np.linalg.det(fisher) / np.linalg.det(alone), rtol=1e-6)
 
 
-def test_the_regulariser_is_about_the_network_alone():
+def test_the_regulariser_is_that_of_the_network_summaries():
     imnn = imnn_of(moments_of)
     _, covariance, _ = information_in_numpy(imnn.model, moments_of)
     own = covariance[:2, :2]
@@ -78,12 +78,12 @@ def test_the_regulariser_is_about_the_network_alone():
 
 
 def exact_gradients(draws):
-    """∂d/∂θ of the reference simulations at the fiducial: one, and half the noise."""
+    """∂d/∂θ of the reference simulations at the fiducial point: one, and half the noise."""
     return np.stack([np.ones_like(draws), draws / 2], axis=-1)
 
 
 def test_exact_derivatives_of_external_summaries():
-    """Means have the derivative (1, mean / 2), mean squares (2 mean, mean square)."""
+    """The mean has the derivative (1, mean / 2), the mean square (2 mean, mean square)."""
     mean, square = moments_of(FIDUCIAL).T
     tangents = np.stack(
         [np.stack([np.ones_like(mean), mean / 2], -1), np.stack([2 * mean, square], -1)], axis=1
@@ -99,7 +99,7 @@ def test_exact_derivatives_of_external_summaries():
 
 
 def test_the_network_finds_what_the_external_summaries_lack():
-    """The mean knows nothing of the variance: F there is all but singular, and then 50."""
+    """The mean alone has a singular F; with the network, det F can be 50."""
     imnn = imnn_of(
         one_moment,
         model=reference.dense_model(width=32, n_summaries=2, dtype="float64"),
@@ -112,7 +112,7 @@ def test_the_network_finds_what_the_external_summaries_lack():
     imnn.fit(300, patience=50)
     assert np.linalg.det(imnn.F) > 25
     assert imnn.gain > 1
-    # 10 for the mean, to the 3 % of a variance of 2,000 simulations.
+    # It is 10 for the mean; the variance of 2,000 simulations has an error of 3 %.
     np.testing.assert_allclose(imnn.F_external[0, 0], 10, rtol=0.1)
 
 
@@ -163,7 +163,7 @@ def test_external_summaries_come_from_any_source(source, tmp_path):
     )
     numbers = {"external_fiducial": fiducial, "external_derivative": derivative}
     imnn = imnn_of(moments_of, n_s=N_S, n_d=N_D, **numbers)
-    # The files hold single precision.
+    # The files hold numbers in single precision.
     np.testing.assert_allclose(imnn.F, imnn_of(moments_of).F, rtol=1e-4)
 
 
@@ -212,8 +212,8 @@ def test_what_does_not_fit_is_named(changes, message):
         imnn_of(moments_of, **changes)
 
 
-def test_the_gradient_takes_the_external_summaries_as_given():
-    """Against finite differences of the loss in NumPy."""
+def test_the_gradient_is_by_the_weights_of_the_network_alone():
+    """It agrees with finite differences of the loss in NumPy."""
     imnn = imnn_of(moments_of)
     objective = Objective(imnn._summariser, Regularisation())
     gradients = objective.gradient(imnn._training).gradients
@@ -234,7 +234,7 @@ def test_the_gradient_takes_the_external_summaries_as_given():
     np.testing.assert_allclose(exact, slope, rtol=1e-6)
 
 
-def test_external_summaries_that_say_nothing_of_a_parameter_have_no_determinant():
+def test_the_gain_is_large_if_external_summaries_lack_a_parameter():
     imnn = imnn_of(one_moment)
     assert imnn.F_external.shape == (2, 2)
     assert imnn.gain > 100 or imnn.gain == float("inf")

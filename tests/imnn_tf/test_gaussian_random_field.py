@@ -1,4 +1,4 @@
-"""The example of a Gaussian random field: what it calls exact, and the whole of it in short."""
+"""The example of a Gaussian random field: its exact formulas, and a short run of it."""
 
 import importlib.util
 import re
@@ -23,12 +23,12 @@ def example():
 
 @pytest.fixture(scope="module")
 def fresh(example):
-    """Fiducial fields and fields about the fiducial point."""
+    """Fiducial and derivative simulations of fields."""
     return example.simulations(7, 2000, 50)
 
 
 def pixel_covariance(size, A, B):
-    """Covariance of the pixels of a field, a sum of plane waves, with no Fourier transform."""
+    """Covariance of the pixels of a field as a sum of plane waves, without a Fourier transform."""
     k = 2 * np.pi / size * np.array([i if i <= size // 2 else i - size for i in range(size)])
     x = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), -1).reshape(-1, 2)
     covariance = np.zeros((size**2, size**2))
@@ -49,7 +49,7 @@ def test_the_information_of_one_quadrant_is_the_published_number(example):
 
 
 def test_the_exact_information_is_that_of_the_pixels(example):
-    """Half the trace of C⁻¹ ∂C C⁻¹ ∂C over the pixels' covariance, by differences in θ."""
+    """It is half the trace of C⁻¹ ∂C C⁻¹ ∂C of the pixels, with ∂C by finite differences."""
     size, step = 8, 1e-4
     inverse = np.linalg.pinv(pixel_covariance(size, 1.0, 0.5), hermitian=True)
     scaled = []
@@ -65,7 +65,7 @@ def test_fields_have_the_spectrum_they_are_asked_for(example):
     fields = example.fields([A, B], n, [3, 4])
     log_k, count = example.modes(example.SIZE)
     whitened = example.periodogram(fields) * np.exp(B * log_k) / A
-    # The mean of as many squares of normal numbers as a band of modes holds, within 4 deviations.
+    # The mean of as many squared normal numbers as a band has modes, within 4 standard deviations.
     for low, high in [(-3.1, -2), (-2, -1), (-1, 0), (0, 1), (1, 1.5)]:
         weights = np.where((log_k >= low) & (log_k < high), count, 0)
         mean = (weights * whitened).sum() / (n * weights.sum())
@@ -81,7 +81,7 @@ def test_the_score_has_the_information_as_its_covariance_and_slope(example, fres
     np.testing.assert_allclose(white, np.eye(2), atol=4 * np.sqrt(2 / len(fiducial)))
     scores = np.stack([[example.score(derivative[:, i, j]) for j in (0, 1)] for i in (0, 1)])
     slope = (scores[1] - scores[0]).mean(1) / example.DELTA_THETA[:, None]
-    # The noise that the sides share makes this all but exact: 1 / sqrt(16383 * 50) and the step.
+    # The sides share their noise, so the error is only 1 / sqrt(16383 * 50) and that of the step.
     np.testing.assert_allclose(slope, fisher, rtol=0.005)
 
 
@@ -94,7 +94,7 @@ def test_the_share_kept_of_known_compressions(example, fresh):
         return example.kept_share(np.cov(score.T, summaries.T))
 
     assert share(score @ [[2.0, 1.0], [0.5, -3.0]]) == pytest.approx(1)
-    # Noise as wide as the score, of its covariance, halves the information in either direction.
+    # Noise with the covariance of the score halves the information in both directions.
     noise = noise @ np.linalg.cholesky(np.cov(score.T)).T
     assert share(score + noise) == pytest.approx(0.25, abs=4 * 0.25 / np.sqrt(len(score)))
 
@@ -133,7 +133,7 @@ def test_the_exact_likelihood_is_that_of_the_pixels(example, monkeypatch):
     expected = []
     for point in points:
         values, vectors = np.linalg.eigh(pixel_covariance(8, *point))
-        # The first eigenvalue is that of the mean, which has no power.
+        # The first eigenvalue belongs to the mean of the field, which has no power.
         along = (field.ravel() @ vectors[:, 1:]) ** 2 / values[1:]
         expected.append(-0.5 * (along + np.log(values[1:])).sum())
     got = exact.log_prob(points.T)[0]
@@ -141,13 +141,13 @@ def test_the_exact_likelihood_is_that_of_the_pixels(example, monkeypatch):
 
 
 def test_a_short_run(example, tmp_path, capsys):
-    """Forty updates learn most of what there is to know, and find the target's parameters."""
+    """Forty updates reach most of the information and find the parameters of the target."""
     example.main(tmp_path, "fourier", updates=40, sets=2, seed=0)
     printed = capsys.readouterr().out
     assert "17449217.89" in printed
     share = float(re.search(r"against the score\s+([\d.]+)", printed)[1])
     assert 0.85 < share < 1
     found = re.search(r"estimate\s+A ([\d.]+), B ([\d.]+)", printed)
-    # Five of the errors that the exact information allows, 0.020 and 0.022.
+    # Five times the errors that the exact information allows, 0.020 and 0.022.
     np.testing.assert_allclose([float(found[1]), float(found[2])], example.TARGET, atol=0.11)
     assert (tmp_path / "gaussian_random_field.png").stat().st_size > 10_000

@@ -1,4 +1,4 @@
-"""The class people use, on arrays."""
+"""The class `IMNN` on simulations in arrays."""
 
 import os
 import signal
@@ -80,7 +80,7 @@ def test_arguments_go_in_the_predecessors_order():
     assert imnn.validate
 
 
-def test_what_can_be_read_off_may_be_left_out():
+def test_counts_may_be_left_out():
     imnn = make()
     assert (imnn.n_s, imnn.n_d, imnn.n_params, imnn.n_summaries) == (N_S, N_D, 2, 2)
     assert imnn.input_shape == (10,)
@@ -174,7 +174,7 @@ def test_fewer_simulations_than_summaries_are_refused():
 
 
 class Subclassed(keras.Model):
-    """A model that is not built before it is called, and knows nothing of training."""
+    """A model that is built by its first call and takes no `training` argument."""
 
     def __init__(self):
         super().__init__()
@@ -300,7 +300,7 @@ def test_two_fits_are_one_long_fit(extra):
     assert once.history["val_iteration"] == twice.history["val_iteration"]
 
 
-def test_weights_changed_by_hand_are_gone_on_from():
+def test_a_fit_starts_from_weights_that_were_set_by_hand():
     imnn = make(optimiser=keras.optimizers.SGD(1e-9))
     imnn.fit(3)
     other = reference.dense_model(seed=50, width=16).get_weights()
@@ -383,7 +383,7 @@ def test_map_fn_is_what_the_model_sees():
 
 
 @pytest.mark.parametrize("closeness", [0.1, 0.01])
-def test_published_regulariser_brings_its_coupling(closeness):
+def test_the_published_regulariser_has_its_coupling(closeness):
     imnn = make()
     imnn.fit(3, λ=10, ϵ=closeness, regulariser="published")
     reg, r = (np.array(imnn.history[key]) for key in ("reg", "r"))
@@ -433,7 +433,7 @@ def test_bad_fit_arguments_are_named_and_change_nothing(given, error, message):
 
 
 class Poisoning(keras.callbacks.Callback):
-    """Makes the weights infinite after an update."""
+    """Multiplies the weights of the first layer by a value after an update."""
 
     def __init__(self, update, value):
         super().__init__()
@@ -451,7 +451,7 @@ class Poisoning(keras.callbacks.Callback):
         (0.0, "on the training set the covariance is singular, as summary .* is constant"),
     ],
 )
-def test_a_loss_that_is_not_finite_says_so_and_keeps_sound_weights(value, reason):
+def test_a_loss_that_is_not_finite_is_an_error_and_keeps_finite_weights(value, reason):
     imnn = make()
     reference_fit = make()
     reference_fit.fit(4)
@@ -653,8 +653,8 @@ def test_an_exception_of_a_callback_leaves_the_best_weights():
 
 @pytest.mark.slow
 def test_reference_problem_reaches_the_information_of_its_thousand_simulations():
-    # 50 are to be had; a thousand simulations, known by heart after some hundred updates, allow
-    # 43.5 to 45 of them on fresh ones, as six other seeds gave.
+    # The truth is 50. A fit overfits a thousand simulations after some hundred updates: with six
+    # other seeds it reached 43.5 to 45 on fresh simulations.
     fiducial, derivative = reference.simulations(0)
     validation_fiducial, validation_derivative = reference.simulations(1)
     imnn = IMNN(
@@ -679,7 +679,7 @@ def test_reference_problem_reaches_the_information_of_its_thousand_simulations()
 
 @pytest.mark.parametrize("at_once", [None, 250])
 def test_paths_of_a_model_of_large_data_may_join(at_once):
-    # TensorFlow rewrites such sums in loops of large tensors; see `utils/grappler.py`.
+    # In loops of large tensors TensorFlow rewrites such sums; see `fit/grappler.py`.
     n, size, step = 500, 2048, 0.1
     fiducial = np.random.default_rng(0).normal(size=(n, size)).astype("float32")
     derivative = np.stack([fiducial - step / 2, fiducial + step / 2], axis=1)[:, :, None]
@@ -703,7 +703,7 @@ def test_paths_of_a_model_of_large_data_may_join(at_once):
 
 
 def test_updates_of_a_large_model_follow_each_other():
-    # TensorFlow rewrites what it finds in a loop whose tensors are large; see `utils/grappler.py`.
+    # In loops of large tensors TensorFlow rewrites sums; see `fit/grappler.py`.
     n, size, step = 800, 32, 0.1
     fiducial = np.random.default_rng(0).normal(size=(n, size, size, 1)).astype("float32")
     derivative = np.stack([fiducial - step / 2, fiducial + step / 2], axis=1)[:, :, None]

@@ -3,29 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from summaries import TOLERANCE, draws, dtypes, modes, statistics_of
 
-from imnn_tf import degeneracy
 from imnn_tf import information as info
-
-MODES = {
-    "eager": lambda function: function,
-    "graph": tf.function,
-    "xla": lambda function: tf.function(function, jit_compile=True),
-}
-TOLERANCE = {"float32": 2e-4, "float64": 1e-10}
-
-modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
-
-
-def draws(dtype="float64", n=500, n_summaries=3, seed=0):
-    rng = np.random.default_rng(seed)
-    mixing = rng.normal(size=(n_summaries, n_summaries))
-    return (rng.normal(size=(n, n_summaries)) @ mixing + 1).astype(dtype)
-
-
-def statistics_of(summaries, slope):
-    return info.Statistics(info.moments(tf.constant(summaries)), tf.constant(slope))
 
 
 @modes
@@ -76,7 +56,7 @@ def test_merging_does_not_cancel_in_single_precision():
         total = info.merge(total, info.moments(tf.constant(part)))
     exact = np.cov(x.astype("float64"), rowvar=False)
     np.testing.assert_allclose(info.covariance(total), exact, rtol=1e-3)
-    # The sum of squares less the square of the sum is lost altogether here.
+    # The sum of squares minus the square of the sum has no correct digit here.
     naive = (np.sum(x * x, 0) - len(x) * x.mean(0) ** 2) / (len(x) - 1)
     assert np.max(np.abs(naive / np.diag(exact) - 1)) > 0.1
 
@@ -154,7 +134,7 @@ def test_gradients_are_those_of_automatic_differentiation(mode):
                     ]
                 )
             by_scatter, by_slope = tape.gradient(total, [scatter, slope])
-            # That of a symmetric matrix is determined up to its antisymmetric part.
+            # The gradient by a symmetric matrix is determined up to an antisymmetric part.
             return by_scatter + tf.transpose(by_scatter), by_slope
 
         return of
@@ -166,14 +146,14 @@ def test_gradients_are_those_of_automatic_differentiation(mode):
 
 
 def test_sample_mean_and_variance_have_the_information_of_the_draws():
-    # The sufficient statistics of 10 draws of N(0, 1): F = diag(10, 10/2 · 9/10), the variance
-    # of the sample variance being 2/(n − 1).
+    # The sufficient statistics of 10 draws of N(0, 1) have F = diag(10, 10/2 · 9/10), since the
+    # variance of the sample variance is 2/(n − 1).
     n_s = 200_000
     data = np.random.default_rng(3).normal(size=(n_s, 10))
     summaries = np.stack([data.mean(1), data.var(1, ddof=1)], axis=1)
     result = info.fisher_information(statistics_of(summaries, np.eye(2)))
-    # The relative error of a variance of n_s draws is √(2/n_s) (√(2.x) times that for the
-    # second, whose kurtosis is larger): five of these.
+    # The variance of n_s draws has the relative error √(2/n_s), and about √2 times that for the
+    # second summary, which has a larger kurtosis. The tolerance is five errors.
     np.testing.assert_allclose(result.fisher, np.diag([10.0, 4.5]), atol=5 * 10 * np.sqrt(4 / n_s))
 
 
@@ -186,7 +166,7 @@ def test_linear_maps_of_the_summaries_keep_the_fisher_information():
 
 
 def whitened(n_summaries=3):
-    """Summaries whose sample covariance is the identity to rounding."""
+    """Summaries whose sample covariance is the identity within rounding."""
     x = draws(n_summaries=n_summaries)
     x = x - x.mean(0)
     return x @ np.linalg.inv(np.linalg.cholesky(np.cov(x, rowvar=False))).T
@@ -196,7 +176,7 @@ def whitened(n_summaries=3):
     "regulariser", [info.divergence_from_identity, info.distance_from_identity]
 )
 def test_regularisers_vanish_with_their_gradient_at_the_identity(regulariser):
-    # Built by hand: a sample covariance is the identity only to rounding.
+    # A sample covariance would be the identity only within rounding.
     scatter = tf.eye(3, dtype=tf.float64) * 9
     moments = info.Moments(tf.constant(10.0, tf.float64), tf.zeros(3, tf.float64), scatter)
     with tf.GradientTape() as tape:
@@ -291,7 +271,7 @@ def test_losses_are_their_formulas_and_their_gradients_finite_differences(name):
     for index, gradient in enumerate(gradients):
         direction = rng.normal(size=gradient.shape)
         if index == 0:
-            direction += direction.T  # scatters are symmetric
+            direction += direction.T  # a scatter is symmetric
         step = 1e-5
         shifted = [list(values) for _ in range(2)]
         shifted[0][index] = values[index] + step * direction
@@ -313,51 +293,6 @@ def test_estimate_of_a_linear_gaussian_model_is_its_maximum_likelihood():
     )
     exact = np.linalg.solve(A.T @ Cinv @ A, A.T @ Cinv @ x.T).T
     np.testing.assert_allclose(got, exact)
-
-
-def singular_cases():
-    x = draws(n=50)
-    constant, duplicated, combined = x.copy(), x.copy(), x.copy()
-    constant[:, 1] = 0.1
-    duplicated[:, 2] = x[:, 0]
-    combined[:, 2] = 2 * x[:, 0] - x[:, 1] + 3
-    infinite = x.copy()
-    infinite[0, 0] = np.inf
-    slope = np.random.default_rng(9).normal(size=(2, 3))
-    silent, parallel, undefined = slope.copy(), slope.copy(), slope.copy()
-    silent[1] = 0
-    parallel[1] = -3 * slope[0]
-    undefined[0, 0] = np.nan
-    return {
-        "too few": (x[:3], slope, "3 fiducial simulations are too few"),
-        "constant": (constant, slope, "summary 1 is constant"),
-        "duplicated": (duplicated, slope, "summary 2 is a linear combination of the others"),
-        "combined": (combined, slope, "summary 2 is a linear combination of the others"),
-        "infinite": (infinite, slope, "summaries of the fiducial simulations are not finite"),
-        "silent": (x, silent, "summaries do not change with parameter 1"),
-        "parallel": (x, parallel, "parameter 1 changes the summaries in the same direction"),
-        "undefined": (x, undefined, "summaries of the derivative simulations are not finite"),
-    }
-
-
-@modes
-@dtypes
-@pytest.mark.parametrize("case", singular_cases())
-def test_singular_matrices_give_nan_and_one_clear_error(case, mode, dtype):
-    x, slope, reason = singular_cases()[case]
-    statistics = statistics_of(x.astype(dtype), slope.astype(dtype))
-    result = mode(info.fisher_information)(statistics)
-    assert np.isnan(result.log_det_fisher)
-    with pytest.raises(info.InformationError, match=f"training set is not defined: .*{reason}"):
-        degeneracy.require_finite(statistics, result, "training set")
-
-
-@dtypes
-def test_strong_but_resolved_correlations_are_no_error(dtype):
-    x = draws(dtype, n_summaries=2)
-    x[:, 1] = x[:, 0] + np.asarray(0.01 * x[:, 1], dtype)
-    statistics = statistics_of(x, np.eye(2, dtype=dtype))
-    degeneracy.require_finite(statistics, info.fisher_information(statistics), "training set")
 
 
 def test_determinants_beyond_single_precision():

@@ -1,4 +1,4 @@
-"""The package as it is installed and imported."""
+"""The installed packages and their import."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The plot of a fit's history."""
+"""The plot of the history of a fit."""
 
 import numpy as np
 import pytest

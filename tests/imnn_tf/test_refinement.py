@@ -1,4 +1,4 @@
-"""Refitting at the estimate, and the move of the fiducial point that it is made of."""
+"""Refitting at the estimate, and the moves of the fiducial point."""
 
 import signal
 
@@ -46,7 +46,7 @@ def fisher_of(variance, n=1):
 
 
 def fresh_information(imnn, n=20_000):
-    """Information on simulations that neither chose nor trained the weights."""
+    """Information on simulations that the fit has not seen."""
     noise = np.random.default_rng(99).normal(size=(n, DRAWS))
     theta_fid = np.array(imnn.θ_fid, np.float64)
     if imnn.δθ is None:
@@ -61,10 +61,10 @@ def fresh_information(imnn, n=20_000):
 @pytest.mark.parametrize(
     ("n", "delta_theta"), [(1, reference.DELTA_THETA), (1, None), (5, reference.DELTA_THETA)]
 )
-def test_it_comes_to_the_estimate_of_maximum_likelihood(n, delta_theta):
-    # A score vanishes at the estimate of maximum likelihood: the mean and the biased variance.
+def test_it_converges_to_the_maximum_likelihood_estimate(n, delta_theta):
+    # The maximum-likelihood estimate, where the score is zero, is the mean and the biased variance.
     target, tolerance = drawn(n), 0.2
-    # Without a kink, which the gradient of an exact slope does not see; docs/imnn.md.
+    # The gradient of an exact slope ignores the kinks of an activation; see docs/imnn.md.
     model = reference.dense_model(width=32, activation="gelu") if delta_theta is None else None
     imnn = imnn_of(δθ=delta_theta, **({"model": model} if model else {}))
     result = refine(imnn, target, tolerance=tolerance, n_iterations=150, bounds=([-9, 0.1], 9))
@@ -77,17 +77,17 @@ def test_it_comes_to_the_estimate_of_maximum_likelihood(n, delta_theta):
     variance = result.fiducials[-1, 1]
     exact = fisher_of(variance, n)
     kept = np.linalg.eigvals(np.linalg.solve(exact, n * fresh_information(imnn).fisher)).real
-    # 20,000 simulations know a covariance to 1 %; training has lost some of the rest.
+    # The covariance of 20,000 simulations has an error of 1 %; the compression is not perfect.
     assert (kept > 0.8).all()
     assert (kept < 1.1).all()
-    # The IMNN's own, of 1,000 simulations: 4.5 % for a variance, as much again for the slope.
+    # The IMNN measures F on 1,000 simulations: 4.5 % for a variance, and as much for the slope.
     np.testing.assert_allclose(np.diag(result.fisher), np.diag(exact), rtol=0.3)
 
-    # The estimates differ from those of the whole score by a variance F_kept⁻¹ − F⁻¹, the mean
-    # summary is known to 1/n_s, and a distance from the fixed point may be left.
+    # The estimates differ from those of the exact score with the variance F_kept⁻¹ − F⁻¹, the
+    # mean summary has the variance 1/n_s, and the distance may be as large as the tolerance.
     off = result.estimate - [target.mean(), target.var()]
     expected = np.sum(1 / np.minimum(kept, 0.97) - 1) + 2 * n / 1000
-    # 99.9 % of a chi-squared with two degrees of freedom is below 13.8.
+    # A chi-squared with two degrees of freedom is below 13.8 with a probability of 99.9 %.
     assert off @ exact @ off < 13.8 / 2 * expected + tolerance**2
 
 
@@ -114,7 +114,7 @@ def test_a_moved_imnn_is_compiled_once_and_marks_its_history():
 
 
 def test_after_a_move_patience_and_the_best_weights_begin_anew():
-    # The information falls as 1/θ², so that a best score kept from before would never be beaten.
+    # The information falls as 1/θ², so the best score from before the move would never be beaten.
     imnn = imnn_of(n_s=200, width=8)
     imnn.fit(30)
     imnn.move_to([0.0, 9.0])
@@ -125,7 +125,7 @@ def test_after_a_move_patience_and_the_best_weights_begin_anew():
     np.testing.assert_allclose(np.linalg.det(imnn.F), max(scores), rtol=1e-4)
 
 
-def test_a_loss_not_finite_after_a_move_leaves_the_weights_moved_with():
+def test_a_loss_not_finite_after_a_move_leaves_the_weights_from_before():
     imnn = imnn_of(n_s=100, width=8)
     imnn.fit(3)
     imnn.move_to([0.0, 2.0])
@@ -159,7 +159,7 @@ def test_a_moved_fit_is_taken_up_where_it_was(tmp_path):
         imnn_of(**files, load=True, simulator=None, fiducial=fiducial, derivative=derivative)
 
 
-def test_an_imnn_fitted_where_it_is_is_taken_as_it_is_and_goes_on():
+def test_an_imnn_that_is_fitted_at_its_point_is_not_fitted_again():
     imnn = imnn_of(n_s=200, width=8)
     imnn.fit(30)
     first = refine(imnn, drawn(), max_steps=1, n_iterations=10)
@@ -170,7 +170,7 @@ def test_an_imnn_fitted_where_it_is_is_taken_as_it_is_and_goes_on():
     np.testing.assert_array_equal(second.estimates[0], first.estimate)
 
 
-def test_a_fraction_of_the_way_is_gone():
+def test_a_move_goes_a_fraction_of_the_way():
     result = refine(imnn_of(n_s=200, width=8), drawn(), max_steps=2, n_iterations=30, fraction=0.25)
     way = result.estimates[0] - result.fiducials[0]
     np.testing.assert_allclose(result.fiducials[1] - result.fiducials[0], way / 4, rtol=1e-5)
@@ -198,9 +198,9 @@ def test_no_simulation_is_made_out_of_bounds():
     assert low[1] < 1.6
 
 
-def test_an_estimate_where_nothing_can_be_simulated_is_an_error_and_not_a_move():
+def test_an_estimate_without_finite_simulations_is_an_error_and_not_a_move():
     imnn = imnn_of(n_s=300, δθ=[0.1, 0.8])
-    target = np.full((1, DRAWS), 0.01)  # without variance
+    target = np.full((1, DRAWS), 0.01)  # its variance is zero
     with pytest.raises(ValueError, match="must return finite simulations"):
         refine(imnn, target, n_iterations=60)
     np.testing.assert_array_equal(imnn.θ_fid, reference.THETA_FID)
@@ -220,7 +220,7 @@ class Interrupt(keras.callbacks.Callback):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_an_interrupt_returns_what_there_is():
+def test_an_interrupt_returns_the_steps_made():
     imnn = imnn_of(n_s=200, width=8)
     result = refine(
         imnn, drawn(), n_iterations=10, callbacks=[Interrupt(12)], tolerance=1e-6, verbose=True
@@ -231,7 +231,7 @@ def test_an_interrupt_returns_what_there_is():
     np.testing.assert_array_equal(imnn.get_estimate(drawn())[0], np.float32(result.estimate))
 
 
-def test_an_interrupt_before_any_estimate_is_one():
+def test_an_interrupt_before_any_estimate_is_raised():
     class AtOnce(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
             signal.raise_signal(signal.SIGINT)

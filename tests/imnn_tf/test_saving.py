@@ -1,4 +1,4 @@
-"""What a fit leaves on disk, and how it is taken up again."""
+"""Saved fits: their files, and fits that continue from them."""
 
 import keras
 import numpy as np
@@ -54,7 +54,7 @@ def test_a_fit_leaves_what_the_predecessor_left(tmp_path):
     assert same(model.get_weights(), imnn.model.get_weights())
     stored = np.load(folder / "estimator.npz")
     data = imnn.data[:3].numpy()
-    # The recipe of the predecessor's documentation.
+    # The formula in the predecessor's documentation.
     estimate = stored["θ_fid"] + np.einsum(
         "ij,jk,kl,ml->mi",
         stored["Finv"],
@@ -69,7 +69,7 @@ def test_a_fit_leaves_what_the_predecessor_left(tmp_path):
     np.testing.assert_array_equal(Estimator.load(folder)(data), imnn.get_estimate(data))
 
 
-def test_nothing_is_written_unasked(tmp_path):
+def test_nothing_is_written_unless_asked_for(tmp_path):
     make(tmp_path).fit(2)
     assert list(tmp_path.iterdir()) == []
 
@@ -110,7 +110,7 @@ def test_a_loaded_fit_goes_on_as_if_never_stopped(tmp_path, given):
 
 
 class Killed(BaseException):
-    """Ends a fit as the end of its process would: nothing of ours runs after it."""
+    """Ends a fit like the end of its process, which no `except Exception` catches."""
 
 
 def test_a_checkpoint_of_a_killed_fit_goes_on_as_if_never_stopped(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The fused step against Keras's own."""
+"""The fused step gives the same as Keras's own."""
 
 import keras
 import numpy as np
@@ -44,7 +44,7 @@ OPTIMISERS = {
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_it_does_what_keras_does(name, dtype):
+def test_it_gives_what_keras_gives(name, dtype):
     got = trained(OPTIMISERS[name](), True, dtype)
     exact = trained(OPTIMISERS[name](), False, dtype)
     tolerance = 1e-12 if dtype == "float64" else 1e-4
@@ -58,7 +58,7 @@ def test_it_is_the_published_rule():
     variables = [np.array(random.normal(size=shape)) for shape in SHAPES]
     first, second = ([np.zeros(shape) for shape in SHAPES] for _ in range(2))
     for step in range(1, 21):
-        # Keras rounds the rates to single precision, but not the weights of old and new below.
+        # Keras rounds the rates to single precision, but not their complements below.
         alpha, beta_1, beta_2 = (float(np.float32(rate)) for rate in (0.1, 0.8, 0.99))
         rate = alpha * np.sqrt(1 - beta_2**step) / (1 - beta_1**step)
         for variable, m, v in zip(variables, first, second, strict=True):
@@ -66,7 +66,8 @@ def test_it_is_the_published_rule():
             m += 0.2 * (gradient - m)
             v += 0.01 * (gradient**2 - v)
             variable -= rate * m / (np.sqrt(v) + 1e-4)
-    for a, b in zip(got, variables, strict=False):  # the optimiser's own come behind
+    # The variables of the optimiser follow in `got`.
+    for a, b in zip(got, variables, strict=False):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
@@ -79,7 +80,7 @@ def test_it_works_eagerly():
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_the_graph_has_one_operation_a_variable_where_there_is_one(name):
+def test_the_graph_has_one_operation_for_each_variable(name):
     optimiser = OPTIMISERS[name]()
     variables = [keras.Variable(np.ones(shape), dtype="float32") for shape in SHAPES]
     optimiser.build(variables)

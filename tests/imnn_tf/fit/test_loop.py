@@ -25,7 +25,7 @@ def source(seed=0, at_once=None, n_s=60, n_d=40, dtype=DTYPE):
 @pytest.mark.parametrize("name", MODELS)
 def test_streamed_gradient_is_that_of_one_tape(name, compiled, at_once):
     if name == "normalised" and at_once == 1:
-        at_once = 2  # a batch of one pair says nothing of its own spread
+        at_once = 2  # one pair in a batch has no spread
     model, same = MODELS[name](), MODELS[name]()
     simulations = source(at_once=at_once)
     objective = objective_of(model)
@@ -35,7 +35,7 @@ def test_streamed_gradient_is_that_of_one_tape(name, compiled, at_once):
     np.testing.assert_allclose(result.loss.total, loss, rtol=1e-9)
     for got, exact in zip(result.gradients, gradients, strict=True):
         np.testing.assert_allclose(got, exact, rtol=1e-7, atol=1e-9)
-    # One pass over the data, and only one, may show in running averages and noise.
+    # Running averages and noise must have seen the data exactly once.
     for got, exact in zip(model.non_trainable_variables, same.non_trainable_variables, strict=True):
         np.testing.assert_allclose(got.numpy(), exact.numpy(), rtol=1e-12)
 
@@ -66,7 +66,7 @@ def test_gradient_is_the_finite_difference():
     np.testing.assert_allclose(exact, numerical, rtol=1e-6)
 
 
-def test_variables_that_do_not_matter_have_no_gradient():
+def test_the_gradient_of_unused_variables_is_zero():
     inputs = keras.Input((10,), dtype="float64")
     unused = keras.layers.Dense(3, dtype="float64", name="unused")(inputs)
     outputs = keras.layers.Dense(2, dtype="float64")(inputs) + 0 * keras.ops.stop_gradient(
@@ -113,7 +113,7 @@ def test_the_number_of_updates_in_a_call_does_not_change_them(name):
             np.testing.assert_array_equal(got, exact)
 
 
-# Not with dropout: XLA draws other numbers from the same seed.
+# Without dropout, because XLA draws different numbers from the same seed.
 @pytest.mark.parametrize("at", [None, 20])
 @pytest.mark.parametrize("model", [plain_model, batch_normalised_model])
 def test_xla_and_graph_agree(model, at):
@@ -146,7 +146,7 @@ def test_best_weights_are_those_of_the_highest_information(validation):
     _, _, records = loop.run(40, 0, 0, None)
     scores = (records.validation if validation else records.training)[:, 1]
     best = int(np.argmax(scores))
-    # What the training set measures belongs to the weights before the update.
+    # The training set is measured with the weights before the update.
     assert loop.best.update == best + (1 if validation else 0)
     loop.best.restore(model)
     info = information.fisher_information(
@@ -183,7 +183,7 @@ def test_patience_counts_updates_without_a_better_score(validation, warm_up, chu
 
 @pytest.mark.parametrize("validation", [True, False])
 @pytest.mark.parametrize("name", MODELS)
-def test_an_update_that_patience_forbids_leaves_nothing_behind(name, validation):
+def test_no_update_is_made_after_patience_has_run_out(name, validation):
     states = []
     for patience in (4, None):
         model = MODELS[name]()
@@ -209,7 +209,7 @@ class Lookup(keras.layers.Layer):
 
 
 @pytest.mark.parametrize("at", [None, 20])
-def test_a_lookup_is_trained_where_it_was_looked_up(at):
+def test_only_the_entries_that_were_looked_up_are_trained(at):
     model = reference.dense_model(width=4, dtype="float64", extra=[Lookup(dtype="float64")])
     done, finite, _ = loop_of(model, at=at).run(3, 0, 0, None)
     assert (done, finite) == (3, True)
@@ -224,7 +224,7 @@ def test_validation_is_measured_when_it_is_due():
 
 
 class Exploding(keras.layers.Layer):
-    """Gives NaN from a given call on, in training."""
+    """Returns NaN in training after a number of calls."""
 
     def __init__(self, calls):
         super().__init__(dtype="float64")
@@ -258,14 +258,14 @@ def test_a_loss_that_is_not_finite_stops_at_once(jit):
 
 
 class Infinite(keras.layers.Layer):
-    """Adds what is zero and has no finite gradient."""
+    """Adds a zero whose gradient is not finite."""
 
     def call(self, inputs):
         return inputs + tf.sqrt(0 * inputs)
 
 
 class NotInUse(keras.layers.Layer):
-    """Gives NaN outside of training."""
+    """Returns NaN outside of training."""
 
     def call(self, inputs, training=False):
         return inputs if training else inputs * tf.constant(np.nan, inputs.dtype)
@@ -279,7 +279,7 @@ class NotInUse(keras.layers.Layer):
         (None, "infinite", "its regularisation on the training set is not finite"),
     ],
 )
-def test_what_is_not_finite_is_told(monkeypatch, layer, loss, reason):
+def test_the_reason_for_a_loss_that_is_not_finite_is_named(monkeypatch, layer, loss, reason):
     def infinite(self, info):
         return information.Loss(*[tf.constant(np.inf, DTYPE)] * 3)
 

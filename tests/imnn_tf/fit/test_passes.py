@@ -39,7 +39,7 @@ def test_statistics_do_not_depend_on_the_batches(at_once):
 
 
 def test_random_layers_draw_the_same_noise_for_both_sides_of_a_derivative():
-    # A layer before which nothing depends on the data: the two sides may differ by noise alone.
+    # All rows of the data are equal, so the two sides can differ by noise only.
     model, simulations = dropout_model(), source()
     same = tf.ones([sum(simulations.blocks), 10], DTYPE)
     x = summarise(model, same, training=True, blocks=simulations.blocks, dtype=DTYPE)

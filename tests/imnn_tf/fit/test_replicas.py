@@ -1,4 +1,4 @@
-"""Several replicas do what one does."""
+"""Several replicas give the same as one device."""
 
 import keras
 import numpy as np
@@ -93,7 +93,7 @@ def test_a_fit_is_that_of_one_device(mirrored, tmp_path):
     np.testing.assert_allclose(loaded.F, spread.F)
 
 
-def test_a_simulator_is_spread_too(mirrored):
+def test_a_fit_with_a_simulator_is_that_of_one_device(mirrored):
     def simulator(parameters, seed):
         noise = tf.random.stateless_normal([tf.shape(parameters)[0], 10], seed, dtype=DTYPE)
         return parameters[:, :1] + tf.sqrt(parameters[:, 1:]) * noise

@@ -1,4 +1,4 @@
-"""Exact derivatives, by Jacobian-vector products."""
+"""Exact derivatives, computed by Jacobian-vector products."""
 
 import keras
 import numpy as np
@@ -180,7 +180,7 @@ def test_a_fit_with_exact_derivatives():
     assert (imnn.n_s, imnn.n_d, imnn.δθ) == (300, 200, None)
     imnn.fit(40)
     assert imnn.history["val_det_F"][-1] > 10 * imnn.history["val_det_F"][0]
-    # With the noise of the pairs the same, both estimate one slope to O(δθ²).
+    # The pairs share their noise, so both slopes agree to O(δθ²).
     numerical = IMNN(
         θ_fid=reference.THETA_FID,
         δθ=[1e-3, 1e-3],

@@ -38,7 +38,7 @@ def test_a_linear_function_and_a_loop_have_their_derivatives():
     np.testing.assert_allclose(derivative, np.full((3, 2), 8.0))
 
 
-def test_what_does_not_depend_on_its_argument_has_none():
+def test_a_constant_function_has_no_derivatives():
     value, derivatives = pushforward(lambda at: tf.constant([1.0]), tf.constant(AT), [])
     assert value.shape == (1,)
     assert derivatives is None

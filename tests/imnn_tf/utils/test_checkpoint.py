@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are written whole or not at all."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_a_missing_file_is_no_damage(tmp_path):
         checkpoint.read_arrays(tmp_path / "x.npz")
 
 
-def test_the_state_before_is_kept(tmp_path):
+def test_the_previous_file_is_kept(tmp_path):
     path = tmp_path / "x.npz"
     for number in range(3):
         checkpoint.write_fit(path, {"a": number}, {}, keep_previous=True)
@@ -61,7 +61,7 @@ def test_the_state_before_is_kept(tmp_path):
     assert checkpoint.read_fit(path).arrays["a"] == 1
 
 
-def test_the_state_before_is_kept_where_there_are_no_links(tmp_path, monkeypatch):
+def test_the_previous_file_is_kept_without_hard_links(tmp_path, monkeypatch):
     def refuse(source, target):
         raise OSError("no links here")
 
@@ -73,7 +73,7 @@ def test_the_state_before_is_kept_where_there_are_no_links(tmp_path, monkeypatch
     assert checkpoint.read_fit(path).arrays["a"] == 0
 
 
-def test_a_manifest_tells_files_that_belong_together(tmp_path):
+def test_a_manifest_tells_whether_files_belong_together(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)
     checkpoint.write_manifest(tmp_path, ["a", "b"])

@@ -1,4 +1,4 @@
-"""Argument checks and their messages."""
+"""Checks of arguments and their messages."""
 
 import numpy as np
 import pytest

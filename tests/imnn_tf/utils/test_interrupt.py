@@ -1,4 +1,4 @@
-"""Ctrl-C that loses nothing."""
+"""Ctrl-C that ends work where nothing is lost."""
 
 import os
 import signal

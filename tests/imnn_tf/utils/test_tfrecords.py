@@ -66,7 +66,7 @@ def test_names_of_files(tmp_path):
         "validation_fiducial_00.tfrecords",
         "mine_00.tfrecords",
     ]
-    # Nothing that a pattern such as fiducial* would take for a record.
+    # A pattern such as fiducial* must match the records only.
     visible = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
     assert visible == set(names)
 
@@ -89,7 +89,7 @@ def test_a_manifest_says_what_is_in_a_file(tmp_path):
 
 
 class Stopping:
-    """Simulates, until it is stopped."""
+    """A simulator that is interrupted after a number of calls."""
 
     def __init__(self, calls):
         self.calls = calls
@@ -101,7 +101,7 @@ class Stopping:
         return simulation(seed)
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path):
+def test_an_interrupted_run_keeps_its_finished_files(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, get=Stopping(8))
     finished = sorted(tmp_path.glob("*.tfrecords"))

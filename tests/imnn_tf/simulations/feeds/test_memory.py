@@ -14,7 +14,7 @@ def images(n_s=7, n_d=5, n_params=3):
 
 
 @pytest.mark.parametrize("at_once", [None, 100, 7, 4, 3, 1])
-def test_arrays_come_back_as_they_went_in(at_once):
+def test_arrays_are_returned_as_they_were_passed(at_once):
     fiducial, derivative = images()
     source = reference.held(fiducial, derivative, np.ones(3), dtype=tf.float64, at_once=at_once)
     np.testing.assert_array_equal(source.fiducial, fiducial)

@@ -1,4 +1,4 @@
-"""Simulations on the fly."""
+"""Simulations made by a simulator at every update."""
 
 import keras
 import numpy as np
@@ -32,7 +32,7 @@ def source(simulator=in_tensorflow, delta_theta=reference.DELTA_THETA, **changes
 def sources(
     simulator=in_tensorflow, delta_theta=reference.DELTA_THETA, at=reference.THETA_FID, **changes
 ):
-    """Training simulations, those held out from training, and the fiducial point of both."""
+    """Training simulations, held-out simulations, and the fiducial point of both."""
     settings = {"n_s": 12, "n_d": 8, "seed": 3, "dtype": tf.float64, **changes}
     point = FiducialPoint(at, delta_theta, settings["dtype"])
     nothing = SetArguments(None, None)
@@ -48,7 +48,7 @@ def test_members_of_a_derivative_share_their_noise(simulator):
     for got, (mean, variance) in zip(
         varied, [(-0.05, 1), (0, 0.95), (0.05, 1), (0, 1.05)], strict=True
     ):
-        # TensorFlow's stateless numbers depend on the number of rows, NumPy's do not.
+        # TensorFlow's stateless numbers depend on the number of rows; NumPy's do not.
         noise = (varied[0] + 0.05) if simulator is in_tensorflow else fiducial[:8]
         np.testing.assert_allclose(got, mean + np.sqrt(variance) * noise, rtol=1e-12)
     np.testing.assert_array_equal(batch.fiducial_weights, [1] * 12)
@@ -57,7 +57,7 @@ def test_members_of_a_derivative_share_their_noise(simulator):
 
 
 @pytest.mark.parametrize("simulator", [in_tensorflow, in_numpy])
-def test_updates_and_batches_and_seeds_see_other_noise_and_the_same_again(simulator):
+def test_noise_differs_between_updates_batches_and_seeds_and_is_repeatable(simulator):
     def data(seed=3, update=0, index=0):
         return source(simulator, seed=seed, at_once=6).batches(update).at(index).data.numpy()
 
@@ -80,7 +80,7 @@ def all_batches(simulations):
 
 @pytest.mark.parametrize("delta_theta", [None, reference.DELTA_THETA])
 @pytest.mark.parametrize("at_once", [None, 5])
-def test_held_out_simulations_are_none_that_an_update_sees(delta_theta, at_once):
+def test_no_update_sees_a_held_out_simulation(delta_theta, at_once):
     simulations, held_out, _ = sources(delta_theta=delta_theta, at_once=at_once)
     batches = all_batches(held_out)
     assert sum(batch.fiducial_weights.numpy().sum() for batch in batches) == 12
@@ -92,7 +92,7 @@ def test_held_out_simulations_are_none_that_an_update_sees(delta_theta, at_once)
     if delta_theta is not None:
         first = held_out.blocks[0]
         slope = sum(tf.transpose(batch.slope_weights) @ batch.data[first:] for batch in batches)
-        # The mean goes by one where the first parameter does.
+        # The first parameter is the mean, so the slope of the mean is one.
         np.testing.assert_allclose(slope[0], np.ones(10))
 
 
@@ -104,7 +104,9 @@ def test_held_out_simulations_are_none_that_an_update_sees(delta_theta, at_once)
         (in_numpy, reference.DELTA_THETA),
     ],
 )
-def test_a_moved_source_is_one_made_there_and_is_not_traced_again(simulator, delta_theta):
+def test_a_moved_simulator_is_one_made_at_the_new_point_and_is_not_traced_again(
+    simulator, delta_theta
+):
     there = np.array([0.7, 2.0])
     moved, _, point = sources(simulator, delta_theta)
     made, _, _ = sources(simulator, delta_theta, there)
@@ -113,14 +115,14 @@ def test_a_moved_source_is_one_made_there_and_is_not_traced_again(simulator, del
     point.move(there)
     np.testing.assert_array_equal(traced(), made.batches(5).at(0).data)
     assert traced.experimental_get_tracing_count() == 1
-    # The noise of an update is the same wherever the fiducial point is.
+    # The noise of an update does not depend on the fiducial point.
     np.testing.assert_allclose(traced()[:12], 0.7 + np.sqrt(2) * before[:12])
     if delta_theta is None:
         np.testing.assert_allclose(moved.batches(5).at(0).tangents[..., 0], np.ones((12, 10)))
 
 
 @pytest.mark.parametrize("at_once", [None, 5])
-def test_held_out_simulations_move_along_and_have_other_noise(at_once):
+def test_held_out_simulations_move_along_and_get_new_noise(at_once):
     _, held_out, point = sources(at_once=at_once)
     traced = tf.function(lambda k: held_out.batches().at(k).data, autograph=False)
     before = traced(tf.constant(0)).numpy()
@@ -132,7 +134,7 @@ def test_held_out_simulations_move_along_and_have_other_noise(at_once):
     assert point.moves == 1
 
 
-def test_a_move_to_where_nothing_can_be_simulated_does_not_happen():
+def test_the_point_stays_if_simulations_at_the_new_one_are_not_finite():
     simulations, held_out, point = sources()
     before = [all_batches(held_out)[0].data.numpy(), simulations.batches(1).at(0).data.numpy()]
     with pytest.raises(ValueError, match=r"must return finite simulations.* θ_fid = \[0.0, 0.01\]"):
@@ -161,7 +163,7 @@ def test_a_map_fn_is_applied_with_the_same_noise_to_the_members_of_a_derivative(
         draws.append(blocks[0])
     draws = np.concatenate(draws)
     assert len(np.unique(draws.round(9))) == draws.size
-    # 120 standard normal numbers have a standard deviation of 1 +- 0.065.
+    # The standard deviation of 120 standard normal numbers is 1 ± 0.065.
     np.testing.assert_allclose(draws.std(), 1, atol=0.26)
     np.testing.assert_array_equal(mapped.batches(4).at(0).data, mapped.batches(4).at(0).data)
     assert not np.equal(mapped.batches(4).at(0).data, mapped.batches(5).at(0).data).any()
@@ -196,7 +198,7 @@ def imnn_of(simulator, *, n_s=200, **changes):
         (in_numpy, reference.DELTA_THETA),
     ],
 )
-def test_a_fit_on_the_fly_is_one_fit_however_it_is_cut(simulator, delta_theta):
+def test_two_fits_with_a_simulator_are_one_long_fit(simulator, delta_theta):
     whole, parts = (imnn_of(simulator, δθ=delta_theta) for _ in range(2))
     whole.fit(30)
     parts.fit(11)
@@ -210,7 +212,7 @@ def test_a_fit_on_the_fly_is_one_fit_however_it_is_cut(simulator, delta_theta):
 
 def test_batches_of_a_simulator_are_summed():
     def simulator(parameters, seed):
-        # The same simulations whatever the batch: what is summed must not depend on it.
+        # Every batch has the same simulations, so two batches must give the covariance of one.
         del seed
         noise = tf.tile(tf.constant(np.random.default_rng(0).normal(size=(1, 10))), [6, 1])
         noise += tf.range(6, dtype=tf.float64)[:, None] ** 2
@@ -255,7 +257,7 @@ def test_bad_arguments_are_named(changes, error, message):
         imnn_of(**{"simulator": in_tensorflow, **changes})
 
 
-def test_an_error_of_the_simulator_is_its_own():
+def test_an_error_in_the_simulator_is_raised():
     def failing(parameters, seed):
         raise RuntimeError("the simulator's own")
 
