@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from imnn_tf.fit.state import History
+from imnn_tf.fit.history import History
 
 
 def plot_history(
