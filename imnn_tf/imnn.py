@@ -12,23 +12,23 @@ import tensorflow as tf
 from numpy.typing import DTypeLike
 
 from imnn_tf import plotting
-from imnn_tf.estimator import Estimator, load_model
+from imnn_tf.compression import Compression
+from imnn_tf.estimator import load_model
 from imnn_tf.fit import session
-from imnn_tf.fit.objective import Measurement, Objective
+from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.fit.replicas import Replicas
 from imnn_tf.fit.state import FitState
-from imnn_tf.information import Information, Regularisation
-from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_like, open_sets
+from imnn_tf.information import Loss, Regularisation
+from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_sets
 from imnn_tf.simulations.feeds.simulator import SimulatorFunction
-from imnn_tf.simulations.feeds.stream import reading_errors
 from imnn_tf.utils import checkpoint, checks
 from imnn_tf.utils.types import KerasModel, Numbers
 
 HISTORY_FILE = "history.npz"
 
 
-class IMNN:
+class IMNN(Compression):
     """Compression of simulations to a few summaries that keep the Fisher information.
 
     A Keras model maps each simulation to `n_summaries` numbers. It is trained to maximise
@@ -117,6 +117,12 @@ class IMNN:
             the update. The same keys with `val_` in front are of the validation set after the
             updates in `val_iteration`. `θ_fid` has the fiducial points that were moved to, after
             the updates in `θ_fid_iteration`.
+        F, Finv, C, Cinv, μ, dμ_dθ, F_external, gain: What was measured with the weights that the
+            last fit ended on; see `imnn_tf.compression.Compression`.
+        regulariser, λ, ϵ, α: The regularisation of the last fit: its name, strength, closeness
+            and rate.
+        reg, r: The regulariser `Λ₂` at the present weights, and its coupling.
+        model, optimiser: The Keras model, and the optimiser, which this object alone uses.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -143,7 +149,7 @@ class IMNN:
         model: KerasModel = None,
         optimiser: Any = None,
         dtype: DTypeLike = tf.float32,
-        itype: DTypeLike = tf.int32,
+        itype: tf.DType | str = tf.int32,
         save: bool = False,
         load: bool = False,
         weights: str | None = None,
@@ -170,9 +176,10 @@ class IMNN:
         self.itype = tf.as_dtype(itype)
         self.directory = "." if directory is None else str(directory)
         self.filename = "model" if filename is None else str(filename)
+        self._folder = Path(self.directory) / self.filename
         checks.flag("check_shape", check_shape)
         replicas = Replicas(strategy)
-        self.options = SimulationOptions.checked(
+        options = SimulationOptions.checked(
             θ_fid,
             δθ,
             dtype=_floating(dtype),
@@ -188,8 +195,8 @@ class IMNN:
             n_replicas=replicas.count,
             verbose=self.verbose,
         )
-        self._training, self._validation = open_sets(
-            self.options,
+        sets = open_sets(
+            options,
             SetArguments(fiducial, derivative, external_fiducial, external_derivative),
             SetArguments(
                 validation_fiducial,
@@ -201,15 +208,12 @@ class IMNN:
         )
         if checks.flag("load", load) and model is None:
             model = load_model(self._folder, custom_objects)
-        self._summariser = Summariser.checked(model, self._training, replicas)
+        super().__init__(options, Summariser.checked(model, sets[0], replicas), *sets)
         given = {"n_s": n_s, "n_d": n_d, "n_params": n_params, "n_summaries": n_summaries}
         _require_agreement(self, given, input_shape, self._validation)
         with replicas.scope():
             self._state = FitState(model, optimiser)
-        self._session = session.Session(
-            self._summariser, self._state, self._training, self._validation
-        )
-        self._forget_measurement()
+        self._session = session.Session(self._summariser, self._state, *sets)
         if load:
             self._load(weights, keep_optimiser=optimiser is not None)
         if self.save:
@@ -351,93 +355,6 @@ class IMNN:
         self._state.move(theta_fid, keep_optimiser=keep_optimiser)
         self._forget_measurement()
 
-    # What was measured: of the validation set where there is one, with the weights that the model
-    # has had since the last fit.
-
-    def _forget_measurement(self) -> None:
-        self._measured: Measurement | None = None
-        self._estimator: Estimator | None = None
-
-    @property
-    def measurement(self) -> Measurement:
-        """Everything measured of the model's summaries at once; see the single attributes."""
-        if self._measured is None:
-            name, simulations = "fiducial", self._training
-            if self._validation is not None:
-                name, simulations = "validation_fiducial", self._validation
-            self._measured = self._measure(simulations, f"summaries of `{name}`")
-        return self._measured
-
-    def _measure(self, simulations: Simulations, source: str) -> Measurement:
-        with reading_errors(simulations):
-            total = self._summariser.statistics(simulations)
-        objective = Objective(self._summariser, self._state.regularisation)
-        return objective.measure(total, source)
-
-    def evaluate(
-        self,
-        fiducial: Any,
-        derivative: Any,
-        external_fiducial: Any = None,
-        external_derivative: Any = None,
-    ) -> Information:
-        """Information that the model keeps of other simulations than it was fitted on.
-
-        On the simulations that chose the weights det F is too high: a training set is learnt by
-        heart, and even the validation set picked the weights that suit it best.
-
-        Args:
-            fiducial: Simulations at the fiducial parameters, `[n, *input_shape]`, or any other
-                source that the constructor takes.
-            derivative: Derivative simulations, `[n_d, 2, n_params, *input_shape]`, or any other
-                source that the constructor takes.
-            external_fiducial: External summaries of `fiducial`, `[n, n_external]`, if the IMNN
-                has external summaries.
-            external_derivative: External summaries of `derivative`,
-                `[n_d, 2, n_params, n_external]`.
-
-        Returns:
-            A named tuple with `fisher`, `log_det_fisher`, `covariance`, `inverse_covariance`,
-            `log_det_covariance`, `mean` and `slope`.
-
-        Raises:
-            TypeError: If an argument has the wrong type.
-            ValueError: If an argument has the wrong shape.
-            InformationError: If the information is not defined.
-        """
-        given = SetArguments(fiducial, derivative, external_fiducial, external_derivative)
-        at_once = self.at_once or max(self.n_s, self.n_d)
-        simulations = open_like(self.options, given, self._training, at_once=at_once)
-        return self._measure(simulations, "simulations").information
-
-    def get_estimate(self, d: Numbers, external: Numbers = None) -> tf.Tensor:
-        """Quasi-maximum-likelihood estimates `θ_fid + F⁻¹ ∂μ C⁻¹ (f(d) − μ)`.
-
-        Args:
-            d: Data, `[batch, *input_shape]`.
-            external: Their external summaries, `[batch, n_external]`, if the IMNN has some.
-
-        Returns:
-            Estimates, `[batch, n_params]`.
-
-        Raises:
-            ValueError: If the data have another shape.
-        """
-        return self._get_estimator()(d, external)
-
-    def _get_estimator(self) -> Estimator:
-        if self._estimator is None:
-            self._estimator = Estimator(
-                self.model,
-                theta_fid=self.θ_fid,
-                mean=self.μ,
-                slope=self.dμ_dθ,
-                inverse_covariance=self.Cinv,
-                inverse_fisher=self.Finv,
-                input_shape=self.input_shape,
-            )
-        return self._estimator
-
     def plot(
         self,
         regulariser: bool = True,
@@ -461,14 +378,6 @@ class IMNN:
             figsize=figsize,
         )
 
-    @property
-    def _folder(self) -> Path:
-        return Path(self.directory) / self.filename
-
-    def save_estimator(self, filename: str | Path) -> None:
-        """Writes `Finv, θ_fid, dμ_dθ, Cinv, μ` to an `.npz` file."""
-        self._get_estimator().save_statistics(filename)
-
     def _save_results(self, weights_file: str) -> None:
         """Writes what a fit found, for use without an `IMNN`."""
         checkpoint.write_atomically(self._folder / weights_file, self.model.save_weights)
@@ -476,43 +385,21 @@ class IMNN:
         checkpoint.write_arrays(self._folder / HISTORY_FILE, arrays)
         self._get_estimator().save(self._folder, also=[weights_file, HISTORY_FILE])
 
-    F = property(attrgetter("measurement.information.fisher"))
-    Finv = property(lambda self: tf.linalg.inv(self.F))
-    C = property(attrgetter("measurement.information.covariance"))
-    Cinv = property(attrgetter("measurement.information.inverse_covariance"))
-    μ = property(attrgetter("measurement.information.mean"))
-    dμ_dθ = property(attrgetter("measurement.information.slope"))
-    reg = property(attrgetter("measurement.loss.regularisation"))
-    r = property(attrgetter("measurement.loss.coupling"))
-    F_external = property(attrgetter("measurement.external_fisher"))
-    gain = property(attrgetter("measurement.gain"))
+    # What a fit changes.
 
-    # What a user passed, and what was read off it.
-
-    θ_fid = property(lambda self: tf.constant(self.options.fiducial.theta, self.dtype))
-    δθ = property(lambda self: self.options.fiducial.delta_in(self.dtype))
-    dtype = property(attrgetter("options.dtype"))
-    at_once = property(attrgetter("options.at_once"))
-    map_fn = property(attrgetter("options.map_fn"))
-    n_s = property(attrgetter("_training.n_s"))
-    n_d = property(attrgetter("_training.n_d"))
-    n_params = property(attrgetter("_training.n_params"))
-    n_summaries = property(attrgetter("_summariser.n_network"))
-    n_external = property(attrgetter("_summariser.n_external"))
-    input_shape = property(attrgetter("_training.input_shape"))
-    data = property(attrgetter("_training.fiducial"))
-    derivative = property(attrgetter("_training.derivative"))
-    model = property(attrgetter("_summariser.model"))
-    validate = property(lambda self: self._validation is not None)
     history = property(attrgetter("_state.history"))
     optimiser = property(attrgetter("_state.optimiser"))
-
-    # The regularisation of the last fit.
-
     regulariser = property(attrgetter("_state.regularisation.name"))
     λ = property(attrgetter("_state.regularisation.strength"))
     ϵ = property(attrgetter("_state.regularisation.closeness"))
     α = property(attrgetter("_state.regularisation.rate"))
+    reg = property(attrgetter("_loss.regularisation"))
+    r = property(attrgetter("_loss.coupling"))
+
+    @property
+    def _loss(self) -> Loss:
+        objective = Objective(self._summariser, self._state.regularisation)
+        return objective.assess(self.measurement.statistics)[0]
 
 
 def _require_agreement(

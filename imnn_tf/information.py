@@ -8,8 +8,8 @@ at the fiducial parameters have mean `μ` and covariance `C`, their mean has the
     θ̂ = θ_fid + F⁻¹ ∂μ C⁻¹ (x − μ)       quasi-maximum-likelihood estimate
 
 Every function works in eager mode, in a `tf.function` and under XLA, in the precision of its
-arguments. XLA cannot raise, so a singular matrix gives NaN in all three, never a number that only
-looks like one, and `require_finite` turns such a result into an error that says why.
+arguments. XLA cannot raise, so a singular matrix gives NaN in all three modes.
+`imnn_tf.degeneracy.require_finite` turns such a result into an error that says why.
 """
 
 from collections.abc import Callable
@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from imnn_tf.utils import checks
+from imnn_tf.utils.tensors import identity_like, known_shape, rounding_error
 
 # The default strength of each regulariser; docs/imnn.md has the measurements.
 DEFAULT_STRENGTH = {"divergence": 5.0, "published": 10.0}
@@ -38,14 +39,14 @@ class Moments(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """All that a data set says about the information of its summaries."""
+    """What the Fisher information of the summaries of a data set is made from."""
 
     moments: Moments
     slope: tf.Tensor  # [n_params, n_summaries], ∂μ/∂θ
 
 
 class Information(NamedTuple):
-    """Fisher information with all it was made from."""
+    """Fisher information with everything it was made from."""
 
     fisher: tf.Tensor  # [n_params, n_params]
     log_det_fisher: tf.Tensor  # []
@@ -69,20 +70,20 @@ def moments(summaries: tf.Tensor, weights: tf.Tensor | None = None) -> Moments:
 
     Args:
         summaries: `[batch, n_summaries]`.
-        weights: `[batch]`, one for a summary that counts and zero for one that does not; all
-            count if left out.
+        weights: `[batch]`, one for a summary that counts and zero for padding; by default all
+            summaries count.
 
     Returns:
-        The moments of those that count; zero where none does.
+        The moments of the summaries that count; zero if none does.
     """
     if weights is None:
         weights = tf.ones_like(summaries[:, 0])
     count = tf.reduce_sum(weights)
     mean = tf.math.divide_no_nan(tf.linalg.matvec(summaries, weights, transpose_a=True), count)
-    # The scatter does not change with the mean to first order, as residuals add up to zero.
+    # The residuals add up to zero, so the scatter does not change with the mean to first order.
     residuals, weighted = centre(summaries, tf.stop_gradient(mean), weights)
     scatter = tf.matmul(weighted, residuals, transpose_a=True)
-    # They do but for the rounding of the mean, which would give a constant summary a variance.
+    # The mean is rounded, which would give a constant summary a variance: remove what is left.
     left = tf.stop_gradient(
         tf.math.divide_no_nan(tf.linalg.matvec(residuals, weights, transpose_a=True), count)
     )
@@ -97,10 +98,14 @@ def centre(
     Args:
         summaries: `[batch, n_summaries]`.
         mean: `[n_summaries]`.
-        weights: `[batch]`, one or zero; a residual without weight is of no use.
+        weights: `[batch]`, one or zero.
+
+    Returns:
+        The residuals, `[batch, n_summaries]`, meaningful where the weight is one; and the same
+        with zero elsewhere.
     """
     # Products of a column and a row: broadcasting along short rows takes several times as long.
-    column, ones = weights[:, tf.newaxis], tf.ones([1, mean.shape[0]], mean.dtype)
+    column, ones = weights[:, tf.newaxis], tf.ones([1, *known_shape(mean)], mean.dtype)
     residuals = summaries - tf.matmul(column, mean[tf.newaxis])
     return residuals, tf.matmul(column, ones) * residuals
 
@@ -135,7 +140,7 @@ def slope(summaries: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """Slope of the mean of the summaries, `∂μ/∂θ`.
 
     Args:
-        summaries: Of simulations off the fiducial point, `[batch, n_summaries]`.
+        summaries: Summaries of derivative simulations, `[batch, n_summaries]`.
         weights: `[batch, n_params]`: `+1/(n_d δθ_α)` in column α for a simulation above the
             fiducial in parameter α, the same with a minus sign below, zero elsewhere.
 
@@ -149,29 +154,28 @@ def fisher_information(statistics: Statistics) -> Information:
     """Fisher information `F = ∂μ C⁻¹ ∂μᵀ` of summaries with the given statistics.
 
     Returns:
-        The information. Where the covariance is singular, or has a pivot that rounding cannot
-        tell from zero, all that would need its inverse is NaN; so is all that would need the
-        inverse of a singular Fisher matrix.
+        The information. If the covariance is singular to rounding, everything that needs its
+        inverse is NaN. If the Fisher matrix is singular, its log-determinant is NaN.
     """
     (count, mean, _), slope = statistics
     C = covariance(statistics.moments)
-    eps = np.finfo(C.dtype.as_numpy_dtype).eps
-    # A constant summary has the variance that rounding leaves of its mean.
+    eps = rounding_error(C)
+    # Rounding of its mean can give a constant summary a small variance.
     resolved = tf.reduce_all(tf.linalg.diag_part(C) > tf.square(8 * eps * mean))
-    resolved = tf.logical_and(resolved, count > mean.shape[0])
+    resolved = tf.logical_and(resolved, count > known_shape(mean)[0])
     F, log_det_C, inverse_C = _whitened_product(C, slope, resolved)
     return Information(F, _log_determinant(F), C, inverse_C, log_det_C, mean, slope)
 
 
-# The gradients of these two are written out: a few products instead of the way back through a
-# Cholesky decomposition, which takes as long as a layer of a small network.
+# The gradients of the next two functions are written out, as a few matrix products.
+# Differentiating through a Cholesky decomposition takes as long as a layer of a small network.
 
 
 @tf.custom_gradient
 def _whitened_product(C: tf.Tensor, slope: tf.Tensor, resolved: tf.Tensor) -> tuple[Any, Callable]:
     """`∂μ C⁻¹ ∂μᵀ`, `ln det C` and `C⁻¹`, NaN where the covariance is singular to rounding."""
     lower, log_det_C = _cholesky(C, resolved)
-    inverse_lower = tf.linalg.triangular_solve(lower, tf.eye(C.shape[0], dtype=C.dtype))
+    inverse_lower = tf.linalg.triangular_solve(lower, identity_like(C))
     inverse_C = tf.matmul(inverse_lower, inverse_lower, transpose_a=True)
     whitened = tf.matmul(slope, inverse_lower, transpose_b=True)
     F = tf.matmul(whitened, whitened, transpose_b=True)
@@ -198,7 +202,7 @@ def _log_determinant(matrix: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     lower, log_determinant = _cholesky(matrix, tf.constant(True))
 
     def gradient(by_log_determinant: tf.Tensor) -> tf.Tensor:
-        identity = tf.eye(matrix.shape[0], dtype=matrix.dtype)
+        identity = identity_like(matrix)
         return by_log_determinant * tf.linalg.cholesky_solve(lower, identity)
 
     return log_determinant, gradient
@@ -208,9 +212,9 @@ def _cholesky(matrix: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
     """Cholesky factor and log-determinant, NaN where the matrix is singular to rounding."""
     lower = tf.linalg.cholesky(matrix)
     pivots = tf.square(tf.linalg.diag_part(lower))
-    # The share of each row's variance that the rows before it do not explain.
+    # The share of the variance of each row that the rows before it do not explain.
     unexplained = pivots / tf.linalg.diag_part(matrix)
-    tolerance = 8 * matrix.shape[0] * np.finfo(matrix.dtype.as_numpy_dtype).eps
+    tolerance = 8 * known_shape(matrix)[0] * rounding_error(matrix)
     valid = tf.logical_and(valid, tf.reduce_all(unexplained > tolerance))
     lower = tf.where(valid, lower, tf.constant(np.nan, lower.dtype))
     return lower, 2 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(lower)))
@@ -231,14 +235,13 @@ def distance_from_identity(information: Information) -> tf.Tensor:
     References:
         Charnock, Lavaux & Wandelt (2018), arXiv:1802.03537.
     """
-    identity = tf.eye(information.covariance.shape[0], dtype=information.covariance.dtype)
-    return _norm(information.covariance - identity) + _norm(
-        information.inverse_covariance - identity
-    )
+    C = information.covariance
+    identity = identity_like(C)
+    return _norm(C - identity) + _norm(information.inverse_covariance - identity)
 
 
 def _norm(matrix: tf.Tensor) -> tf.Tensor:
-    """Frobenius norm with the gradient zero, not NaN, where the matrix vanishes."""
+    """Frobenius norm whose gradient is zero, and not NaN, where the matrix vanishes."""
     square = tf.reduce_sum(tf.square(matrix))
     vanishes = tf.equal(square, 0)
     return tf.where(vanishes, square, tf.sqrt(tf.where(vanishes, tf.ones_like(square), square)))
@@ -360,6 +363,6 @@ def estimate(
 
 
 def determinant(log_determinant: Any) -> np.ndarray:
-    """Determinants from their logarithms, in double precision, where more of them are finite."""
+    """Determinants from their logarithms, in double precision to avoid overflow."""
     with np.errstate(over="ignore"):
         return np.exp(np.asarray(log_determinant, np.float64))

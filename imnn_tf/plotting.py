@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imnn_tf.fit.state import History
+from imnn_tf.fit.history import History
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

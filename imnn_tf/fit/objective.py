@@ -27,31 +27,6 @@ class Gradient(NamedTuple):
     gradients: list[tf.Tensor]  # one of the shape of each trainable variable
 
 
-class Measurement(NamedTuple):
-    """What was measured of a model's summaries, with the weights that it has."""
-
-    information: Information  # of all summaries
-    loss: Loss
-    external: Information | None  # of the external summaries alone, if there are any
-
-    @property
-    def external_fisher(self) -> tf.Tensor | None:
-        """Fisher information of the external summaries alone, `[n_params, n_params]`."""
-        return None if self.external is None else self.external.fisher
-
-    @property
-    def gain(self) -> float | None:
-        """`det F` over that of the external summaries alone.
-
-        It is infinite where these alone say nothing about some combination of the parameters.
-        """
-        if self.external is None:
-            return None
-        if not np.isfinite(self.external.log_det_fisher):
-            return float("inf")
-        return float(np.exp(self.information.log_det_fisher - self.external.log_det_fisher))
-
-
 class Objective:
     """The loss that a fit minimises.
 
@@ -81,23 +56,6 @@ class Objective:
                 log_det_covariance=network.log_det_covariance,
             )
         return self.regularisation.loss(info), info
-
-    def measure(self, total: Statistics, source: str) -> Measurement:
-        """The measurement of summaries with the given concrete statistics.
-
-        Args:
-            total: The statistics.
-            source: Whose summaries they are, for the message of an error.
-
-        Raises:
-            InformationError: If the information is not defined.
-        """
-        info = information.fisher_information(total)
-        degeneracy.require_finite(total, info, source)
-        external = None
-        if self.summariser.n_external:
-            external = information.fisher_information(self.summariser.external_alone(total))
-        return Measurement(info, self.assess(total)[0], external)
 
     def gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
         """Loss and gradient on the simulations of an update."""

@@ -1,6 +1,6 @@
 """A model applied to batches of simulations, and the statistics of its summaries."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import keras
@@ -13,7 +13,8 @@ from imnn_tf.simulations.batch import WHOLE, Batch, Part
 from imnn_tf.simulations.feeds.stream import reading_errors
 from imnn_tf.simulations.simulations import Simulations
 from imnn_tf.utils.autodiff import pushforward
-from imnn_tf.utils.types import KerasModel, KerasVariable
+from imnn_tf.utils.tensors import known_shape
+from imnn_tf.utils.types import KerasModel, KerasVariable, Numbers
 
 # More random numbers than the layers of any model draw for one batch.
 _DRAWS = 2**16
@@ -189,7 +190,7 @@ def summarise(
 
 def _by_differences(summaries: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
     """Splits off the fiducial simulations, and makes the slope of the others."""
-    sizes = [weights.shape[0] for weights in (batch.fiducial_weights, batch.slope_weights)]
+    sizes = [known_shape(each)[0] for each in (batch.fiducial_weights, batch.slope_weights)]
     fiducial, varied = tf.split(summaries, sizes)
     return fiducial, information.slope(varied, batch.slope_weights)
 
@@ -209,7 +210,7 @@ def _by_tangents(
         tf.unstack(batch.tangents, axis=-1),
     )
     if derivatives is None:
-        derivatives = [tf.zeros_like(summaries)] * batch.tangents.shape[-1]
+        derivatives = [tf.zeros_like(summaries)] * known_shape(batch.tangents)[-1]
     slope = [
         tf.linalg.matvec(derivative, batch.slope_weights[:, parameter], transpose_a=True)
         for parameter, derivative in enumerate(derivatives)
@@ -268,7 +269,7 @@ def noise_of_batches(model: KerasModel | None) -> Callable[[tf.Tensor], None]:
     return draw_for
 
 
-def assign_all(variables: list[KerasVariable], values: list[tf.Tensor]) -> None:
+def assign_all(variables: Sequence[KerasVariable], values: Sequence[Numbers]) -> None:
     """Assigns a value to each variable."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
@@ -302,7 +303,7 @@ def count_summaries(model: KerasModel, simulations: Simulations) -> int:
     """
     first = simulations.batches().at(0).data[:2]
     try:
-        shape = tuple(model(first, training=False).shape)
+        shape = known_shape(model(first, training=False))
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         raise ValueError(
             f"`model` must take batches of simulations of shape {tuple(first.shape[1:])}, but "

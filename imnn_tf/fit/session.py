@@ -13,11 +13,12 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from imnn_tf.fit.loop import MEASURES, Records, UpdateLoop
+from imnn_tf.fit.history import History, progress, record
+from imnn_tf.fit.loop import UpdateLoop
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
-from imnn_tf.fit.state import FitState, History
-from imnn_tf.information import InformationError, Regularisation, determinant
+from imnn_tf.fit.state import FitState
+from imnn_tf.information import InformationError, Regularisation
 from imnn_tf.simulations import Simulations
 from imnn_tf.simulations.feeds.stream import reading_errors
 from imnn_tf.utils import checks
@@ -248,9 +249,9 @@ def _update(
             warm_up = first + options.warm_up
             done, finite, records = loop.run(wanted, iteration, warm_up, options.patience)
             elapsed = time.perf_counter() - started
-            _record(history, records, iteration, loop.validates, callbacks)
+            record(history, records, iteration, loop.validates, callbacks)
             bar.update(done)
-            bar.set_postfix(_postfix(history), refresh=False)
+            bar.set_postfix(progress(history), refresh=False)
             if not finite:
                 return Outcome.NOT_FINITE
             if options.checkpoint is not None and (iteration + done) % options.checkpoint == 0:
@@ -265,56 +266,6 @@ def _update(
 def _rescaled(per_call: int, elapsed: float, capacity: int) -> int:
     """A number of updates that takes about as long as a call should."""
     return int(np.clip(per_call * _SECONDS_PER_CALL / elapsed, 1, min(2 * per_call, capacity)))
-
-
-def _record(
-    history: History,
-    records: Records,
-    iteration: int,
-    validates: bool,
-    callbacks: keras.callbacks.CallbackList,
-) -> None:
-    """Adds what a call has measured to the history, and tells the callbacks of each update."""
-    logs_of_updates = _extend(history, "", records.training, records.training_slope)
-    if validates:
-        evaluated = np.flatnonzero(~np.isnan(records.validation[:, 0]))
-        history["val_iteration"] += (iteration + 1 + evaluated).tolist()
-        scalars, slopes = records.validation[evaluated], records.validation_slope[evaluated]
-        logs_of_validations = _extend(history, "val_", scalars, slopes)
-        for offset, logs in zip(evaluated.tolist(), logs_of_validations, strict=True):
-            logs_of_updates[offset] |= logs
-    for offset, logs in enumerate(logs_of_updates):
-        if offset:
-            callbacks.on_epoch_begin(iteration + offset)
-        # Not by way of the container, which would look for tensors in every log.
-        for callback in callbacks.callbacks:
-            callback.on_train_batch_begin(0)
-            callback.on_train_batch_end(0, logs)
-            callback.on_epoch_end(iteration + offset, logs)
-
-
-def _extend(
-    history: History, prefix: str, scalars: np.ndarray, slopes: np.ndarray
-) -> list[dict[str, float]]:
-    """Appends the measurements of updates; the scalars of each, as logs for callbacks."""
-    measured = dict(zip(MEASURES, scalars.astype(np.float64).T, strict=True))
-    columns = {
-        "loss": measured["loss"],
-        "det_F": determinant(measured["log_det_F"]),
-        "det_C": determinant(measured["log_det_C"]),
-        "det_Cinv": determinant(-measured["log_det_C"]),
-        "reg": measured["reg"],
-        "r": measured["r"],
-    }
-    lists = {f"{prefix}{key}": column.tolist() for key, column in columns.items()}
-    for key, values in {**lists, f"{prefix}dμ_dθ": list(slopes)}.items():
-        history[key] += values
-    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
-
-
-def _postfix(history: History) -> dict[str, str]:
-    shown = {"det F": history["det_F"], "validation": history["val_det_F"]}
-    return {name: f"{values[-1]:.4g}" for name, values in shown.items() if values}
 
 
 def callback_list(

@@ -21,8 +21,8 @@ class Snapshot:
 
     def __init__(self, model: KerasModel) -> None:
         self.values = [tf.Variable(weight.value, trainable=False) for weight in model.weights]
-        self.score = tf.Variable(-np.inf, dtype=tf.float64, trainable=False)
-        self.update = tf.Variable(-1, dtype=tf.int64, trainable=False)
+        self.score = tf.Variable(tf.constant(-np.inf, tf.float64), trainable=False)
+        self.update = tf.Variable(tf.constant(-1, tf.int64), trainable=False)
 
     def keep(self, model: KerasModel, score: tf.Tensor, update: tf.Tensor) -> None:
         """Keeps the weights that a model has."""

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from imnn_tf.estimator import MODEL_FILE
+from imnn_tf.fit.history import empty_history
 from imnn_tf.fit.snapshot import Snapshot
 from imnn_tf.information import Regularisation
 from imnn_tf.simulations.fiducial import FiducialPoint
@@ -20,17 +21,6 @@ from imnn_tf.utils import checkpoint
 from imnn_tf.utils.types import KerasModel, KerasOptimizer, KerasVariable, Numbers
 
 FIT_FILE = "fit.npz"
-
-History = dict[str, list[Any]]
-
-_TRAINING_KEYS = ("loss", "det_F", "det_C", "det_Cinv", "dμ_dθ", "reg", "r")
-
-
-def empty_history() -> History:
-    """A history with every key and no entries."""
-    validation = [f"val_{key}" for key in _TRAINING_KEYS]
-    moves = ("θ_fid", "θ_fid_iteration")
-    return {key: [] for key in (*_TRAINING_KEYS, *validation, "val_iteration", *moves)}
 
 
 class FitState:

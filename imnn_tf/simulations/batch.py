@@ -36,3 +36,8 @@ WHOLE = Part(0, 1)
 # derivatives, `[batch, *input_shape, n_params]`.
 Rows: TypeAlias = tuple[tf.Tensor, ...]
 RowsAt: TypeAlias = Callable[[tf.Tensor], Rows]
+
+
+def row_of(stack: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """The row of an index of a stack. Taking the only row there is makes no copy."""
+    return tf.squeeze(stack, axis=0) if stack.shape[0] == 1 else stack[index]

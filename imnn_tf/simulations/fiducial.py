@@ -47,7 +47,7 @@ class FiducialPoint:
         self._followers: list[Callable[[], None]] = []
         self._fixed: str | None = None
         # A compiled update reads a variable anew, so that a move needs no new trace.
-        self.points = tf.Variable(self._points(self.theta), dtype=dtype, trainable=False)
+        self.points = tf.Variable(tf.constant(self._points(self.theta), dtype), trainable=False)
 
     @property
     def n_params(self) -> int:
@@ -58,10 +58,6 @@ class FiducialPoint:
     def exact(self) -> bool:
         """Whether derivatives are exact rather than differences of simulations."""
         return self.delta is None
-
-    def delta_in(self, dtype: tf.DType) -> tf.Tensor | None:
-        """Widths of the derivatives as a tensor, `[n_params]`; `None` where they are exact."""
-        return None if self.delta is None else tf.constant(self.delta, dtype)
 
     def follow(self, refresh: Callable[[], None]) -> None:
         """Registers what must be made anew after a move. If it raises, the point moves back."""

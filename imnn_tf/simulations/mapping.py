@@ -5,14 +5,15 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from imnn_tf.simulations.batch import Rows
+from imnn_tf.simulations.batch import Rows, RowsAt, row_of
 from imnn_tf.utils import checks
 from imnn_tf.utils.autodiff import pushforward
 from imnn_tf.utils.seeds import stateless_seed
+from imnn_tf.utils.tensors import known_shape
 
 MapFunction: TypeAlias = Callable[..., Any]
 
-fold_in = tf.random.experimental.stateless_fold_in
+fold_in = tf.random.experimental.stateless_fold_in  # type: ignore[attr-defined]  # no stub
 
 
 class Mapping:
@@ -54,6 +55,17 @@ class Mapping:
         """The seed of an update, `[2]`."""
         return fold_in(self._seed, tf.cast(update, tf.int32))
 
+    def applied(self, rows_at: RowsAt, update: tf.Tensor | int, numbers: tf.Tensor) -> RowsAt:
+        """Maps the rows of every batch of a pass.
+
+        Args:
+            rows_at: Gives the rows of the batch of an index.
+            update: The number of the update.
+            numbers: The number of the simulation in each row of all batches, `[n_batches, rows]`.
+        """
+        seed = self.seed(update)
+        return lambda index: self(rows_at(index), seed, row_of(numbers, index))
+
     def __call__(self, rows: Rows, seed: tf.Tensor, numbers: tf.Tensor) -> Rows:
         """Maps simulations and their derivatives.
 
@@ -69,7 +81,7 @@ class Mapping:
         """
 
         def each(data: tf.Tensor) -> tf.Tensor:
-            return tf.map_fn(
+            return tf.map_fn(  # type: ignore[call-overload]  # the stub knows no tuples
                 lambda row: self._apply(row[0], fold_in(seed, row[1])),
                 (data, numbers),
                 fn_output_signature=tf.TensorSpec(self.output_shape, self._dtype),
@@ -80,7 +92,7 @@ class Mapping:
             return (each(data),)
         mapped, derivatives = pushforward(each, data, tf.unstack(tangents[0], axis=-1))
         if derivatives is None:
-            derivatives = [tf.zeros_like(mapped)] * tangents[0].shape[-1]
+            derivatives = [tf.zeros_like(mapped)] * known_shape(tangents[0])[-1]
         return mapped, tf.stack(derivatives, axis=-1)
 
     def _apply(self, simulation: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

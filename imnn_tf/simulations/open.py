@@ -8,6 +8,7 @@ from imnn_tf.simulations.feeds import Feed
 from imnn_tf.simulations.feeds.memory import MemoryFeed
 from imnn_tf.simulations.feeds.simulator import SimulatorFeed, SimulatorFunction
 from imnn_tf.simulations.feeds.stream import StreamFeed
+from imnn_tf.simulations.layout import Layout
 from imnn_tf.simulations.mapping import Mapping
 from imnn_tf.simulations.options import SimulationOptions
 from imnn_tf.simulations.simulations import Simulations
@@ -170,15 +171,18 @@ def open_stored(
         _require_both(f"{role}external_", given.external)
         summaries = _open_pair(options, f"{role}external_", given.external, None)
         _check_external(role, summaries, sources)
-        readers = _held(options, f"{role}external_", summaries)
-        external = MemoryFeed.read(layout, *readers, options.dtype)
+        external = _hold(options, f"{role}external_", summaries, layout)
     feed: Feed
     if streamed:
         named = zip((f"{role}fiducial", f"{role}derivative"), sources, strict=True)
-        readers = [options.cache.reader(name, source, options.dtype) for name, source in named]
-        feed = StreamFeed(layout, *readers, options.dtype, parallel_reads=options.parallel_reads)
+        fiducial, derivative = (
+            options.cache.reader(name, source, options.dtype) for name, source in named
+        )
+        feed = StreamFeed(
+            layout, fiducial, derivative, options.dtype, parallel_reads=options.parallel_reads
+        )
     else:
-        feed = MemoryFeed.read(layout, *_held(options, role, sources), options.dtype)
+        feed = _hold(options, role, sources, layout)
     return Simulations(layout, feed, dtype=options.dtype, mapping=mapping, external=external)
 
 
@@ -197,11 +201,14 @@ def _open_pair(
     )
 
 
-def _held(options: SimulationOptions, role: str, sources: tuple[Source, Source]) -> Any:
+def _hold(
+    options: SimulationOptions, role: str, sources: tuple[Source, Source], layout: Layout
+) -> MemoryFeed:
     named = zip((f"{role}fiducial", f"{role}derivative"), sources, strict=True)
-    return [
+    fiducial, derivative = (
         in_memory(name, source, options.dtype, verbose=options.verbose) for name, source in named
-    ]
+    )
+    return MemoryFeed.read(layout, fiducial, derivative, options.dtype)
 
 
 def _require_both(kind: str, pair: tuple[Any, Any]) -> None:

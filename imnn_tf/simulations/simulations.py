@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from imnn_tf.simulations.batch import WHOLE, Batch, Part, RowsAt
+from imnn_tf.simulations.batch import WHOLE, Batch, Part, RowsAt, row_of
 from imnn_tf.simulations.feeds import Feed
-from imnn_tf.simulations.feeds.memory import MemoryFeed, row_of
+from imnn_tf.simulations.feeds.memory import MemoryFeed
 from imnn_tf.simulations.layout import Layout
 from imnn_tf.simulations.mapping import Mapping
 
@@ -85,7 +85,10 @@ class Simulations:
                 `map_fn` are different at every update, and always the same at a given one.
             part: The part of the batches to go through.
         """
-        return Batches(self, self.feed.rows(update, part), update)
+        rows_at, mapping = self.feed.rows(update, part), self._mapping
+        if mapping is not None:
+            rows_at = mapping.applied(rows_at, update, self._numbers)
+        return Batches(rows_at, self._fiducial_weights, self._slope_weights, self._external)
 
     def fixed(self, update: tf.Tensor | int) -> "Simulations":
         """These simulations such that several passes of one update see the same numbers.
@@ -132,28 +135,30 @@ class Batches:
     """One pass over the batches of some simulations.
 
     Args:
-        simulations: The simulations.
-        rows_at: Gives the rows of the batch of an index.
-        update: The number of the update.
+        rows_at: Gives the rows of the batch of an index, mapped if there is a `map_fn`.
+        fiducial_weights: The weights of all batches, `[n_batches, n_fiducial]`.
+        slope_weights: The weights of all batches, `[n_batches, rows, n_params]`.
+        external: Gives the external summaries of the batch of an index, and their derivatives.
     """
 
-    def __init__(self, simulations: Simulations, rows_at: RowsAt, update: tf.Tensor | int) -> None:
-        self._simulations, self._rows_at = simulations, rows_at
-        mapping = simulations._mapping
-        self._seed = None if mapping is None else mapping.seed(update)
+    def __init__(
+        self,
+        rows_at: RowsAt,
+        fiducial_weights: tf.Tensor,
+        slope_weights: tf.Tensor,
+        external: MemoryFeed | None,
+    ) -> None:
+        self._rows_at, self._external = rows_at, external
+        self._fiducial_weights, self._slope_weights = fiducial_weights, slope_weights
 
     def at(self, index: tf.Tensor | int) -> Batch:
         """The batch of an index. The indices of the part must be gone through in their order."""
-        of, index = self._simulations, tf.convert_to_tensor(index)
-        rows = self._rows_at(index)
-        if of._mapping is not None:
-            rows = of._mapping(rows, self._seed, row_of(of._numbers, index))
-        data, *tangents = rows
-        external = () if of._external is None else of._external.rows_at(index)
+        index = tf.convert_to_tensor(index)
+        data, *tangents = self._rows_at(index)
         return Batch(
             data,
-            row_of(of._fiducial_weights, index),
-            row_of(of._slope_weights, index),
+            row_of(self._fiducial_weights, index),
+            row_of(self._slope_weights, index),
             tangents[0] if tangents else None,
-            *external,
+            *(() if self._external is None else self._external.rows_at(index)),
         )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from imnn_tf.fit.state import empty_history
+from imnn_tf.fit.history import empty_history
 from imnn_tf.plotting import plot_history
 
 

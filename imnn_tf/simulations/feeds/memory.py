@@ -5,9 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf.simulations.batch import Part, Rows, RowsAt
+from imnn_tf.simulations.batch import Part, Rows, RowsAt, row_of
 from imnn_tf.simulations.layout import Layout
 from imnn_tf.simulations.sources.readers import Reader
+from imnn_tf.utils.tensors import known_shape
 
 
 class MemoryFeed:
@@ -27,7 +28,7 @@ class MemoryFeed:
         self.held: Rows = tuple(
             tf.Variable(stack, trainable=False) if replaceable else stack for stack in stacks
         )
-        self.shape = tuple(self.held[0].shape[2:])
+        self.shape = known_shape(self.held[0])[2:]
 
     @classmethod
     def read(
@@ -62,8 +63,3 @@ class MemoryFeed:
         """Puts other rows of the same shapes in their place."""
         for variable, stack in zip(self.held, stacks, strict=True):
             variable.assign(stack)
-
-
-def row_of(stack: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """The row of an index of a stack. Taking the only row there is makes no copy."""
-    return tf.squeeze(stack, axis=0) if stack.shape[0] == 1 else stack[index]

@@ -13,6 +13,7 @@ from imnn_tf.simulations.mapping import MapFunction, Mapping, fold_in
 from imnn_tf.simulations.options import SimulationOptions
 from imnn_tf.utils.autodiff import pushforward
 from imnn_tf.utils.seeds import stateless_seed
+from imnn_tf.utils.tensors import known_shape
 
 # Takes parameters, `[batch, n_params]`, and a seed, `[2]`; returns simulations.
 SimulatorFunction: TypeAlias = Callable[[Any, Any], Any]
@@ -65,7 +66,7 @@ class SimulatorFeed:
             )
 
     def _shape_of_one(self) -> tuple[int, ...]:
-        shape = tuple(self._simulate(self._parameters(0, 2), self._seed).shape)
+        shape = known_shape(self._simulate(self._parameters(0, 2), self._seed))
         if len(shape) < 2 or shape[0] != 2:
             raise ValueError(
                 "`simulator` must return a simulation for each row of parameters, (batch, "

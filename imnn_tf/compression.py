@@ -1,0 +1,212 @@
+"""A compression of simulations and what was measured of it: F, C, mean, slope, estimates."""
+
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from imnn_tf import degeneracy, information
+from imnn_tf.estimator import Estimator
+from imnn_tf.fit.passes import Summariser
+from imnn_tf.information import Information, Statistics
+from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_like
+from imnn_tf.simulations.feeds.stream import reading_errors
+from imnn_tf.utils.types import Numbers
+
+
+class Measurement(NamedTuple):
+    """What was measured of a model's summaries, with the weights that it has."""
+
+    statistics: Statistics  # of all summaries
+    information: Information  # of all summaries
+    external: Information | None  # of the external summaries alone, if there are any
+
+
+class Compression:
+    """A model that summarises simulations, and the information that its summaries keep.
+
+    Everything is measured when first asked for, on the validation set where there is one and on
+    the training set otherwise, and measured anew after the weights or the fiducial point have
+    changed by a fit or a move.
+
+    Args:
+        options: What holds for all simulations.
+        summariser: The model, with the external summaries beside it.
+        training: The training set.
+        validation: The validation set, or `None`.
+
+    Attributes:
+        options: As passed.
+        F: Fisher information of the summaries, `[n_params, n_params]`.
+        Finv: Its inverse, the covariance of the estimates.
+        C: Covariance of the summaries, `[n_summaries, n_summaries]`; of the network's followed by
+            the external ones, like everything below.
+        Cinv: Its inverse.
+        μ: Mean of the summaries at the fiducial parameters, `[n_summaries]`.
+        dμ_dθ: Slope of the mean, `[n_params, n_summaries]`.
+        F_external: Fisher information of the external summaries alone; `None` without any.
+        gain: `det F` over that of the external summaries alone; infinite where these say nothing
+            about some combination of the parameters, `None` without any.
+        data, derivative: The training set as it was passed; `None` if not held in memory.
+    """
+
+    def __init__(
+        self,
+        options: SimulationOptions,
+        summariser: Summariser,
+        training: Simulations,
+        validation: Simulations | None,
+    ) -> None:
+        self.options, self._summariser = options, summariser
+        self._training, self._validation = training, validation
+        self._forget_measurement()
+
+    def _forget_measurement(self) -> None:
+        self._measured: Measurement | None = None
+        self._estimator: Estimator | None = None
+
+    @property
+    def measurement(self) -> Measurement:
+        """Everything measured of the summaries of the model as it is."""
+        if self._measured is None:
+            name, simulations = "fiducial", self._training
+            if self._validation is not None:
+                name, simulations = "validation_fiducial", self._validation
+            self._measured = self._measure(simulations, f"summaries of `{name}`")
+        return self._measured
+
+    def _measure(self, simulations: Simulations, source: str) -> Measurement:
+        with reading_errors(simulations):
+            total = self._summariser.statistics(simulations)
+        info, external = information.fisher_information(total), None
+        degeneracy.require_finite(total, info, source)
+        if self.n_external:
+            external = information.fisher_information(self._summariser.external_alone(total))
+        return Measurement(total, info, external)
+
+    def evaluate(
+        self,
+        fiducial: Any,
+        derivative: Any,
+        external_fiducial: Any = None,
+        external_derivative: Any = None,
+    ) -> Information:
+        """Information that the model keeps of other simulations than it was fitted on.
+
+        On the simulations that chose the weights det F is too high: a training set is learnt by
+        heart, and even the validation set picked the weights that suit it best.
+
+        Args:
+            fiducial: Simulations at the fiducial parameters, `[n, *input_shape]`, or any other
+                source that the constructor takes.
+            derivative: Derivative simulations, `[n_d, 2, n_params, *input_shape]`, or any other
+                source that the constructor takes.
+            external_fiducial: External summaries of `fiducial`, `[n, n_external]`, if any.
+            external_derivative: External summaries of `derivative`,
+                `[n_d, 2, n_params, n_external]`, if any.
+
+        Returns:
+            A named tuple with `fisher`, `log_det_fisher`, `covariance`, `inverse_covariance`,
+            `log_det_covariance`, `mean` and `slope`.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If an argument has the wrong shape.
+            InformationError: If the information is not defined.
+        """
+        given = SetArguments(fiducial, derivative, external_fiducial, external_derivative)
+        at_once = self.at_once or max(self.n_s, self.n_d)
+        simulations = open_like(self.options, given, self._training, at_once=at_once)
+        return self._measure(simulations, "simulations").information
+
+    def get_estimate(self, d: Numbers, external: Numbers = None) -> tf.Tensor:
+        """Quasi-maximum-likelihood estimates `θ_fid + F⁻¹ ∂μ C⁻¹ (f(d) − μ)`.
+
+        Args:
+            d: Data, `[batch, *input_shape]`.
+            external: External summaries of the data, `[batch, n_external]`, if any.
+
+        Returns:
+            Estimates, `[batch, n_params]`.
+
+        Raises:
+            ValueError: If the data have another shape.
+        """
+        return self._get_estimator()(d, external)
+
+    def _get_estimator(self) -> Estimator:
+        if self._estimator is None:
+            self._estimator = Estimator(
+                self.model,
+                theta_fid=self.θ_fid,
+                mean=self.μ,
+                slope=self.dμ_dθ,
+                inverse_covariance=self.Cinv,
+                inverse_fisher=self.Finv,
+                input_shape=self.input_shape,
+            )
+        return self._estimator
+
+    def save_estimator(self, filename: str | Path) -> None:
+        """Writes `Finv, θ_fid, dμ_dθ, Cinv, μ` to an `.npz` file."""
+        self._get_estimator().save_statistics(filename)
+
+    F = property(attrgetter("measurement.information.fisher"))
+    C = property(attrgetter("measurement.information.covariance"))
+    Cinv = property(attrgetter("measurement.information.inverse_covariance"))
+    μ = property(attrgetter("measurement.information.mean"))
+    dμ_dθ = property(attrgetter("measurement.information.slope"))
+
+    @property
+    def Finv(self) -> tf.Tensor:
+        """Inverse of the Fisher information, the covariance of the estimates."""
+        return tf.linalg.inv(self.F)
+
+    @property
+    def F_external(self) -> tf.Tensor | None:
+        """Fisher information of the external summaries alone, if there are any."""
+        external = self.measurement.external
+        return None if external is None else external.fisher
+
+    @property
+    def gain(self) -> float | None:
+        """`det F` over that of the external summaries alone, if there are any."""
+        _, info, external = self.measurement
+        if external is None:
+            return None
+        if not np.isfinite(external.log_det_fisher):
+            return float("inf")
+        return float(np.exp(info.log_det_fisher - external.log_det_fisher))
+
+    @property
+    def θ_fid(self) -> tf.Tensor:
+        """The fiducial parameters, `[n_params]`."""
+        return tf.constant(self.options.fiducial.theta, self.dtype)
+
+    @property
+    def δθ(self) -> tf.Tensor | None:
+        """Widths of the numerical derivatives, `[n_params]`; `None` where they are exact."""
+        delta = self.options.fiducial.delta
+        return None if delta is None else tf.constant(delta, self.dtype)
+
+    @property
+    def validate(self) -> bool:
+        """Whether there is a validation set."""
+        return self._validation is not None
+
+    # What was passed, and what was read off it.
+
+    model = property(attrgetter("_summariser.model"))
+    n_summaries = property(attrgetter("_summariser.n_network"))
+    n_external = property(attrgetter("_summariser.n_external"))
+    n_s = property(attrgetter("_training.n_s"))
+    n_d = property(attrgetter("_training.n_d"))
+    n_params = property(attrgetter("_training.n_params"))
+    input_shape = property(attrgetter("_training.input_shape"))
+    data = property(attrgetter("_training.fiducial"))
+    derivative = property(attrgetter("_training.derivative"))
+    dtype = property(attrgetter("options.dtype"))
+    at_once = property(attrgetter("options.at_once"))
+    map_fn = property(attrgetter("options.map_fn"))
