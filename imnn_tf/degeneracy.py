@@ -3,6 +3,7 @@
 import numpy as np
 
 from imnn_tf.information import Information, InformationError, Statistics
+from imnn_tf.utils.tensors import rounding_error
 
 
 def require_finite(statistics: Statistics, information: Information, source: str) -> None:
@@ -24,7 +25,7 @@ def require_finite(statistics: Statistics, information: Information, source: str
 
 def explain(statistics: Statistics) -> str:
     """Why summaries with these statistics, eager tensors, have no Fisher information."""
-    resolution = float(np.finfo(statistics.slope.dtype.name).eps)
+    resolution = rounding_error(statistics.slope)
     count, mean, scatter = (np.asarray(part, np.float64) for part in statistics.moments)
     slope = np.asarray(statistics.slope, np.float64)
     n_summaries = mean.size
