@@ -41,7 +41,7 @@ def populations(arguments):
         pmc = PopulationMonteCarlo(**arguments, seed=seed)
         pmc(draws=2000, initial_draws=2000, percentile=50, tolerance=TOLERANCE)
         for recycle, results in made.items():
-            pmc._recycle = recycle
+            pmc._populations.recycle = recycle
             results.append(pmc.result())
     return made
 

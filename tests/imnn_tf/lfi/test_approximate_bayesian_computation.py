@@ -119,7 +119,7 @@ def test_greek_keyword_in_either_spelling():
     abc = conjugate()
     axes = abc.plot(ϵ=1.0, draws=500)
     abc.plot(**{"ϵ": 0.9, "ax": axes})
-    assert abc._tolerance == 0.9
+    assert abc._draws.tolerance == 0.9
 
 
 def test_same_seed_same_draws_however_they_are_run(make):

@@ -9,8 +9,8 @@ import tensorflow_probability as tfp
 from scipy import stats
 
 from imnn_tf.lfi import PopulationMonteCarlo, SimulationError
-from imnn_tf.lfi.generations import Population, Round
-from imnn_tf.lfi.population import Mixture, importance_weights
+from imnn_tf.lfi.methods.kernels import Mixture, importance_weights
+from imnn_tf.lfi.methods.population import Population, Round
 
 tfd = tfp.distributions
 
@@ -111,7 +111,7 @@ def test_weights_are_prior_over_the_previous_populations_kernels(make):
     second = Mixture.of(pmc.parameters[0], pmc.weighting[0])
     pmc(criterion=0.0, max_simulations=pmc.num_draws[0] + 1000, percentile=90)
     assert len(pmc.history[0]) > 2
-    first_after = pmc._populations[0].rounds[2].mixture
+    first_after = pmc._populations.each[0].rounds[2].mixture
     np.testing.assert_allclose(first_after.scale, second.scale)
 
 
@@ -219,7 +219,7 @@ def test_recycling_uses_every_simulation_within_the_tolerance(make):
     plain = make(recycle=False)
     plain(500, 1000, percentile=50, tolerance=2.0)
     np.testing.assert_array_equal(pmc.parameters, plain.parameters)
-    rounds = pmc._populations[0].rounds
+    rounds = pmc._populations.each[0].rounds
     near = sum((each.distances < 2.0).sum() for each in rounds)
     assert len(pmc.result()) == near > len(plain.result()) == 500
     assert pmc.result().ess > plain.result().ess
