@@ -1,5 +1,7 @@
 """Approximate Bayesian computation by rejection."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -49,20 +51,13 @@ class ApproximateBayesianComputation(RejectionSampling):
 
     `ε` may also be typed as `ϵ`, which Python takes for the same name.
 
+    What was accepted, `accepted_parameters` and its like, are arrays `(1, n, ...)` with one
+    target, lists of arrays `(n_i, ...)` with several, and `None` before `accept_reject`; so is
+    what was rejected.
+
     Attributes:
-        parameters: Parameters of all draws, `(n, n_params)`.
-        estimates: Their estimates, `(n, n_params)`.
-        differences: Differences of the estimates from the targets', `(n, targets, n_params)`.
-        distances: Distances of the estimates from the targets', `(n, targets)`.
-        num_draws: The number of draws at the last `accept_reject`, or `None`.
-        num_accepted: The number accepted of them for each target, `(targets,)`, or `None`.
-        num_rejected: The number rejected of them for each target, `(targets,)`, or `None`.
-        accepted_parameters: Parameters of the accepted draws: `(1, n, n_params)` with one target,
-            a list of arrays `(n_i, n_params)` with several, `None` before `accept_reject`. There
-            are also `accepted_estimates`, `accepted_differences` and `accepted_distances`, and the
-            same attributes beginning with `rejected_`.
-        interrupted: Whether Ctrl-C ended the last call early.
         simulator: As passed.
+        distance: As passed.
         seed: The `numpy.random.SeedSequence` in use.
         failures: Simulations that failed so far.
         grid: Centres of the bins of the last `posterior`, an array `(bins,)` for each parameter.

@@ -47,9 +47,9 @@ SHARED = {
     "as a TensorFlow Probability distribution. It is never changed.",
     "get_estimate": "Takes data, `(n,) + input shape`, and returns estimates of the parameters, "
     "`(n, n_params)`.",
-    "Fisher": "Fisher information of the estimates, `(n_params, n_params)`, or one for each target, "
-    "`(targets, n_params, n_params)`: the metric of the distances `sqrt((x - t)^T F (x - t))`. It "
-    "may be `None` if there is a `distance`.",
+    "Fisher": "Fisher information of the estimates, `(n_params, n_params)`, or one for each "
+    "target, `(targets, n_params, n_params)`: the metric of the distances "
+    "`sqrt((x - t)^T F (x - t))`. It may be `None` if there is a `distance`.",
     "labels": "One label for each parameter, for plots. `None` for `parameter_names`.",
     "parameter_names": "One plain name for each parameter, for exports. `None` for `p1`, `p2` and "
     "so on.",
@@ -106,8 +106,8 @@ SHARED = {
     "color": "A colour, or one for each target. `None` continues the colour cycle.",
     "levels": "Shares of the probability that the contours enclose.",
     "known": "True parameters, `(n_params,)`, to mark by lines. `None` for none.",
-    "kwargs": "Passed on to `imnn_tf.lfi.triangle`: `wspace`, `hspace`, and what Matplotlib's `plot` "
-    "and `contour` take, such as `alpha` and `linewidth`.",
+    "kwargs": "Passed on to `imnn_tf.lfi.triangle`: `wspace`, `hspace`, and what Matplotlib's "
+    "`plot` and `contour` take, such as `alpha` and `linewidth`.",
     "axes": 'What to draw: "parameter_estimate" for estimates against parameters, '
     '"parameter_parameter" or "estimate_estimate" for pairs of one kind.',
     "rejected": "The share of the rejected simulations to draw. `None` or 0 for none.",

@@ -1,6 +1,8 @@
 """The posterior as a Gaussian at the estimate, as wide as the Fisher information says."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,7 +25,6 @@ from imnn_tf.lfi.posterior.normal import Normal
 from imnn_tf.lfi.posterior.samples import Posterior
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
-from imnn_tf.utils.types import Numbers
 
 GridSize: TypeAlias = int | Sequence[int]
 
@@ -89,25 +90,12 @@ class GaussianApproximation(LikelihoodFreeInference):
         ValueError: If the shapes do not fit each other or `Fisher` is no Fisher information.
     """
 
-    def __init__(
-        self,
-        target_data: Numbers,
-        prior: Any,
-        Fisher: Numbers | None,
-        get_estimate: Callable[..., Any] | None,
-        labels: Sequence[str] | None = None,
-        *,
-        parameter_names: Sequence[str] | None = None,
-    ) -> None:
-        super().__init__(
-            target_data, prior, Fisher, get_estimate, labels, parameter_names=parameter_names
-        )
-        # Kept for scripts that were written for the predecessor; no method here reads them.
-        self.log_like: np.ndarray | None = None
-        self.log_prior: np.ndarray | None = None
-        self.log_post: np.ndarray | None = None
-        self.grid: np.ndarray | None = None
-        self.shape: tuple[int, ...] | None = None
+    # Kept for scripts that were written for the predecessor; no method here reads them.
+    log_like: np.ndarray | None = None
+    log_prior: np.ndarray | None = None
+    log_post: np.ndarray | None = None
+    grid: np.ndarray | None = None
+    shape: tuple[int, ...] | None = None
 
     @described(**_GRID, prior="Whether to evaluate the prior and the posterior too.")
     def __call__(

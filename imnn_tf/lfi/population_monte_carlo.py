@@ -1,5 +1,7 @@
 """Population Monte Carlo: tolerances that shrink, weights that stay right."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -66,24 +68,12 @@ class PopulationMonteCarlo(WeightedParticles):
 
     Targets share the draws from the prior, and are independent of each other otherwise.
 
+    `accepted_parameters` and its like are the same as `parameters`; those beginning with
+    `rejected_` are empty.
+
     Attributes:
-        parameters: The particles, `(targets, draws, n_params)`, nearest first.
-        estimates: Their estimates, `(targets, draws, n_params)`.
-        differences: Differences of the estimates from the target's, `(targets, draws, n_params)`.
-        distances: Distances of the estimates from the target's, `(targets, draws)`.
-        weighting: Weights of the particles, `(targets, draws)`, which sum to one for each target.
-        tolerance: The distance within which the particles lie, `(targets,)`.
-        ess: Effective sample size of each population, `(targets,)`.
-        num_draws: The number of simulations for each target, those at draws from the prior
-            included, `(targets,)`.
-        num_accepted: The number of particles of each target, `(targets,)`.
-        accepted_parameters: The same as `parameters`; there are also `accepted_estimates`,
-            `accepted_differences` and `accepted_distances`. The same attributes beginning with
-            `rejected_` are empty.
-        history: For each target a list of `Generation`.
-        stopped_by: For each target the rule that ended the last call: "criterion",
-            "tolerance", "max_simulations", "max_seconds", "min_change" or "interrupt".
         simulator: As passed.
+        distance: As passed.
         seed: The `numpy.random.SeedSequence` in use.
         failures: Simulations that failed so far.
         grid: Centres of the bins of the last `posterior`, an array `(bins,)` for each parameter.
@@ -171,11 +161,9 @@ class PopulationMonteCarlo(WeightedParticles):
                 populations.start(draws, initial_draws, simulate)
             active = list(range(len(populations.each)))
             while active:  # in turns, so that no target alone pays for time that runs out
-                active = [
-                    target
-                    for target in active
-                    if populations.advance(target, draws, schedule, simulate, bar)
-                ]
+                for target in active.copy():
+                    if not populations.advance(target, draws, schedule, simulate, bar):
+                        active.remove(target)
 
     __call__ = PMC
 

@@ -117,21 +117,30 @@ class LikelihoodFreeInference:
             IndexError: If there is no such target.
             ValueError: If there is no Fisher information.
         """
-        from imnn_tf.lfi.plots.matrix import matrix
+        import matplotlib.pyplot as plt
 
-        target, shared = self._target_number(target), False
+        target, title = self._target_number(target), "Inverse Fisher information"
         method = getattr(self, "Fisher", None)
         if self.Finv is not None:
-            covariance, shared = self._matrix_of(self.Finv, target), self.Finv.ndim == 2
+            covariance = self._matrix_of(self.Finv, target)
         elif callable(method) and self.estimate is not None:
             covariance = np.linalg.inv(np.asarray(method(self.estimate[target]), dtype=float))
         else:
             raise ValueError("`Fisher` must be passed to show its inverse, got None.")
-        title = "Inverse Fisher information"
-        if self.targets > 1 and not shared:
+        if self.targets > 1 and (self.F is None or self.F.ndim == 3):
             title += f" of target {target + 1}"
-        labels = self.axis_labels
-        return matrix(covariance, labels=labels, title=title, ax=ax, figsize=figsize, save=save)
+        if ax is None:
+            ax = plt.subplots(figsize=figsize, layout="constrained")[1]
+        image = ax.imshow(covariance)  # with the first row at the top
+        ax.set_xticks(np.arange(self.n_params), labels=self.axis_labels)
+        ax.set_yticks(np.arange(self.n_params), labels=self.axis_labels)
+        ax.set_title(title, wrap=True)
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04)
+        if save is not None:
+            figure.savefig(save, bbox_inches="tight", transparent=True)
+        return ax
 
     def _matrix_of(self, matrices: np.ndarray, target: int) -> np.ndarray:
         """The matrix of one target, `(n_params, n_params)`, out of one for all or one for each."""

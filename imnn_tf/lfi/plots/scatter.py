@@ -1,5 +1,7 @@
 """Scatter plots of accepted and rejected simulations."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -118,7 +120,7 @@ def scatter(
     return axes
 
 
-def _looks(color: Color | Sequence[Color] | None, targets: int, panel: "Axes") -> list[_Look]:
+def _looks(color: Color | Sequence[Color] | None, targets: int, panel: Axes) -> list[_Look]:
     """Colour and marker of each target; targets of one colour get markers of their own."""
     looks = []
     for i, style in enumerate(target_styles(color, targets)):
@@ -131,7 +133,7 @@ def _looks(color: Color | Sequence[Color] | None, targets: int, panel: "Axes") -
 
 
 def _draw_panel(
-    panel: "Axes",
+    panel: Axes,
     row: int,
     column: int,
     diagonal: bool,
@@ -165,7 +167,7 @@ def _draw_panel(
 
 
 def _label_edges(
-    panel: "Axes",
+    panel: Axes,
     row: int,
     column: int,
     xlabels: Sequence[str],

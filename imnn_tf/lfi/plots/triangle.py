@@ -1,5 +1,7 @@
 """Triangles of one- and two-dimensional marginal densities."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -35,7 +37,7 @@ LEVELS = (0.68, 0.95, 0.99)
     kwargs="What Matplotlib's `plot` and `contour` take, such as `alpha` and `linewidth`.",
 )
 def triangle(
-    marginals: "Sequence[Marginals]",
+    marginals: Sequence[Marginals],
     *,
     labels: Sequence[str],
     ax: AxesLike = None,
@@ -81,7 +83,7 @@ def triangle(
 
 def _draw(
     axes: np.ndarray,
-    marginals: "Marginals",
+    marginals: Marginals,
     name: str | None,
     style: dict[str, Any],
     levels: float | Sequence[float],

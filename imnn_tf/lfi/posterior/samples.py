@@ -1,5 +1,7 @@
 """Weighted samples of a posterior, which every method of inference results in."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Sequence
@@ -334,7 +336,7 @@ class Posterior:
         write_atomically(Path(filename), lambda aside: aside.write_bytes(buffer.getvalue()))
 
     @classmethod
-    def load(cls, filename: str | os.PathLike[str]) -> "Posterior":
+    def load(cls, filename: str | os.PathLike[str]) -> Posterior:
         """Reads a file that `save` wrote."""
         with np.load(filename, allow_pickle=False) as file:
             text = json.loads(file["text"].tobytes())

@@ -1,5 +1,7 @@
 """The settings of how simulations run, declared and checked in one place."""
 
+from __future__ import annotations
+
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
@@ -60,7 +62,7 @@ class Execution:
             object.__setattr__(self, name, value)  # the way to set a field of a frozen dataclass
 
     @classmethod
-    def of(cls, execution: "Execution | None", *separate: Any) -> "Execution":
+    def of(cls, execution: Execution | None, *separate: Any) -> Execution:
         """The settings that a user passed, as one value or as separate keywords.
 
         Args:

@@ -1,5 +1,7 @@
 """Runs a user's simulator at many parameters."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
