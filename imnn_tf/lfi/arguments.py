@@ -64,8 +64,8 @@ SHARED = {
     "executor": "Where simulations run. `None` for this process; an integer for that many worker "
     "processes; any `concurrent.futures.Executor`; or a function without arguments that returns "
     'one. Scripts that start processes need `if __name__ == "__main__":`.',
-    "batch_size": "The number of simulations in one call of the simulator. `None` for 1, except "
-    "that the classes follow `at_once` if there is no `executor`.",
+    "batch_size": "The number of simulations in one call of the simulator. `None` for 1, or for "
+    "what the argument `at_once` of a method says.",
     "timeout": "Seconds that one call of the simulator may take; needs an `executor`. Workers that "
     "were started here are killed when they take longer. Others are no longer waited for, and stay "
     "busy. `None` for no limit.",
@@ -74,10 +74,10 @@ SHARED = {
     "and then skips it.",
     "retries": 'How often a failed call is repeated if `on_error` is "retry".',
     "store": "A folder that keeps finished simulations; needs a `seed`. The same calls with the "
-    "same seed read them from there, and simulate only what is missing: so a script that was "
+    "same seed read them from there and simulate only what is missing, so a script that was "
     "stopped or killed goes on where it was. `None` keeps nothing.",
-    "progress": "Whether to show a progress bar that counts simulations; or a bar to use, with the "
-    "methods `update` and `set_postfix` of tqdm's.",
+    "progress": "Whether to show a progress bar that counts simulations; or a bar to use, with "
+    "tqdm's methods `update` and `set_postfix`.",
     "max_pending": "The number of calls that wait in or run on the executor at a time. `None` for "
     "twice the number of workers, or for that number if there is a `timeout`.",
     "execution": "All settings of how simulations run as one value, an `imnn_tf.lfi.Execution`, "
@@ -85,7 +85,8 @@ SHARED = {
     "`store` and `progress`. `None` for the separate keywords.",
     # What runs a method.
     "at_once": "Whether all parameters go to the simulator in one call, or one by one. An integer "
-    "passes that many at a time, which bounds the memory needed. A `batch_size` overrides it.",
+    "passes that many at a time, which bounds the memory needed. With an `executor`, `True` means "
+    "one by one too. A `batch_size` overrides it.",
     "save_sims": "Name of a file for the simulations, in NumPy's npy format. Every call of the "
     "simulator writes one file: `name.npy`, then `name_1.npy` and so on. `None` saves nothing.",
     "tqdm_notebook": "Ignored: the bar finds out where it is shown.",

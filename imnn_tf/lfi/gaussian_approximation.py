@@ -176,14 +176,10 @@ class GaussianApproximation(LikelihoodFreeInference):
             ValueError: If the product vanishes everywhere on the grid, or a subclass with its
                 own likelihood has more than three parameters.
         """
-        evidence = []
-        for target in range(self.targets):
-            if self.n_params in POINTS:
-                evidence.append(self._gridded(target).log_evidence())
-            else:
-                self._require_gaussian()
-                evidence.append(self._normal(target).log_evidence(self.prior))
-        return np.array(evidence)
+        targets = range(self.targets)
+        if self.n_params in POINTS or not self._is_gaussian:
+            return np.array([self._gridded(target).log_evidence() for target in targets])
+        return np.array([self._normal(target).log_evidence(self.prior) for target in targets])
 
     def result(self, target: int = 0, *, n: int = 10_000, seed: Seed = 0) -> Posterior:
         """The posterior of one target, as weighted samples.
@@ -208,8 +204,6 @@ class GaussianApproximation(LikelihoodFreeInference):
             samples = self._normal(target).draws(rng.normal(size=(n, self.n_params)))
             weights = self.prior.prob(samples)
         else:
-            if self.n_params not in POINTS:
-                self._require_gaussian()
             samples, weights = self._gridded(target).draws(n, rng), None
         return Posterior(
             samples,
@@ -365,13 +359,6 @@ class GaussianApproximation(LikelihoodFreeInference):
         same = getattr(self.log_gaussian, "__func__", None) is own
         return same and self.F is not None and self.estimate is not None
 
-    def _require_gaussian(self) -> None:
-        if not self._is_gaussian:
-            raise ValueError(
-                f"`log_gaussian` must be the Gaussian likelihood with more than "
-                f"{max(POINTS)} parameters, got another one and {self.n_params}."
-            )
-
     def _normal(self, target: int) -> Normal:
         """The Gaussian likelihood of a target."""
         if self.F is None or self.estimate is None:
@@ -382,7 +369,12 @@ class GaussianApproximation(LikelihoodFreeInference):
         return Normal(self.estimate[target], self._matrix_of(self.F, target))
 
     def _gridded(self, target: int) -> Gridded:
-        """Likelihood times prior of a target, on grids."""
+        """Likelihood times prior of a target, on grids; with few parameters only."""
+        if self.n_params not in POINTS:
+            raise ValueError(
+                f"`log_gaussian` must be the Gaussian likelihood with more than "
+                f"{max(POINTS)} parameters, got another one and {self.n_params}."
+            )
 
         def log_like(points: np.ndarray) -> np.ndarray:
             if self._is_gaussian:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imnn_tf.lfi.arguments import described
 from imnn_tf.lfi.plots.layout import Label
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.utils import checks
@@ -14,20 +15,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@described(
+    Fisher="The Fisher information of the estimates, symmetric and positive definite: "
+    "`(n_params, n_params)`, or one for each target, `(targets, n_params, n_params)`. `None` for a "
+    "method that needs none.",
+    get_estimate="Takes data, `(n,) + input shape`, and returns estimates of the parameters, "
+    "`(n, n_params)`. `None` for a method that needs none.",
+)
 class LikelihoodFreeInference:
     """Target data compressed to estimates, a prior, and the Fisher information.
-
-    Args:
-        target_data: The data to infer from, all targets at once: `(targets,) + input shape`.
-        prior: The prior: anything with `event_shape` `(n_params,)`, `sample` and `log_prob`.
-        Fisher: The Fisher information of the estimates, symmetric and positive definite:
-            `(n_params, n_params)`, or one for each target, `(targets, n_params, n_params)`.
-            `None` for a method that needs none.
-        get_estimate: Takes data, `(n,) + input shape`, and returns estimates of the
-            parameters, `(n, n_params)`. `None` for a method that needs none.
-        labels: One label for each parameter, for plots. `None` for `parameter_names`.
-        parameter_names: One plain name for each parameter, for exports. `None` for `p1`, `p2`
-            and so on.
 
     Attributes:
         data: The target data as passed; a list becomes an array.

@@ -100,13 +100,10 @@ def scatter(
     names = target_names(label or "Accepted", len(accepted))
     looks = _looks(color, len(accepted), axes[-1, 0])
     grey = _Look("0.75", "o")
-    contents = _Contents(
-        [(cloud, grey) for cloud in rejected] + list(zip(accepted, looks, strict=True)),
-        ["black"] if len(looks) == 1 else [look.color for look in looks],
-        horizontal,
-        vertical,
-        None if known is None else checks.array("known", known, shape=(p,), dtype=float),
-    )
+    clouds = [(cloud, grey) for cloud in rejected] + list(zip(accepted, looks, strict=True))
+    colors = ["black"] if len(looks) == 1 else [look.color for look in looks]
+    truth = None if known is None else checks.array("known", known, shape=(p,), dtype=float)
+    contents = _Contents(clouds, colors, horizontal, vertical, truth)
     for row, column in product(range(p), repeat=2):
         panel, diagonal = axes[row, column], pairs and row == column
         if pairs and column > row:

@@ -42,7 +42,7 @@ def test_particles_without_weight_do_not_count(mixture):
 
 
 def test_draws_follow_the_density():
-    # One parameter: the distribution function is a sum of normal ones.
+    # With one parameter, the distribution function is a sum of normal ones.
     mixture = Mixture(np.array([[0.0], [5.0]]), np.array([0.3, 0.7]), np.array([[2.0]]))
     draws = mixture.draw(np.random.default_rng(1), 5000)[:, 0]
 
@@ -53,8 +53,8 @@ def test_draws_follow_the_density():
 
 
 def test_proposals_have_the_mixtures_density_within_the_support():
-    # Half of the first kernel lies outside, none of the second: had only moves been repeated,
-    # the first would get 30 % of the draws, and not 15 / 85.
+    # Half of the first kernel lies outside the support, and none of the second. If only moves
+    # were repeated, the first would get 30 % of the draws instead of 15 / 85.
     mixture = Mixture(np.array([[0.0], [50.0]]), np.array([0.3, 0.7]), np.array([[2.0]]))
     rng = np.random.default_rng(2)
     points, tried = propose(mixture, lambda x: x[:, 0] > 0, 20_000, rng)
@@ -86,7 +86,7 @@ def test_ten_thousand_particles_are_weighed_in_about_a_second():
     mixture = Mixture.of(particles, np.full(10_000, 1e-4))
     start = time.process_time()
     importance_weights(mixture, particles, np.ones(10_000))
-    # Measured well below one second; several times that on a machine that is busy.
+    # It was measured well below one second; a busy machine takes several times that.
     assert time.process_time() - start < 5
 
 

@@ -37,7 +37,7 @@ def test_kernel_is_epanechnikovs_times_the_weights(accepted):
 
 
 def test_slope_is_that_of_weighted_least_squares():
-    # Parameters exactly linear in the estimates come to lie on one point.
+    # Parameters that are linear in the estimates are all moved to one point.
     rng = np.random.default_rng(2)
     x = rng.normal(size=(50, 2))
     theta = 3 + x @ [[1.0, -2.0], [0.5, 1.0]]
@@ -58,7 +58,7 @@ def test_bounds_hold_whatever_the_slope():
     )
     assert np.isfinite(adjusted).all()
     assert ((adjusted >= bounds["low"]) & (adjusted <= bounds["high"])).all()
-    # Without a slope nothing moves: the maps to the line and back are inverse.
+    # Without estimates there is no slope, so parameters must come back from the line unchanged.
     still, _ = regression_adjusted(
         theta[1:], np.zeros((499, 0)), np.ones(499), np.zeros(0), 2.0, **bounds
     )

@@ -111,7 +111,7 @@ def test_known_parameters_are_marked_and_in_view():
 
 
 def test_marginals_from_elsewhere_are_drawn():
-    # As of a chain, and of a density on a grid; only one of which has a pair.
+    # One from a density on a grid, and one that has no pairs, as from a chain.
     density = stats.multivariate_normal([0, 0], COVARIANCE[:2, :2])
     points = [np.linspace(-4, 4, 61), np.linspace(-6, 6, 71)]
     grid = np.stack(np.meshgrid(*points, indexing="ij"), axis=-1)

@@ -56,7 +56,7 @@ def test_levels_of_a_gaussian_are_those_of_chi_squared():
 
 
 def test_levels_weigh_unequal_cells():
-    # Uneven points over the same exponential density must give the same levels.
+    # The points are uneven, so the widths of their cells matter.
     x = np.linspace(0, np.sqrt(30), 3000) ** 2
     height = hpd_levels(np.exp(-x), 0.9, [trapezium_widths(x)])
     np.testing.assert_allclose(height, 0.1, rtol=1e-2)

@@ -12,7 +12,7 @@ COVARIANCE = np.array([[1.0, 0.6], [0.6, 2.0]])
 
 @pytest.fixture(scope="module")
 def gaussian():
-    """Draws from a Gaussian twice as wide, weighed back to one of known moments."""
+    """Draws from a Gaussian of twice the covariance, weighted to have known moments."""
     rng = np.random.default_rng(0)
     wide = stats.multivariate_normal([1, -1], 2 * COVARIANCE)
     narrow = stats.multivariate_normal([1, -1], COVARIANCE)
@@ -30,7 +30,7 @@ def gaussian():
 def test_moments_of_weighted_samples_are_those_of_the_target(gaussian):
     error = np.sqrt(np.diag(COVARIANCE) / gaussian.ess)
     assert (np.abs(gaussian.mean() - [1, -1]) < 4 * error).all()
-    # The variance of a Gaussian's variance is 2 sigma^4 / n.
+    # The sample variance of n Gaussian numbers has the variance 2 sigma^4 / n.
     error = COVARIANCE * np.sqrt(2 / gaussian.ess)
     assert (np.abs(gaussian.covariance() - COVARIANCE) < 4 * np.abs(error)).all()
     np.testing.assert_allclose(gaussian.std() ** 2, np.diag(gaussian.covariance()))
@@ -51,7 +51,7 @@ def test_error_of_the_mean_is_its_scatter():
         posterior = Posterior(samples, weights)
         means.append(posterior.mean()[0])
         errors.append(posterior.mean_error()[0])
-    # A standard deviation from 400 is known to 1 / sqrt(800).
+    # The relative error of a standard deviation of 400 numbers is 1 / sqrt(800).
     assert abs(np.std(means) / np.mean(errors) - 1) < 4 / np.sqrt(800)
 
 
@@ -87,7 +87,7 @@ def test_histograms_carry_the_weights_and_integrate_to_one(gaussian):
     marginals = gaussian.marginals(bins=(20, 30), ranges=[(-4, 6), (-8, 6)])
     np.testing.assert_allclose(marginals.single[0], density.sum(1) * 14 / 30, atol=1e-4)
     np.testing.assert_allclose(marginals.pairs[0, 1], density)
-    # Beyond two parameters pairs must still be sums over the others.
+    # With three parameters, the density of a pair is a sum over the third.
     rng = np.random.default_rng(2)
     cube = Posterior(rng.uniform(size=(500, 3)), rng.uniform(size=500))
     full = cube.histogram(4, [(0, 1)] * 3)[0]

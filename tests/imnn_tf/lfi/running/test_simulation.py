@@ -21,7 +21,7 @@ THETA = np.random.default_rng(0).normal(size=(60, 2))
 
 @pytest.fixture
 def noisy():
-    """A simulator with a generator; a closure, as users write them."""
+    """A simulator that takes a generator. It is a closure, as users' simulators often are."""
     offset = 3.0
 
     def simulator(theta, rng):
@@ -34,7 +34,7 @@ def run(simulator, theta=THETA, **options):
     return simulate(simulator, theta, **{"seed": 1, "progress": False, **options})
 
 
-def test_what_a_simulator_is_random_argument():
+def test_what_a_simulator_takes_as_its_random_argument():
     class Noise:
         def simulator(self, parameters, seed=None, simulator_args=None):
             return parameters
@@ -93,7 +93,7 @@ def test_loky(noisy):
     np.testing.assert_array_equal(run(noisy, executor=executor).x, run(noisy).x)
 
 
-@pytest.mark.filterwarnings("ignore")  # of the cluster's own making
+@pytest.mark.filterwarnings("ignore")  # the cluster warns for reasons of its own
 def test_dask_on_workers_of_their_own(noisy):
     from distributed import Client, LocalCluster
 
@@ -344,7 +344,7 @@ def test_store_resumes_after_kill_9(tmp_path):
 
     theta = np.arange(20.0)[:, np.newaxis]
     resumed = simulate(simulator, theta, seed=3, store=tmp_path, progress=False)
-    # The first is written at once; the last before the end may not have been yet.
+    # The first simulation is written at once. The last ones before the kill may be lost.
     assert 1 <= calls[0] <= 12
     assert calls == list(range(int(calls[0]), 20))
     afresh = simulate(simulator, theta, seed=3, progress=False)
