@@ -1,7 +1,7 @@
-"""Likelihood-free inference: works with any estimator, prior and simulator.
+"""Likelihood-free inference with any estimator, prior and simulator.
 
-It takes arrays and callables, and needs no IMNN. The public names are loaded when first used,
-so that the workers that run simulations load only what they need.
+It takes arrays and functions, and needs no IMNN. A public name is imported when it is first used,
+so that the workers that run simulations import only what they need.
 """
 
 from importlib import import_module
@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import imnn_tf.lfi.calibration as calibration
     from imnn_tf.lfi.approximate_bayesian_computation import ApproximateBayesianComputation
-    from imnn_tf.lfi.density import Marginals
     from imnn_tf.lfi.gaussian_approximation import GaussianApproximation
-    from imnn_tf.lfi.plotting import triangle
+    from imnn_tf.lfi.plots.triangle import triangle
     from imnn_tf.lfi.population_monte_carlo import PopulationMonteCarlo
-    from imnn_tf.lfi.posterior import Posterior
-    from imnn_tf.lfi.simulation import SimulationError, simulate
+    from imnn_tf.lfi.posterior.marginals import Marginals
+    from imnn_tf.lfi.posterior.samples import Posterior
+    from imnn_tf.lfi.running.execution import Execution
+    from imnn_tf.lfi.running.run import SimulationError
+    from imnn_tf.lfi.running.simulation import simulate
 
 __all__ = [
     "ApproximateBayesianComputation",
+    "Execution",
     "GaussianApproximation",
     "Marginals",
     "PopulationMonteCarlo",
@@ -29,21 +32,24 @@ __all__ = [
     "triangle",
 ]
 
-_HOMES = {
+# The modules that define the public names. No module or folder here may have a public name: its
+# import would replace what the name stands for.
+_MODULES = {
     "ApproximateBayesianComputation": "approximate_bayesian_computation",
+    "Execution": "running.execution",
     "GaussianApproximation": "gaussian_approximation",
-    "Marginals": "density",
+    "Marginals": "posterior.marginals",
     "PopulationMonteCarlo": "population_monte_carlo",
-    "Posterior": "posterior",
-    "SimulationError": "simulation",
-    "simulate": "simulation",
-    "triangle": "plotting",
+    "Posterior": "posterior.samples",
+    "SimulationError": "running.run",
+    "simulate": "running.simulation",
+    "triangle": "plots.triangle",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(f"imnn_tf.lfi.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"imnn_tf.lfi.{_MODULES[name]}"), name)
     if name == "calibration":
         return import_module("imnn_tf.lfi.calibration")
     raise AttributeError(f"module 'imnn_tf.lfi' has no attribute {name!r}")

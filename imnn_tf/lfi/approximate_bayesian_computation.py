@@ -1,86 +1,121 @@
 """Approximate Bayesian computation by rejection."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
+from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.accepted import Accepted
-from imnn_tf.lfi.sampled import SampledInference
+from imnn_tf.lfi.arguments import POSTERIOR, SCATTER, described
+from imnn_tf.lfi.methods.rejection import RejectionSampling, Tolerance
+from imnn_tf.lfi.methods.sampled import FileName, Target
+from imnn_tf.lfi.plots.layout import AxesLike, Color, FigureSize, Label
+from imnn_tf.lfi.plots.triangle import LEVELS
+from imnn_tf.lfi.posterior.histograms import Bins, Ranges
+from imnn_tf.lfi.posterior.marginals import Marginals
+from imnn_tf.lfi.running.execution import Execution, ProgressBar
+from imnn_tf.lfi.running.executors import Workers
 from imnn_tf.utils import checks
-from imnn_tf.utils.seeds import child
+from imnn_tf.utils.seeds import Seed
+from imnn_tf.utils.types import Numbers
 
-# Draws that `get_min_accepted` makes at a time at most, to bound its memory.
-_MOST_AT_A_TIME = 65_536
+# The arguments of figures and histograms that simulate and accept first.
+_RUN = {
+    "ε": "Accept what lies within this distance of a target: one number, or one for each target. "
+    "`None` keeps what was accepted before, and simulates nothing.",
+    "draws": "The number of draws that there must be in all. Only those that are missing are made. "
+    "With `accepted`, the least number of draws to make at a time. `None` for no more draws.",
+    "accepted": "The number of draws that must be accepted for each target; draws are made until "
+    "they are. `None` for any number.",
+}
 
 
-class ApproximateBayesianComputation(SampledInference):
-    """Simulations at draws from the prior, accepted where they come close to a target.
+@described(
+    simulator="Takes parameters, `(n, n_params)`, and returns data, `(n,) + input shape`. If its "
+    "second positional argument has no default, it also gets random seeds; see "
+    "`imnn_tf.lfi.simulate`. `None` if all simulations are made elsewhere; see `add`.",
+)
+class ApproximateBayesianComputation(RejectionSampling):
+    """Simulations at draws from the prior, accepted if they come close to a target.
 
-    Calling the object draws and simulates; `accept_reject` then accepts what lies within `ε`
-    of each target. All draws are kept, so `ε` may be changed at will. The accepted ones are
-    independent samples of the posterior given that the estimate is within `ε` of the
-    target's, which tends to the posterior given the estimate as `ε` tends to zero
-    (Pritchard et al. 1999; Beaumont, Zhang & Balding 2002).
+    Calling the object draws and simulates. `accept_reject` then accepts what lies within `ε` of
+    each target. All draws are kept, so `ε` may be changed at will. The accepted draws are
+    independent samples of the posterior given that the estimate lies within `ε` of the target's.
+    As `ε` goes to zero, this becomes the posterior given the estimate (Pritchard et al. 1999;
+    Beaumont, Zhang & Balding 2002).
 
-    See `imnn_tf.lfi.sampled.SampledInference` for the arguments. `ε` may be typed as `ϵ`, which
-    is the same name to Python. Attributes of the accepted
-    (and with `rejected_` for `accepted_` the rejected) simulations are arrays
-    `(1, n, n_params)` with one target, and lists of `(n_i, n_params)` with several.
+    `ε` may also be typed as `ϵ`, which Python takes for the same name.
+
+    What was accepted, `accepted_parameters` and its like, are arrays `(1, n, ...)` with one
+    target, lists of arrays `(n_i, ...)` with several, and `None` before `accept_reject`; so is
+    what was rejected.
 
     Attributes:
-        parameters: All draws, `(n, n_params)`.
-        estimates: Their estimates, `(n, n_params)`.
-        distances: Their distances from the targets' estimates, `(n, targets)`.
-        num_draws: Draws at the last `accept_reject`, or `None`.
-        num_accepted: Accepted of them, `(targets,)`.
-        num_rejected: Rejected of them, `(targets,)`.
-        interrupted: Whether Ctrl-C ended the last call early.
+        simulator: As passed.
+        distance: As passed.
+        seed: The `numpy.random.SeedSequence` in use.
+        failures: Simulations that failed so far.
+        grid: Centres of the bins of the last `posterior`, an array `(bins,)` for each parameter.
+        post: The last `posterior`, `(targets, bins_1, ..., bins_p)`.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If `Fisher` or `get_estimate` is `None`, or shapes do not fit.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        target_data: Numbers,
+        prior: Any,
+        Fisher: Numbers | None,
+        get_estimate: Callable[..., Any],
+        simulator: Callable[..., Any] | None = None,
+        labels: Sequence[str] | None = None,
+        *,
+        parameter_names: Sequence[str] | None = None,
+        seed: Seed = None,
+        executor: Workers = None,
+        batch_size: int | None = None,
+        timeout: float | None = None,
+        on_error: str = "raise",
+        retries: int = 0,
+        distance: Callable[[np.ndarray, np.ndarray], ArrayLike] | None = None,
+        store: str | os.PathLike[str] | None = None,
+        progress: bool | ProgressBar = True,
+        execution: Execution | None = None,
+    ) -> None:
+        separate = executor, batch_size, timeout, on_error, retries, store, progress
+        execution = Execution.of(execution, *separate)
+        names = labels, parameter_names
+        super().__init__(
+            target_data, prior, Fisher, get_estimate, simulator, *names, seed, distance, execution
+        )
         self.reset()
 
-    def reset(self) -> None:
-        """Forgets all simulations."""
-        self.parameters = np.empty((0, self.n_params))
-        self.estimates = np.empty((0, self.n_params))
-        self.distances = np.empty((0, self.targets))
-        self.num_draws: int | None = None
-        self.num_accepted: np.ndarray | None = None
-        self.num_rejected: np.ndarray | None = None
-        self.failures = []
-        self.grid = self.post = None
-        self.interrupted = False
-        self._calls = 0
-        self._tolerance = np.full(self.targets, np.nan)
-        self._mask: np.ndarray | None = None
-
+    @described(
+        draws="The number of draws; or with `predrawn` parameters that were drawn from the prior "
+        "before, `(n, n_params)`.",
+        predrawn="Whether `draws` are parameters.",
+        update="Whether to add the draws to those of the object.",
+        progress="Whether to show a progress bar, or a bar to use. `None` for what the constructor "
+        "was told.",
+    )
     def ABC(
         self,
-        draws: Any,
+        draws: int | ArrayLike,
         at_once: bool | int = True,
-        save_sims: str | os.PathLike[str] | None = None,
+        save_sims: FileName | None = None,
         predrawn: bool = False,
         update: bool = True,
         *,
-        progress: Any = None,
+        progress: bool | ProgressBar | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Draws from the prior, simulates, and compares with the targets.
-
-        Args:
-            draws: How many; or with `predrawn` parameters that were drawn from the prior
-                before, `(n, n_params)`.
-            at_once: Whether to pass all draws to the simulator in one call, or one by one; a
-                number passes that many at a time, which bounds the memory needed.
-            save_sims: A file name for the simulations; see
-                `imnn_tf.lfi.store.save_simulations`.
-            predrawn: Whether `draws` are parameters.
-            update: Whether to add the draws to those of the object.
-            progress: Whether to show a bar, or a bar to use; `None` as the object was told.
 
         Returns:
             Parameters, `(n, n_params)`, estimates, `(n, n_params)`, differences of the
@@ -88,209 +123,213 @@ class ApproximateBayesianComputation(SampledInference):
             `(n, targets)`, of the simulations that did not fail.
 
         Raises:
-            SimulationError: If a simulation fails and is not to be skipped.
+            SimulationError: If a simulation fails and `on_error` is "raise".
             ValueError: If `draws` is not positive or of the wrong shape.
         """
-        self._simulates()
-        key, self._calls = self._calls, self._calls + 1
-        if predrawn:
-            shape = (None, self.n_params)
-            parameters = checks.array("draws", draws, shape=shape, dtype=float)
-        else:
-            number = checks.integer("draws", draws, minimum=1)
-            parameters = self.prior.sample(number, seed=child(self.seed, key, 1))
-        bar = self._progress if progress is None else progress
-        result = self._simulate(parameters, (key, 0), at_once, save_sims, bar)
-        self.interrupted = result.interrupted
-        ok = result.ok
-        estimates = np.empty((0, self.n_params)) if result.x is None else result.x[ok]
-        parameters, distances = parameters[ok], self._distances(estimates)
-        if update:
-            self._append(parameters, estimates, distances)
+        execution = self._execution
+        if progress is not None:
+            execution = replace(execution, progress=progress)
+        (parameters, estimates, _), distances = self._draw(
+            draws, at_once, save_sims, execution, predrawn=predrawn, update=update
+        )
         return parameters, estimates, self._differences(estimates), distances
 
     __call__ = ABC
 
-    def accept_reject(self, ε: float | Sequence[float]) -> None:
+    @described(ε="The distance: one number, or one for each target, `(targets,)`.")
+    def accept_reject(self, ε: Tolerance) -> None:
         """Accepts the draws whose distance from a target is below `ε`, for each target.
 
-        Args:
-            ε: The radius, or one for each target.
-
         Raises:
-            ValueError: If `ε` is not positive, or nothing was drawn yet.
+            ValueError: If `ε` is not positive, or there are no draws yet.
         """
-        self._tolerance = self._radii(ε)
-        if len(self.parameters) == 0:
-            raise ValueError("`draws` must be simulated before any can be accepted, got none.")
-        self._mask = self.distances < self._tolerance
-        self.num_draws = len(self._mask)
-        self.num_accepted = self._mask.sum(axis=0)
-        self.num_rejected = self.num_draws - self.num_accepted
+        self._draws.accept(self._tolerances(ε))
 
+    @described(
+        ε="The distance: one number, or one for each target, `(targets,)`.",
+        accepted="The number of draws that must be accepted for each target.",
+        min_draws="The least number of draws to make at a time. More are made, up to 65,536, if "
+        "the acceptance so far says that more are needed. `None` for 1.",
+        max_draws="The number of draws in all after which to stop, whatever has been accepted. "
+        "`None` for no limit.",
+    )
     def get_min_accepted(
         self,
-        ε: float | Sequence[float],
+        ε: Tolerance,
         accepted: int,
         min_draws: int | None = 1,
         at_once: bool | int = True,
-        save_sims: str | os.PathLike[str] | None = None,
+        save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
         *,
         max_draws: int | None = None,
     ) -> None:
-        """Draws until each target has a number of draws within `ε`.
-
-        Args:
-            ε: The radius, or one for each target.
-            accepted: How many draws each target must have within it.
-            min_draws: Draws at a time at least; more are made where acceptance so far says
-                that more are needed, up to 65,536.
-            at_once: As in `ABC`.
-            save_sims: As in `ABC`.
-            tqdm_notebook: Ignored: the bar fits itself to where it is shown.
-            max_draws: Draws in all after which to stop, whatever has been accepted.
+        """Draws until enough draws are within `ε` of each target, and accepts them.
 
         Raises:
+            SimulationError: If a simulation fails and `on_error` is "raise".
             ValueError: If a number is not positive.
         """
-        tolerance = self._radii(ε)
+        tolerances = self._tolerances(ε)
         wanted = checks.integer("accepted", accepted, minimum=1)
         least = checks.integer("min_draws", 1 if min_draws is None else min_draws, minimum=1)
         most = np.inf if max_draws is None else checks.integer("max_draws", max_draws, minimum=1)
-        have = (self.distances < tolerance).sum(axis=0)
-        bar = tqdm(desc="Simulations", disable=not self._progress)
-        with bar, self._workers():
+        have = (self.distances < tolerances).sum(axis=0)
+        with self._execution.bar() as bar, self._same_workers() as execution:
+            execution = replace(execution, progress=bar)
             while (have < wanted).any() and len(self.parameters) < most:
-                block = self._needed(have, wanted, least)
-                block = int(min(block, most - len(self.parameters)))
-                distances = self.ABC(block, at_once, save_sims, progress=bar)[3]
-                have = have + (distances < tolerance).sum(axis=0)
+                missing = self._draws.missing(have, wanted, least)
+                number = int(min(missing, most - len(self.parameters)))
+                simulated, distances = self._draw(number, at_once, save_sims, execution)
+                have = have + (distances < tolerances).sum(axis=0)
                 bar.set_postfix(accepted=have.tolist())
-                if self.interrupted:
+                if simulated.interrupted:
                     break
-        self.accept_reject(ε)
+        self._draws.accept(tolerances)
 
-    def _radii(self, ε: float | Sequence[float]) -> np.ndarray:
-        """One radius for each target, `(targets,)`."""
-        if np.ndim(ε) == 0:
-            return np.full(self.targets, checks.real("ε", ε, above=0))
-        radii = checks.array("ε", ε, shape=(self.targets,), dtype=float)
-        if not (radii > 0).all():
-            raise ValueError(f"`ε` must be greater than 0, got {radii.tolist()}.")
-        return radii
-
-    def _needed(self, have: np.ndarray, wanted: int, least: int) -> int:
-        """Draws likely to be needed by the target that lacks most."""
-        done, fewest = len(self.parameters), have.min()
-        # Never more than there were so far: from few draws the rate is a guess.
-        most = min(done, _MOST_AT_A_TIME)
-        if fewest == 0:
-            return max(least, most)
-        return max(least, min(int(1.05 * (wanted - fewest) * done / fewest) + 1, most))
-
-    @property
-    def differences(self) -> np.ndarray:
-        """Differences of all estimates from the targets', `(n, targets, n_params)`."""
-        return self._differences(self.estimates)
-
-    @property
-    def accepted_parameters(self) -> Any:
-        """Accepted parameters; see the class for the shape."""
-        return self._chosen(self.parameters, True)
-
-    @property
-    def accepted_estimates(self) -> Any:
-        """Estimates of the accepted."""
-        return self._chosen(self.estimates, True)
-
-    @property
-    def accepted_differences(self) -> Any:
-        """Differences of their estimates from the target's."""
-        return self._chosen(self.estimates, True, minus=self.estimate)
-
-    @property
-    def accepted_distances(self) -> Any:
-        """Distances of the accepted, `(n_i,)` for each target."""
-        return self._chosen(self.distances, True)
-
-    @property
-    def rejected_parameters(self) -> Any:
-        """Rejected parameters; see the class for the shape."""
-        return self._chosen(self.parameters, False)
-
-    @property
-    def rejected_estimates(self) -> Any:
-        """Estimates of the rejected."""
-        return self._chosen(self.estimates, False)
-
-    @property
-    def rejected_differences(self) -> Any:
-        """Differences of their estimates from the target's."""
-        return self._chosen(self.estimates, False, minus=self.estimate)
-
-    @property
-    def rejected_distances(self) -> Any:
-        """Distances of the rejected, `(n_i,)` for each target."""
-        return self._chosen(self.distances, False)
-
-    def _chosen(self, values: np.ndarray, accepted: bool, minus: np.ndarray | None = None) -> Any:
-        if self._mask is None:
-            return None
-        chosen = []
-        for target, column in enumerate(self._mask.T):
-            rows = values[: len(column)][column if accepted else ~column]
-            rows = rows[:, target] if values is self.distances else rows
-            chosen.append(rows if minus is None else rows - minus[target])
-        return np.stack(chosen) if self.targets == 1 else chosen
-
-    def _take(self, parameters: np.ndarray, estimates: np.ndarray) -> None:
-        self._append(parameters, estimates, self._distances(estimates))
-
-    def _append(self, parameters: np.ndarray, estimates: np.ndarray, distances: np.ndarray) -> None:
-        self.parameters = np.concatenate([self.parameters, parameters])
-        self.estimates = np.concatenate([self.estimates, estimates])
-        self.distances = np.concatenate([self.distances, distances])
-
-    def _differences(self, estimates: np.ndarray) -> np.ndarray:
-        return estimates[:, np.newaxis] - self.estimate
-
-    def _prepare(  # type: ignore[override]
+    @described(**_RUN, **POSTERIOR)
+    def posterior(
         self,
-        ε: float | Sequence[float] | None = None,
+        bins: Bins = 25,
+        ranges: Ranges | None = None,
+        *,
+        adjust: bool = False,
+        ε: Tolerance | None = None,
         draws: int | None = None,
         accepted: int | None = None,
         at_once: bool | int = True,
-        save_sims: str | os.PathLike[str] | None = None,
+        save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
+    ) -> np.ndarray:
+        """The posterior density as a histogram, after simulating and accepting as asked.
+
+        Returns:
+            The density, `(targets, bins_1, ..., bins_p)`. The attribute `grid` then holds the
+            centres of the bins.
+
+        Raises:
+            ValueError: If nothing is accepted, or the bins are too many or out of range.
+        """
+        run_first = partial(self._run, ε, draws, accepted, at_once, save_sims)
+        return self._posterior(run_first, bins, ranges, adjust)
+
+    @described(**_RUN)
+    def marginals(
+        self,
+        bins: Bins = 25,
+        ranges: Ranges | None = None,
+        *,
+        adjust: bool = False,
+        target: Target = None,
+        ε: Tolerance | None = None,
+        draws: int | None = None,
+        accepted: int | None = None,
+        at_once: bool | int = True,
+        save_sims: FileName | None = None,
+        tqdm_notebook: bool = True,
+    ) -> list[Marginals]:
+        """Histograms of single parameters and of pairs, after simulating and accepting as asked.
+
+        Returns:
+            One `Marginals` for each target chosen.
+
+        Raises:
+            IndexError: If there is no such target.
+            ValueError: If nothing is accepted, or no sample is in range.
+        """
+        run_first = partial(self._run, ε, draws, accepted, at_once, save_sims)
+        return self._marginals(run_first, bins, ranges, adjust, target)
+
+    @described(**_RUN)
+    def plot(
+        self,
+        smoothing: float | None = None,
+        bins: Bins = 25,
+        ranges: Ranges | None = None,
+        *,
+        adjust: bool = False,
+        target: Target = None,
+        label: Label = None,
+        ε: Tolerance | None = None,
+        draws: int | None = None,
+        accepted: int | None = None,
+        at_once: bool | int = True,
+        save_sims: FileName | None = None,
+        tqdm_notebook: bool = True,
+        ax: AxesLike = None,
+        figsize: FigureSize = None,
+        color: Color | Sequence[Color] | None = None,
+        levels: float | Sequence[float] = LEVELS,
+        known: ArrayLike | None = None,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """Draws the marginals of the posteriors, after simulating and accepting as asked.
+
+        Returns:
+            The axes, `(n_params, n_params)`.
+
+        Raises:
+            IndexError: If there is no such target.
+            ValueError: If nothing is accepted, or no sample is in range.
+        """
+        # Python spells ϵ as ε in the names of arguments, but not in the keys of a dictionary.
+        ε = kwargs.pop("ϵ", ε)
+        kwargs.update(ax=ax, figsize=figsize, color=color, levels=levels, known=known)
+        run_first = partial(self._run, ε, draws, accepted, at_once, save_sims)
+        results = bins, ranges, adjust, target
+        return self._plot(run_first, *results, label, smoothing=smoothing, **kwargs)
+
+    @described(**_RUN, **SCATTER)
+    def scatter_plot(
+        self,
+        axes: str = "parameter_estimate",
+        rejected: float | None = 0.1,
+        *,
+        target: Target = None,
+        label: Label = None,
+        ε: Tolerance | None = None,
+        draws: int | None = None,
+        accepted: int | None = None,
+        at_once: bool | int = True,
+        save_sims: FileName | None = None,
+        tqdm_notebook: bool = True,
+        ax: AxesLike = None,
+        figsize: FigureSize = None,
+        color: Color | Sequence[Color] | None = None,
+        known: ArrayLike | None = None,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """Draws accepted and rejected draws as points, after simulating and accepting as asked.
+
+        Returns:
+            The axes, `(n_params, n_params)`.
+
+        Raises:
+            IndexError: If there is no such target.
+            ValueError: If `axes` or `rejected` is out of range.
+        """
+        ε = kwargs.pop("ϵ", ε)  # the other spelling, as in `plot`
+        kwargs.update(ax=ax, figsize=figsize, color=color, known=known)
+        run_first = partial(self._run, ε, draws, accepted, at_once, save_sims)
+        return self._scatter_plot(run_first, axes, rejected, target, label, **kwargs)
+
+    def _run(
+        self,
+        ε: Tolerance | None,
+        draws: int | None,
+        accepted: int | None,
+        at_once: bool | int,
+        save_sims: FileName | None,
     ) -> None:
-        """Draws what is missing, and accepts."""
+        """Makes the draws that are missing, and accepts."""
         if ε is None:
-            if self._mask is None:
+            if self._draws.mask is None:
                 raise ValueError("`ε` must be given before anything has been accepted.")
             return
         if accepted is not None:
-            self.get_min_accepted(ε, accepted, draws, at_once, save_sims, tqdm_notebook)
+            self.get_min_accepted(ε, accepted, draws, at_once, save_sims)
             return
         missing = (0 if draws is None else draws) - len(self.parameters)
         if missing > 0:
             self.ABC(missing, at_once, save_sims)
         self.accept_reject(ε)
-
-    def _accepted(self, target: int) -> Accepted:
-        if self._mask is None:
-            raise ValueError("`ε` must be given before anything has been accepted.")
-        rows = np.flatnonzero(self._mask[:, target])
-        return Accepted(
-            self.parameters[rows],
-            self.estimates[rows],
-            self.distances[rows, target],
-            np.ones(len(rows)),
-            float(self._tolerance[target]),
-        )
-
-    def _rejected(self, target: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-        if self._mask is None:
-            raise ValueError("`ε` must be given before anything has been accepted.")
-        rows = np.flatnonzero(~self._mask[:, target])[::step]
-        return self.parameters[rows], self.estimates[rows]

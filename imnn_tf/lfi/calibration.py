@@ -1,7 +1,7 @@
-"""Checks of whether posteriors mean what they say, for any of the methods here.
+"""Checks of whether the posteriors of any method are calibrated.
 
-All of them compare true parameters, drawn from the prior, with the posteriors inferred from
-data simulated at them. With several targets at once one object does it all:
+All of them draw true parameters from the prior, simulate data there, infer posteriors from the
+data, and compare these with the truth. One object with many targets infers all posteriors:
 
     truths, data = calibration.simulate_targets(prior, simulator, 300, seed=1)
     abc = ApproximateBayesianComputation(data, prior, F, get_estimate, simulator, seed=2)
@@ -9,9 +9,10 @@ data simulated at them. With several targets at once one object does it all:
     abc.accept_reject(1.0)
     ranks = calibration.sbc_ranks(truths, abc.results())
 
-A posterior given only that the estimate is within a tolerance is wider than the posterior; it
-is calibrated exactly if the target's estimate is itself moved at random within the tolerance
-(Fearnhead & Prangle 2012, arXiv:1004.1112, theorem 1), and nearly if the tolerance is small.
+The posterior given that an estimate is within a tolerance is wider than the posterior given the
+estimate. It is calibrated exactly if the estimate of the target is itself moved at random within
+the tolerance (Fearnhead & Prangle 2012, arXiv:1004.1112, theorem 1), and nearly if the tolerance
+is small.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,23 +22,23 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from imnn_tf.lfi.plotting import as_grid_of_axes, new_axes
-from imnn_tf.lfi.posterior import Posterior
+from imnn_tf.lfi.plots.layout import AxesLike, FigureSize, grid_of_axes
+from imnn_tf.lfi.posterior.samples import Posterior
 from imnn_tf.lfi.prior import Prior
-from imnn_tf.lfi.simulation import simulate
+from imnn_tf.lfi.running.simulation import simulate
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
 
-# How the range of what is right is named in legends.
+# The name, in legends, of the range in which calibrated posteriors lie.
 _BAND = "99 % if right"
 
 
 class Coverage(NamedTuple):
-    """How often regions of a given credibility hold the truth.
+    """How often credible regions hold the truth.
 
     Attributes:
         levels: Credibilities, `(n_levels,)`.
-        coverage: Shares of the truths inside, `(n_levels, n_curves)`.
+        coverage: Shares of the truths that lie inside, `(n_levels, n_curves)`.
         sims: The number of truths.
     """
 
@@ -50,7 +51,11 @@ class Coverage(NamedTuple):
         return np.abs(self.coverage - self.levels[:, np.newaxis]).max(axis=0)
 
     def band(self, confidence: float = 0.99) -> np.ndarray:
-        """Where calibrated coverage lies at each level, `(2, n_levels)`: binomial."""
+        """The range of calibrated coverage at each level, `(2, n_levels)`, by binomial quantiles.
+
+        Args:
+            confidence: Probability that calibrated coverage lies within the range.
+        """
         confidence = checks.real("confidence", confidence, above=0, below=1)
         tails = np.array([[(1 - confidence) / 2], [(1 + confidence) / 2]])
         return stats.binom(self.sims, self.levels).ppf(tails) / self.sims
@@ -59,16 +64,17 @@ class Coverage(NamedTuple):
 def simulate_targets(
     prior: Any, simulator: Callable[..., Any], n: int, seed: Seed = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws truths from the prior and simulates one target at each.
+    """Draws true parameters from the prior and simulates one target at each.
 
     Args:
-        prior: The prior.
-        simulator: The simulator; see `imnn_tf.lfi.simulate`.
-        n: How many.
-        seed: An integer or a `SeedSequence`; `None` for fresh draws.
+        prior: The prior: anything with `event_shape` `(n_params,)`, `sample` and `log_prob`.
+        simulator: Takes parameters, `(n, n_params)`, and returns data, `(n,) + input shape`; see
+            `imnn_tf.lfi.simulate` for how it gets random seeds.
+        n: The number of targets.
+        seed: An integer or a `numpy.random.SeedSequence`. `None` for fresh entropy.
 
     Returns:
-        Truths, `(n, n_params)`, and targets, `(n,) + input shape`.
+        True parameters, `(n, n_params)`, and targets, `(n,) + input shape`.
     """
     sequence = seed_sequence(seed)
     n = checks.integer("n", n, minimum=1)
@@ -83,14 +89,16 @@ def sbc_ranks(
 ) -> np.ndarray:
     """Ranks of the truths among draws from their posteriors.
 
-    Simulation-based calibration, Talts et al. (2018), arXiv:1804.06788, algorithm 1: of a
-    calibrated posterior they are uniform on 0 to `draws`.
+    Simulation-based calibration, Talts et al. (2018), arXiv:1804.06788, algorithm 1: the ranks
+    are uniform from 0 to `draws` if the posteriors are calibrated.
 
     Args:
         truths: True parameters, `(n, n_params)`.
-        posteriors: The posterior of each, with many more effective samples than `draws`.
-        draws: Draws from each posterior, by weight.
-        seed: For drawing.
+        posteriors: The posterior inferred for each truth, with many more effective samples than
+            `draws`.
+        draws: The number of draws from each posterior, by weight.
+        seed: Seed of the draws: an integer or a `numpy.random.SeedSequence`. `None` for fresh
+            entropy.
 
     Returns:
         Ranks, `(n, n_params)`, integers.
@@ -112,8 +120,9 @@ def uniformity(ranks: ArrayLike, draws: int = 99, seed: Seed = 0) -> np.ndarray:
 
     Args:
         ranks: Ranks from 0 to `draws`, `(n, n_params)`.
-        draws: As passed to `sbc_ranks`.
-        seed: Ranks are spread at random over their unit, so that they do not tie.
+        draws: The number of draws from each posterior that gave the ranks.
+        seed: Seed of the random numbers between 0 and 1 that are added to the ranks, so that they
+            do not tie: an integer or a `numpy.random.SeedSequence`. `None` for fresh entropy.
     """
     values = checks.array("ranks", ranks, shape=(None, None), dtype=float)
     rng = np.random.default_rng(seed_sequence(seed))
@@ -128,11 +137,11 @@ def expected_coverage(
 
     Args:
         truths: True parameters, `(n, n_params)`.
-        posteriors: The posterior of each.
-        levels: Credibilities; by default 0.05 to 0.95.
+        posteriors: The posterior inferred for each truth.
+        levels: Credibilities, `(n_levels,)`. `None` for 0.05 to 0.95 in steps of 0.05.
 
     Returns:
-        One curve for each parameter.
+        The coverage, with one curve for each parameter.
 
     Raises:
         ValueError: If there are not as many posteriors as truths.
@@ -140,7 +149,7 @@ def expected_coverage(
     true = _truths(truths, posteriors)
     shares = _levels(levels)
     below = np.stack([p.weights @ (p.samples < t) for p, t in zip(posteriors, true, strict=True)])
-    # The smallest interval that holds the truth ends at it.
+    # The smallest interval that holds the truth has it as one of its ends.
     needed = np.abs(2 * below - 1)
     coverage = (needed[np.newaxis] <= shares[:, np.newaxis, np.newaxis]).mean(axis=1)
     return Coverage(shares, coverage, len(true))
@@ -153,23 +162,24 @@ def tarp(
     references: ArrayLike | None = None,
     seed: Seed = 0,
 ) -> Coverage:
-    """Coverage of balls about random points, of all parameters together.
+    """Coverage of balls about random points, which tests all parameters together.
 
-    Tests of accuracy with random points, Lemos et al. (2023), arXiv:2302.03026, algorithm 2:
-    the ball about a reference point that reaches to the truth holds a share of the posterior
-    that is uniform, if and only if the posterior is right. Parameters are scaled to the range
-    of the truths.
+    Tests of accuracy with random points, Lemos et al. (2023), arXiv:2302.03026, algorithm 2: a
+    ball about a reference point is made to reach the truth. The share of the posterior within it
+    is uniform if and only if the posterior is right. Parameters are scaled to the range of the
+    truths.
 
     Args:
         truths: True parameters, `(n, n_params)`.
-        posteriors: The posterior of each.
-        levels: Credibilities; by default 0.05 to 0.95.
-        references: Reference points as shares of the range, `(n, n_params)`; by default
-            uniform ones.
-        seed: For the reference points.
+        posteriors: The posterior inferred for each truth.
+        levels: Credibilities, `(n_levels,)`. `None` for 0.05 to 0.95 in steps of 0.05.
+        references: Reference points as shares of the range of the truths, `(n, n_params)`. `None`
+            for uniform random ones.
+        seed: Seed of the reference points: an integer or a `numpy.random.SeedSequence`. `None`
+            for fresh entropy.
 
     Returns:
-        One curve.
+        The coverage, with a single curve.
 
     Raises:
         ValueError: If there are not as many posteriors as truths.
@@ -197,18 +207,19 @@ def plot_ranks(
     *,
     labels: Sequence[str] | None = None,
     bins: int = 20,
-    ax: Any = None,
-    figsize: tuple[float, float] | None = None,
+    ax: AxesLike = None,
+    figsize: FigureSize = None,
 ) -> np.ndarray:
-    """Histograms of ranks, over where 99 % of those of a calibrated posterior lie.
+    """Draws histograms of ranks over the range of 99 % of calibrated ones.
 
     Args:
         ranks: Ranks from 0 to `draws`, `(n, n_params)`.
-        draws: As passed to `sbc_ranks`.
-        labels: One for each parameter.
-        bins: Bins of each histogram.
-        ax: Axes to draw into, `(1, n_params)`; `None` makes a figure.
-        figsize: Its size in inches.
+        draws: The number of draws from each posterior that gave the ranks.
+        labels: One label for each parameter. `None` for "Parameter 1" and so on.
+        bins: The number of bins of each histogram.
+        ax: Axes to draw into, `(1, n_params)`. `None` for a new figure.
+        figsize: Size of a new figure in inches. `None` for 2.5 for each parameter and at least 5,
+            by 3.5.
 
     Returns:
         The axes, `(1, n_params)`.
@@ -216,10 +227,9 @@ def plot_ranks(
     values = checks.array("ranks", ranks, shape=(None, None), dtype=float)
     n, p = values.shape
     names = checks.strings("labels", labels, p) or [f"Parameter {i + 1}" for i in range(p)]
-    axes = new_axes((1, p), figsize, 0.02, 0.02) if ax is None else ax
-    axes = as_grid_of_axes(axes, (1, p))
+    axes = grid_of_axes(ax, (1, p), figsize)
     edges = np.linspace(-0.5, draws + 0.5, checks.integer("bins", bins, minimum=1) + 1)
-    # Ranks are whole numbers, so that bins need not hold equally many of them.
+    # Ranks are whole numbers, so the bins do not all hold the same number of them.
     expected = np.histogram(np.arange(draws + 1), edges)[0] / (draws + 1)
     low, high = stats.binom(n, expected).ppf([[0.005], [0.995]])
     for i, this in enumerate(axes[0]):
@@ -237,17 +247,17 @@ def plot_coverage(
     coverage: Coverage,
     *,
     labels: Sequence[str] | None = None,
-    ax: Any = None,
-    figsize: tuple[float, float] | None = None,
-) -> Any:
-    """Coverage against credibility, over where 99 % of calibrated ones lie.
+    ax: AxesLike = None,
+    figsize: FigureSize = None,
+) -> AxesLike:
+    """Draws coverage against credibility over the range of 99 % of calibrated curves.
 
     Args:
-        coverage: From `expected_coverage` or `tarp`.
-        labels: One for each curve; by default the number of the parameter, or "all parameters"
-            for a single curve.
-        ax: Axes to draw into; `None` makes a figure.
-        figsize: Its size in inches.
+        coverage: The result of `expected_coverage` or `tarp`.
+        labels: One label for each curve. `None` for the numbers of the parameters, or "all
+            parameters" for a single curve.
+        ax: A single one of Matplotlib's axes to draw into. `None` for a new figure.
+        figsize: Size of a new figure in inches. `None` for 5 by 5.
 
     Returns:
         The axes.
@@ -257,7 +267,7 @@ def plot_coverage(
     if names is None:
         names = [f"parameter {i + 1}" for i in range(curves)]
         names = names if curves > 1 else ["all parameters"]
-    this = new_axes((1, 1), figsize or (5, 5), 0, 0)[0, 0] if ax is None else ax
+    this = grid_of_axes(None, (1, 1), figsize or (5, 5), 0, 0)[0, 0] if ax is None else ax
     low, high = coverage.band()
     known = this.get_legend_handles_labels()[1]
     band = None if _BAND in known else _BAND
@@ -271,6 +281,7 @@ def plot_coverage(
 
 
 def _truths(truths: ArrayLike, posteriors: Sequence[Posterior]) -> np.ndarray:
+    """The truths as an array, `(n, n_params)`; there must be a posterior for each."""
     values = checks.array("truths", truths, shape=(None, None), dtype=float)
     if len(values) != len(posteriors):
         raise ValueError(
@@ -280,6 +291,7 @@ def _truths(truths: ArrayLike, posteriors: Sequence[Posterior]) -> np.ndarray:
 
 
 def _levels(levels: ArrayLike | None) -> np.ndarray:
+    """The credibilities as an array, `(n_levels,)`."""
     if levels is None:
         return np.linspace(0.05, 0.95, 19)
     return checks.array("levels", levels, shape=(None,), dtype=float)

@@ -1,4 +1,4 @@
-"""One face for every prior: arrays in, arrays out, bounds known, the user's left alone."""
+"""Makes priors of any origin take and return float64 arrays, and finds their bounds."""
 
 import inspect
 from typing import Any
@@ -13,15 +13,15 @@ from imnn_tf.utils.seeds import Seed, child, seed_sequence, stateless_seed
 class Prior:
     """A prior distribution of `n_params` parameters.
 
-    Wraps anything with `event_shape`, `sample` and `log_prob`: usually a TensorFlow
-    Probability distribution, of whatever float type. Everything here takes and returns
-    float64 arrays; the wrapped distribution sees its own type. Attributes not found here are
-    looked up on the wrapped distribution, which is never changed.
+    Wraps anything with `event_shape`, `sample` and `log_prob`, usually a TensorFlow Probability
+    distribution of any float type. The methods take and return float64 arrays, and convert to
+    the type of the distribution for its own methods. Attributes not found here are looked up on
+    the distribution, which is never changed.
 
-    The support is what `log_prob` says it is, not necessarily a box. `low` and `high` only
-    enclose it; they are read from attributes of those names, from the components of a
-    `Blockwise`, `Independent` or `Sample` distribution, or from the support of a component,
-    and are infinite where none of these tells.
+    The support is where `log_prob` is finite, and need not be a box. `low` and `high` enclose it.
+    They are read from attributes of the distribution with these names, from the components of a
+    `Blockwise`, `Independent` or `Sample` distribution, or from the support of a component. They
+    are infinite if none of these tells.
 
     Args:
         distribution: The prior, of `event_shape` `(n_params,)`, or a `Prior`.
@@ -52,7 +52,8 @@ class Prior:
         if not (low < high).all():
             raise ValueError(f"`prior` must have low below high, got {low} and {high}.")
         self.low, self.high = low, high
-        # Half-open supports exclude their upper end, on which a grid has points.
+        # A half-open support excludes its upper end, but a grid has points there. They are moved
+        # down by one rounding step before the distribution sees them.
         self._clip_low, top = low.astype(self.dtype), high.astype(self.dtype)
         self._clip_high = np.where(np.isfinite(top), np.nextafter(top, self._clip_low), top)
 
@@ -62,7 +63,7 @@ class Prior:
         return (self.n_params,)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "distribution":  # not set yet: while copying or unpickling
+        if name == "distribution":  # not set yet while the object is copied or unpickled
             raise AttributeError(name)
         return getattr(self.distribution, name)
 
@@ -70,10 +71,10 @@ class Prior:
         """Draws from the prior.
 
         Args:
-            n: How many.
-            seed: An integer or a `SeedSequence`, so that the same seed gives the same draws;
-                `None` for fresh ones. A wrapped prior whose `sample` takes no seed draws as
-                it likes.
+            n: The number of draws.
+            seed: An integer or a `numpy.random.SeedSequence`; the same seed gives the same draws.
+                `None` for fresh entropy. The seed has no effect if the `sample` of the wrapped
+                distribution takes none.
 
         Returns:
             Parameters, `(n, n_params)`, float64.
@@ -94,7 +95,7 @@ class Prior:
     def log_prob(self, parameters: ArrayLike) -> np.ndarray:
         """Log density, minus infinity outside the support.
 
-        Both ends of the support belong to it, so that a grid over it is used in full.
+        Both ends of the support count as inside, because grids have points there.
 
         Args:
             parameters: Points, `(..., n_params)`.
@@ -102,7 +103,7 @@ class Prior:
         Returns:
             Log densities, `(...)`, float64.
         """
-        # Rounded first: the float64 number 0.1 lies below a float32 prior's end of 0.1.
+        # Rounded before it is compared: 0.1 in float64 is less than 0.1 in float32.
         points = np.asarray(parameters).astype(self.dtype)
         outside = ((points < self.low) | (points > self.high)).any(axis=-1)
         within = np.clip(points, self._clip_low, self._clip_high)
@@ -110,22 +111,37 @@ class Prior:
         return np.where(outside | np.isnan(values), -np.inf, values)
 
     def prob(self, parameters: ArrayLike) -> np.ndarray:
-        """Density, zero outside the support: `(..., n_params)` to `(...)`."""
+        """Density, zero outside the support.
+
+        Args:
+            parameters: Points, `(..., n_params)`.
+
+        Returns:
+            Densities, `(...)`, float64.
+        """
         return np.exp(self.log_prob(parameters))
 
     def supports(self, parameters: ArrayLike) -> np.ndarray:
-        """Whether points have prior mass about them: `(..., n_params)` to bools `(...)`."""
+        """Whether the prior is positive.
+
+        Args:
+            parameters: Points, `(..., n_params)`.
+
+        Returns:
+            Booleans, `(...)`.
+        """
         return self.log_prob(parameters) > -np.inf
 
     def finite_range(self, seed: Seed = 0) -> tuple[np.ndarray, np.ndarray]:
-        """A finite box for plots: the bounds, and where they are infinite, quantiles.
+        """A finite box for plots: the bounds, with quantiles in the place of infinite ones.
 
         Args:
-            seed: For the 10,000 draws whose 0.1 % and 99.9 % quantiles stand for infinite
-                bounds; the default makes the box the same at every call.
+            seed: Seed of the 10,000 draws whose 0.1 % and 99.9 % quantiles replace infinite
+                bounds: an integer or a `numpy.random.SeedSequence`. The default gives the same box
+                at every call.
 
         Returns:
-            Lower and upper ends, `(n_params,)` each.
+            Lower and upper corner, `(n_params,)` each.
         """
         low, high = self.low, self.high
         if np.isfinite(low).all() and np.isfinite(high).all():
@@ -192,10 +208,11 @@ def _component_bounds(distribution: Any, size: int) -> tuple[np.ndarray, np.ndar
 
 
 def _support(distribution: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of a scalar distribution's support: images of the ends of the real line."""
+    """Ends of the support of a scalar distribution."""
     bijector = distribution.experimental_default_event_space_bijector()
     if bijector is None:  # a discrete distribution
         return np.full(size, -np.inf), np.full(size, np.inf)
+    # The bijector maps the real line onto the support, so it maps ends to ends.
     line = np.array([-np.inf, np.inf], dtype=_numpy_dtype(distribution.dtype))
     image = [np.asarray(bijector.forward(end), dtype=float) for end in line]
     low, high = (np.broadcast_to(end, (size,)).copy() for end in image)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-N = 10  # draws in a datum
+N = 10  # draws that make up one datum
 FISHER = np.diag([10.0, 5.0])
 LOW, HIGH = np.array([-10.0, 0.1]), np.array([10.0, 10.0])
 
@@ -23,7 +23,7 @@ def abc_posterior(target, tolerance, size=(120, 200), nodes=(12, 24)):
     """
     means = np.linspace(target[0] - 4.5, target[0] + 4.5, size[0])
     variances = np.linspace(LOW[1], HIGH[1], size[1])
-    # Midpoints of cells, so that the ends of the prior are no special case.
+    # Midpoints of cells, so that no point lies on an end of the prior.
     variances = (variances[1:] + variances[:-1]) / 2
     grid = np.stack(np.meshgrid(means, variances, indexing="ij"), axis=-1)
     radii, weights = np.polynomial.legendre.leggauss(nodes[0])
@@ -40,14 +40,14 @@ def abc_posterior(target, tolerance, size=(120, 200), nodes=(12, 24)):
 
 
 def moments(grid, probability):
-    """Means and standard deviations `(2,)` each."""
+    """Means and standard deviations of the parameters, `(2,)` each."""
     mean = (grid * probability[..., np.newaxis]).sum(axis=(0, 1))
     square = (grid**2 * probability[..., np.newaxis]).sum(axis=(0, 1))
     return mean, np.sqrt(square - mean**2)
 
 
 def draw(grid, probability, n, rng):
-    """Draws from the gridded posterior, spread over their cells, `(n, 2)`."""
+    """Draws, `(n, 2)`, from the posterior on the grid, spread uniformly over its cells."""
     chosen = rng.choice(probability.size, size=n, p=probability.ravel())
     cells = [grid[1, 0, 0] - grid[0, 0, 0], grid[0, 1, 1] - grid[0, 0, 1]]
     return grid.reshape(-1, 2)[chosen] + rng.uniform(-0.5, 0.5, (n, 2)) * cells

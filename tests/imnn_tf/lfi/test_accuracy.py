@@ -35,26 +35,29 @@ def arguments(truth, box_prior, mean_variance):
 
 @pytest.fixture(scope="module")
 def populations(arguments):
-    """Populations of 2,000 particles, from their last generation and with all recycled."""
+    """Posteriors of 2,000 particles, from the last generation alone and from all of them."""
     made: dict[bool, list[Posterior]] = {False: [], True: []}
     for seed in range(SEEDS):
         pmc = PopulationMonteCarlo(**arguments, seed=seed)
         pmc(draws=2000, initial_draws=2000, percentile=50, tolerance=TOLERANCE)
         for recycle, results in made.items():
-            pmc._recycle = recycle
+            pmc._populations.recycle = recycle
             results.append(pmc.result())
     return made
 
 
 def deviations(results, truth):
-    """Mean over runs of means and standard deviations, in their standard errors, `(2, 2)`."""
+    """How far the averages over runs are from the truth, in standard errors, `(2, 2)`.
+
+    The first row is of the means of the parameters, the second of their standard deviations.
+    """
     found = np.array([[result.mean(), result.std()] for result in results])
     error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
     return (found.mean(axis=0) - exact.moments(*truth[1:])) / error
 
 
 def separability(samples, others, rng):
-    """Accuracy with which a classifier tells two sets of as many samples apart.
+    """Accuracy with which a classifier tells two sets of samples of the same size apart.
 
     Logistic regression on polynomials of third degree, fitted to one half, by Newton's method.
     """
@@ -101,7 +104,7 @@ def test_particles_and_exact_draws_cannot_be_told_apart(populations, truth, recy
         draws = exact.draw(*truth[1:], 2000, rng)
         accuracies.append(separability(result.sample(2000, seed), draws, rng))
     assert abs(np.mean(accuracies) - 0.5) < 0.05
-    # The classifier is no dunce: it knows particles without their spread.
+    # The classifier works: it tells apart particles that were made to spread too little.
     narrow = [r.mean() + 0.6 * (r.sample(2000, 0) - r.mean()) for r in populations[recycle][:3]]
     for samples in narrow:
         assert separability(samples, exact.draw(*truth[1:], 2000, rng), rng) > 0.6
@@ -112,5 +115,5 @@ def test_recycling_pays(populations):
     def spread(results):
         return np.array([result.mean() for result in results]).var(axis=0, ddof=1)
 
-    # Fewer than half of the squared errors; F(19, 19) exceeds 2.2 by chance in 5 % of cases.
+    # Recycling more than halves the variance. F(19, 19) exceeds 2.2 by chance in 5 % of cases.
     assert (spread(populations[True]) < spread(populations[False]) / 2).all()

@@ -1,4 +1,4 @@
-"""Simulations made elsewhere, in the place of those made here."""
+"""Simulations that were made elsewhere and are added."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def make(box_prior, mean_variance, gaussian_draws, target, other_target):
 
 @pytest.fixture
 def here(make, tmp_path):
-    """Simulated here, and the data saved."""
+    """An object that simulated, and the data it saved."""
     abc = make()
     abc(3000, save_sims=tmp_path / "data")
     return abc, np.load(tmp_path / "data.npy")

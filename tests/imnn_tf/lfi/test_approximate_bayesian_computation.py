@@ -119,7 +119,7 @@ def test_greek_keyword_in_either_spelling():
     abc = conjugate()
     axes = abc.plot(ϵ=1.0, draws=500)
     abc.plot(**{"ϵ": 0.9, "ax": axes})
-    assert abc._tolerance == 0.9
+    assert abc._draws.tolerance == 0.9
 
 
 def test_same_seed_same_draws_however_they_are_run(make):
@@ -218,8 +218,8 @@ def test_a_million_draws_in_bounded_memory(make):
     abc.accept_reject(1.0)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # Parameters, estimates and distances of all draws take 40 MB, their copies as much again;
-    # the data that were simulated would alone take 80.
+    # Parameters, estimates and distances of all draws take 40 MB, and their copies as much again.
+    # All simulated data together would take another 80 MB.
     assert peak < 250e6
     assert abc.num_accepted > 1000
 
@@ -329,7 +329,7 @@ def test_a_distance_of_ones_own_takes_the_place_of_the_fisher_metric(make):
         abc.accept_reject(3.0)
     np.testing.assert_allclose(own.distances, metric.distances)
     np.testing.assert_array_equal(own.accepted_parameters, metric.accepted_parameters)
-    # Only what is nearer in the mean counts for this one.
+    # This distance only looks at the first estimate.
     mean_only = make(distance=lambda estimates, target: np.abs(estimates[:, 0] - target[0]))
     mean_only(500)
     np.testing.assert_allclose(mean_only.distances[:, 0], np.abs(mean_only.differences[:, 0, 0]))

@@ -26,7 +26,7 @@ def truths():
 
 
 def conjugate(truths, narrowing=1.0, shift=0.0):
-    """Exact posteriors of the problem, weighted, or ones that are wrong on purpose."""
+    """Exact posteriors of the problem as weighted samples, or ones that are wrong on purpose."""
     rng = np.random.default_rng(1)
     covariance = np.linalg.inv(F + np.eye(2) / 4)
     posteriors = []
@@ -40,7 +40,7 @@ def conjugate(truths, narrowing=1.0, shift=0.0):
 
 
 def verdicts(true, posteriors):
-    """p-values of the ranks, deviation of the coverage, deviation by TARP."""
+    """The least p-value of the ranks, and the largest deviations of coverage and of TARP."""
     ranks = calibration.sbc_ranks(true, posteriors)
     coverage = calibration.expected_coverage(true, posteriors)
     return (
@@ -76,7 +76,7 @@ def test_gaussian_approximation_is_calibrated_where_it_is_exact(truths):
 
 
 def noisy_targets(targets, rng):
-    """Targets moved within the tolerance: then rejection is exactly calibrated."""
+    """Random moves of targets within the tolerance, with which rejection is exactly calibrated."""
     angle, radius = rng.uniform(0, 2 * np.pi, targets), np.sqrt(rng.uniform(size=targets))
     ball = TOLERANCE * radius[:, np.newaxis] * np.stack([np.cos(angle), np.sin(angle)], 1)
     return np.linalg.solve(np.linalg.cholesky(F).T, ball.T).T
@@ -97,7 +97,7 @@ def test_rejection_is_calibrated(truths):
     abc.accept_reject(TOLERANCE)
     usable = abc.num_accepted > 300
     assert usable.mean() > 0.9
-    far = abc.num_accepted > 20  # draws with replacement from few samples rank unevenly
+    far = abc.num_accepted > 20  # ranks among draws from few samples are uneven
     kept = [abc.result(i) for i in np.flatnonzero(far)]
     p, coverage, tarp = verdicts(true[far], kept)
     assert p > 0.05
@@ -119,7 +119,7 @@ def test_population_monte_carlo_is_calibrated(truths, recycle):
     pmc(400, 800, percentile=40, tolerance=TOLERANCE)
     p, coverage, tarp = verdicts(true, pmc.results())
     assert p > 0.05
-    # Largest of 19 binomial deviations of 100: 0.1 would be two standard errors only.
+    # The largest of 19 deviations with 100 truths: 0.1 would be only two standard errors.
     assert coverage < 0.16
     assert tarp < 0.16
     narrowed = [
@@ -140,7 +140,7 @@ def test_tarp_is_that_of_its_authors(truths):
     np.random.set_state(state)  # noqa: NPY002 - it seeds the global generator
     posteriors = [Posterior(samples[:, i]) for i in range(len(true))]
     ours = calibration.tarp(true, posteriors, levels=alpha[1:-1], references=references)
-    # Theirs counts what lies on an edge of a bin to its other side.
+    # Their code puts a value on the edge of a bin into the other one of the two bins.
     np.testing.assert_allclose(ours.coverage[:, 0], ecp[1:-1], atol=2 / 300)
 
 

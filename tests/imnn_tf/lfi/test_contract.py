@@ -1,4 +1,4 @@
-"""Scripts written for the predecessor, as they call it, run unchanged."""
+"""Calls from scripts that were written for the predecessor run unchanged."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ tfd = tfp.distributions
 
 
 class Noise:
-    """A simulator with optional arguments, drawing from a generator of its own."""
+    """A simulator with optional arguments, which draws from its own generator."""
 
     def __init__(self, n_params):
         self.n_params = n_params
@@ -39,7 +39,7 @@ class Noise:
 
 @pytest.fixture(params=[1, 2], ids=["variance", "mean and variance"])
 def problem(request):
-    """Arguments of two targets, the prior shared by all and with bounds attached."""
+    """Arguments with two targets, and a prior that has bounds attached; all tests share it."""
     n_params = request.param
     low, high = np.array([-10.0, 0.1])[-n_params:], np.array([10.0, 10.0])[-n_params:]
     prior = tfd.Blockwise([tfd.Uniform(low=low[i], high=high[i]) for i in range(n_params)])

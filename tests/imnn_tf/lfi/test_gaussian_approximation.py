@@ -13,7 +13,7 @@ F = np.array([[4.0, 1.0], [1.0, 2.0]])
 
 
 class AnalyticLikelihood(GaussianApproximation):
-    """As scripts for the predecessor write it: all set before the constructor is called."""
+    """A subclass as in scripts for the predecessor: it sets everything before the constructor."""
 
     def __init__(self, data, prior, labels=None):
         self.log_gaussian = self._mean_variance_likelihood
@@ -113,7 +113,7 @@ def test_evidence_in_every_dimension(n_params):
 
 
 def test_posterior_is_normalised_over_a_prior_that_cuts_it(two_targets):
-    # The edge of the prior runs through the second estimate's Gaussian.
+    # An edge of the prior cuts the Gaussian about the second estimate.
     two_targets.estimate[1] = [9.5, 0.2]
     posterior = two_targets.posterior(gridsize=(4001, 1001))
     x, y = np.linspace(-10, 10, 4001), np.linspace(0.1, 10, 1001)
@@ -243,7 +243,7 @@ def test_wrong_arguments_are_named(change, error, message, box_prior):
 
 
 def test_samples_are_the_posterior(two_targets, box_prior, target):
-    # The prior's edge cuts the second target; and a likelihood of a subclass's own.
+    # A posterior that an edge of the prior cuts, and one with a likelihood of its own.
     two_targets.estimate[1] = [9.5, 0.2]
     analytic = AnalyticLikelihood(target, box_prior)
     for method, targets in ((two_targets, 2), (analytic, 1)):

@@ -9,8 +9,8 @@ import tensorflow_probability as tfp
 from scipy import stats
 
 from imnn_tf.lfi import PopulationMonteCarlo, SimulationError
-from imnn_tf.lfi.generations import Population, Round
-from imnn_tf.lfi.population import Mixture, importance_weights
+from imnn_tf.lfi.methods.kernels import Mixture, importance_weights
+from imnn_tf.lfi.methods.population import Population, Round
 
 tfd = tfp.distributions
 
@@ -111,7 +111,7 @@ def test_weights_are_prior_over_the_previous_populations_kernels(make):
     second = Mixture.of(pmc.parameters[0], pmc.weighting[0])
     pmc(criterion=0.0, max_simulations=pmc.num_draws[0] + 1000, percentile=90)
     assert len(pmc.history[0]) > 2
-    first_after = pmc._populations[0].rounds[2].mixture
+    first_after = pmc._populations.each[0].rounds[2].mixture
     np.testing.assert_allclose(first_after.scale, second.scale)
 
 
@@ -133,12 +133,12 @@ def test_accepted_in_the_order_of_submission_not_of_finishing(make, gaussian_dra
 
 def test_a_target_is_what_it_is_without_the_others(make, target, both):
     rules = {"draws": 80, "initial_draws": 200, "criterion": 0.3}
-    alone, beside = make(), make(target_data=both)
+    alone, together = make(), make(target_data=both)
     alone(**rules)
-    beside(**rules)
-    np.testing.assert_array_equal(beside.parameters[0], alone.parameters[0])
-    np.testing.assert_array_equal(beside.weighting[0], alone.weighting[0])
-    assert beside.num_draws[0] == alone.num_draws[0]
+    together(**rules)
+    np.testing.assert_array_equal(together.parameters[0], alone.parameters[0])
+    np.testing.assert_array_equal(together.weighting[0], alone.weighting[0])
+    assert together.num_draws[0] == alone.num_draws[0]
 
 
 def test_same_seed_same_population(make):
@@ -171,7 +171,7 @@ def test_every_rule_stops_with_a_whole_population(make, rules, reason):
         assert pmc.tolerance == 3.0
     if reason == "max_simulations":
         assert pmc.num_draws == 500
-    # Nothing is left to do, and nothing is done.
+    # The rule is met already, so another call simulates nothing.
     before = pmc.num_draws.copy()
     pmc(**rules)
     np.testing.assert_array_equal(pmc.num_draws, before)
@@ -219,14 +219,14 @@ def test_recycling_uses_every_simulation_within_the_tolerance(make):
     plain = make(recycle=False)
     plain(500, 1000, percentile=50, tolerance=2.0)
     np.testing.assert_array_equal(pmc.parameters, plain.parameters)
-    rounds = pmc._populations[0].rounds
+    rounds = pmc._populations.each[0].rounds
     near = sum((each.distances < 2.0).sum() for each in rounds)
     assert len(pmc.result()) == near > len(plain.result()) == 500
     assert pmc.result().ess > plain.result().ess
 
 
 def test_deterministic_mixture_weights():
-    # Two rounds: the prior, and a mixture half of which the prior supports.
+    # Two rounds: draws from the prior, and from a mixture half of which the prior supports.
     rng = np.random.default_rng(0)
     mixture = Mixture(np.zeros((1, 1)), np.ones(1), np.ones((1, 1)))
     rounds = tuple(

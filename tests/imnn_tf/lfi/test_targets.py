@@ -1,4 +1,4 @@
-"""Several targets in one object: each with its own Fisher information, chosen one by one."""
+"""Several targets in one object: each with its own Fisher information, and drawn by number."""
 
 import numpy as np
 import pytest
@@ -103,7 +103,7 @@ def test_fisher_of_one_target_is_drawn(together, alone):
 
 @pytest.fixture
 def sampled(box_prior, mean_variance, gaussian_draws, target, other_target):
-    """Makes an object of a class for the given ones of two targets."""
+    """Makes an object of a class for those of the two targets that are chosen."""
     data = np.concatenate([target, other_target])
     fishers = np.array([[[10.0, 1.0], [1.0, 5.0]], [[2.0, 0.0], [0.0, 20.0]]])
 
@@ -160,7 +160,7 @@ def test_population_moves_in_each_targets_own_metric(sampled, order):
     rules = {"draws": 60, "initial_draws": 200, "criterion": 0.3}
     both = sampled(PopulationMonteCarlo, order)
     both(**rules)
-    # Seeds go by the target's number: only the first can be the same as alone.
+    # Seeds depend on the target's number, so only the first target can be the same as alone.
     single = sampled(PopulationMonteCarlo, order[:1])
     single(**rules)
     np.testing.assert_allclose(both.parameters[0], single.parameters[0])

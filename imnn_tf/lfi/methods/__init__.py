@@ -1,0 +1,1 @@
+"""The parts that the methods of inference are made of."""

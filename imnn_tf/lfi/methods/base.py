@@ -1,0 +1,209 @@
+"""What all methods of inference start from: targets, a prior and a Fisher information."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imnn_tf.lfi.arguments import described
+from imnn_tf.lfi.plots.layout import Label
+from imnn_tf.lfi.prior import Prior
+from imnn_tf.utils import checks
+from imnn_tf.utils.types import Numbers
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@described(
+    Fisher="The Fisher information of the estimates, symmetric and positive definite: "
+    "`(n_params, n_params)`, or one for each target, `(targets, n_params, n_params)`. `None` for a "
+    "method that needs none.",
+    get_estimate="Takes data, `(n,) + input shape`, and returns estimates of the parameters, "
+    "`(n, n_params)`. `None` for a method that needs none.",
+)
+class LikelihoodFreeInference:
+    """Target data compressed to estimates, a prior, and the Fisher information.
+
+    Attributes:
+        data: The target data as passed; a list becomes an array.
+        estimate: Estimates of the targets, `(targets, n_params)`, or `None`.
+        targets: The number of targets.
+        n_params: The number of parameters.
+        F: The Fisher information in the shape it was passed in, or `None`.
+        Finv: Its inverse in the same shape, or `None`.
+        prior: The prior, wrapped in an `imnn_tf.lfi.prior.Prior` that has `low` and `high`.
+        labels: The labels as passed.
+        parameter_names: The names of the parameters.
+        get_estimate: The function that was passed, made to return float64 arrays, or `None`.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If the shapes do not fit each other or `Fisher` is no Fisher information.
+    """
+
+    F: np.ndarray | None
+    get_estimate: Callable[..., np.ndarray] | None
+
+    def __init__(
+        self,
+        target_data: Numbers,
+        prior: Any,
+        Fisher: Numbers | None,
+        get_estimate: Callable[..., Any] | None,
+        labels: Sequence[str] | None = None,
+        *,
+        parameter_names: Sequence[str] | None = None,
+    ) -> None:
+        self.data = target_data if hasattr(target_data, "shape") else np.asarray(target_data)
+        self.prior = Prior(prior)
+        self.labels = checks.strings("labels", labels, self.n_params)
+        names = checks.strings("parameter_names", parameter_names, self.n_params)
+        self.parameter_names = names or [f"p{i + 1}" for i in range(self.n_params)]
+        self.estimate: np.ndarray | None = None
+        self.get_estimate = None
+        if get_estimate is not None:
+            self.get_estimate = _checked_estimator(get_estimate, self.n_params)
+            self.estimate = checks.array("get_estimate(target_data)", self.get_estimate(self.data))
+        self.F = None if Fisher is None else _checked_fisher(Fisher, self.targets, self.n_params)
+
+    @property
+    def n_params(self) -> int:
+        """The number of parameters."""
+        return self.prior.n_params
+
+    @property
+    def targets(self) -> int:
+        """The number of targets."""
+        return len(self.data if self.estimate is None else self.estimate)
+
+    @property
+    def Finv(self) -> np.ndarray | None:
+        """The inverse of the Fisher information, in the shape of `F`, or `None`."""
+        return None if self.F is None else np.linalg.inv(self.F)
+
+    @property
+    def axis_labels(self) -> list[str]:
+        """Labels for the axes of plots: `labels`, or else `parameter_names`."""
+        return list(self.labels) if self.labels is not None else self.parameter_names
+
+    def plot_Fisher(
+        self,
+        ax: "Axes | None" = None,
+        figsize: tuple[float, float] = (10, 10),
+        save: str | None = None,
+        *,
+        target: int = 0,
+    ) -> "Axes":
+        """Shows the inverse Fisher information: the least covariance by the Cramér-Rao bound.
+
+        If the object was made with `Fisher=None` but has a method `Fisher(parameters)`, that
+        is evaluated at the estimate of the target.
+
+        Args:
+            ax: Axes to draw into. `None` for a new figure.
+            figsize: Size of a new figure in inches.
+            save: Name of a file to save the figure to. `None` saves nothing.
+            target: The number of the target, counted from zero.
+
+        Returns:
+            The axes drawn on.
+
+        Raises:
+            IndexError: If there is no such target.
+            ValueError: If there is no Fisher information.
+        """
+        import matplotlib.pyplot as plt
+
+        target, title = self._target_number(target), "Inverse Fisher information"
+        method = getattr(self, "Fisher", None)
+        if self.Finv is not None:
+            covariance = self._matrix_of(self.Finv, target)
+        elif callable(method) and self.estimate is not None:
+            covariance = np.linalg.inv(np.asarray(method(self.estimate[target]), dtype=float))
+        else:
+            raise ValueError("`Fisher` must be passed to show its inverse, got None.")
+        if self.targets > 1 and (self.F is None or self.F.ndim == 3):
+            title += f" of target {target + 1}"
+        if ax is None:
+            ax = plt.subplots(figsize=figsize, layout="constrained")[1]
+        image = ax.imshow(covariance)  # with the first row at the top
+        ax.set_xticks(np.arange(self.n_params), labels=self.axis_labels)
+        ax.set_yticks(np.arange(self.n_params), labels=self.axis_labels)
+        ax.set_title(title, wrap=True)
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04)
+        if save is not None:
+            figure.savefig(save, bbox_inches="tight", transparent=True)
+        return ax
+
+    def _matrix_of(self, matrices: np.ndarray, target: int) -> np.ndarray:
+        """The matrix of one target, `(n_params, n_params)`, out of one for all or one for each."""
+        return matrices[target] if matrices.ndim == 3 else matrices
+
+    def _target_number(self, target: int) -> int:
+        """The number of a target, counted from zero; negative ones count from the end.
+
+        Raises:
+            TypeError: If `target` is not an integer.
+            IndexError: If there are not so many targets.
+        """
+        number = checks.integer("target", target)
+        if not -self.targets <= number < self.targets:
+            raise IndexError(f"`target` must be one of {self.targets}, got {number}.")
+        return number % self.targets
+
+    def _target_numbers(self, target: int | Sequence[int] | None) -> list[int]:
+        """The numbers of one target, of several, or of all for `None`."""
+        if target is None:
+            return list(range(self.targets))
+        several = target if isinstance(target, Sequence | np.ndarray) else [target]
+        numbers = [self._target_number(each) for each in several]
+        if not numbers:
+            raise ValueError("`target` must name one target at least, got none.")
+        return numbers
+
+    def _target_labels(self, chosen: Sequence[int], label: Label) -> Label:
+        """Names in the legend: those given, or else numbers that count all targets."""
+        if len(chosen) == self.targets or not (label is None or isinstance(label, str)):
+            return label
+        if len(chosen) == 1 and label is not None:
+            return label
+        return [f"{label or 'Target'} {target + 1}" for target in chosen]
+
+
+def _checked_estimator(
+    get_estimate: Callable[..., Any], n_params: int
+) -> Callable[..., np.ndarray]:
+    """A user's estimator, whose results are checked and converted to float64."""
+    checks.function("get_estimate", get_estimate)
+
+    def estimator(data: Numbers) -> np.ndarray:
+        found, shape = get_estimate(data), (None, n_params)
+        return checks.array("get_estimate(data)", found, shape=shape, dtype=float, finite=False)
+
+    return estimator
+
+
+def _checked_fisher(Fisher: Numbers, targets: int, n_params: int) -> np.ndarray:
+    """A Fisher information, or one for each target, made exactly symmetric."""
+    F = checks.array("Fisher", Fisher, dtype=float)
+    shape = (n_params, n_params)
+    if F.shape not in (shape, (targets, *shape)):
+        raise ValueError(
+            f"`Fisher` must have shape {shape}, or {(targets, *shape)} with one for each target, "
+            f"got {F.shape}."
+        )
+    # A Fisher information that was summed up in float32 is symmetric only to rounding.
+    mirrored = F.swapaxes(-2, -1)
+    scale = np.abs(F).max(axis=(-2, -1), keepdims=True)
+    if not np.isclose(F, mirrored, rtol=1e-3, atol=1e-4 * scale).all():
+        raise ValueError(f"`Fisher` must be symmetric, got {F.tolist()}.")
+    F = (F + mirrored) / 2
+    smallest = np.linalg.eigvalsh(F).min()
+    if smallest <= 0:
+        raise ValueError(
+            f"`Fisher` must be positive definite, got a smallest eigenvalue of {smallest}."
+        )
+    return F

@@ -1,0 +1,90 @@
+"""Local-linear regression, which corrects accepted samples for the tolerance."""
+
+import numpy as np
+
+from imnn_tf.utils import checks
+
+
+def regression_adjusted(
+    parameters: np.ndarray,
+    estimates: np.ndarray,
+    distances: np.ndarray,
+    target: np.ndarray,
+    tolerance: float,
+    *,
+    weights: np.ndarray | None = None,
+    low: np.ndarray | None = None,
+    high: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Moves accepted parameters to where they would be if their estimate were the target's.
+
+    Beaumont, Zhang & Balding (2002), Genetics 162, 2025, section "Local-linear regression":
+    parameters are regressed on estimates with Epanechnikov weights,
+    `1 - (distance / tolerance)^2` (their equation 3), and the slope times the difference of
+    the estimates is subtracted (their equation 5). A parameter with two bounds is regressed as
+    its logit, one with a single bound as a log, so that it stays inside.
+
+    Args:
+        parameters: Accepted parameters, `(n, p)`.
+        estimates: Their estimates, `(n, s)`.
+        distances: Distances of the estimates from the target's, `(n,)`, below `tolerance`.
+        target: The estimate of the target, `(s,)`.
+        tolerance: The distance within which samples were accepted.
+        weights: Importance weights of the samples, `(n,)`. `None` for equal ones.
+        low: Lower bounds of the parameters, `(p,)`. `None` for none.
+        high: Upper bounds of the parameters, `(p,)`. `None` for none.
+
+    Returns:
+        Adjusted parameters, `(n, p)`, and their weights, `(n,)`, which sum to one.
+
+    Raises:
+        ValueError: If there are not more samples than coefficients, or shapes do not fit.
+    """
+    n, p = np.shape(parameters)
+    x = checks.array("estimates", estimates, shape=(n, None), dtype=float) - target
+    distances = checks.array("distances", distances, shape=(n,), dtype=float)
+    tolerance = checks.real("tolerance", tolerance, above=0)
+    kernel = np.clip(1 - (distances / tolerance) ** 2, 0, None)
+    weights = kernel if weights is None else kernel * weights
+    used = np.count_nonzero(weights)
+    if used <= x.shape[1] + 1:
+        raise ValueError(
+            f"`parameters` must be more than {x.shape[1] + 1} to fit {x.shape[1]} slopes, got "
+            f"{used} within the tolerance."
+        )
+    low = np.full(p, -np.inf) if low is None else low
+    high = np.full(p, np.inf) if high is None else high
+    unbounded = _unbounded(np.asarray(parameters, dtype=float), low, high)
+    root = np.sqrt(weights)[:, np.newaxis]
+    design = np.column_stack([np.ones(n), x])
+    solution = np.linalg.lstsq(root * design, root * unbounded, rcond=None)[0]
+    return _bounded(unbounded - x @ solution[1:], low, high), weights / weights.sum()
+
+
+def _unbounded(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Maps parameters, `(n, p)`, from within their bounds onto the real line."""
+    mapped = values.copy()
+    for i, (a, b) in enumerate(zip(low, high, strict=True)):
+        # A sample on its bound would be mapped to infinity; a rounding error away it is not.
+        tiny = np.finfo(np.float32).eps
+        if np.isfinite(a) and np.isfinite(b):
+            share = np.clip((values[:, i] - a) / (b - a), tiny, 1 - tiny)
+            mapped[:, i] = np.log(share) - np.log1p(-share)
+        elif np.isfinite(a):
+            mapped[:, i] = np.log(np.clip(values[:, i] - a, tiny, None))
+        elif np.isfinite(b):
+            mapped[:, i] = -np.log(np.clip(b - values[:, i], tiny, None))
+    return mapped
+
+
+def _bounded(mapped: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The inverse of `_unbounded`."""
+    values = mapped.copy()
+    for i, (a, b) in enumerate(zip(low, high, strict=True)):
+        if np.isfinite(a) and np.isfinite(b):
+            values[:, i] = a + (b - a) / (1 + np.exp(-mapped[:, i]))
+        elif np.isfinite(a):
+            values[:, i] = a + np.exp(mapped[:, i])
+        elif np.isfinite(b):
+            values[:, i] = b - np.exp(-mapped[:, i])
+    return values

@@ -1,0 +1,351 @@
+"""What the methods that simulate have in common: simulations in, posteriors and figures out."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from imnn_tf.lfi.methods.accepted import Accepted
+from imnn_tf.lfi.methods.base import LikelihoodFreeInference
+from imnn_tf.lfi.plots.layout import Label
+from imnn_tf.lfi.plots.scatter import Cloud, scatter
+from imnn_tf.lfi.plots.triangle import triangle
+from imnn_tf.lfi.posterior.histograms import Bins, Ranges, bounded_ranges, sample_ranges
+from imnn_tf.lfi.posterior.marginals import Marginals
+from imnn_tf.lfi.posterior.samples import Posterior
+from imnn_tf.lfi.running.execution import Execution
+from imnn_tf.lfi.running.executors import Pool
+from imnn_tf.lfi.running.run import Failure
+from imnn_tf.lfi.running.simulation import simulate
+from imnn_tf.lfi.running.store import save_simulations
+from imnn_tf.utils import checks
+from imnn_tf.utils.seeds import Seed, child, seed_sequence
+from imnn_tf.utils.types import Numbers
+
+# The numbers of targets: one, several, or `None` for all.
+Target: TypeAlias = int | Sequence[int] | None
+FileName: TypeAlias = str | os.PathLike[str]
+# Runs the method first, as far as the arguments of a plot ask for it.
+RunFirst: TypeAlias = Callable[[], None]
+
+# What can be scattered: along the horizontal axis, and along the vertical one.
+_SCATTERED = ("parameter_estimate", "parameter_parameter", "estimate_estimate")
+
+
+class Simulated(NamedTuple):
+    """Simulations that did not fail.
+
+    Attributes:
+        parameters: Their parameters, `(n, n_params)`.
+        estimates: Their estimates, `(n, n_params)`.
+        interrupted: Whether Ctrl-C ended the run early.
+    """
+
+    parameters: np.ndarray
+    estimates: np.ndarray
+    interrupted: bool = False
+
+    def joined(self, other: "Simulated") -> "Simulated":
+        """These simulations followed by others."""
+        return Simulated(
+            np.concatenate([self.parameters, other.parameters]),
+            np.concatenate([self.estimates, other.estimates]),
+            other.interrupted,
+        )
+
+
+class SampledInference(LikelihoodFreeInference):
+    """Inference by simulations that are accepted if they come close to a target.
+
+    A subclass documents the arguments and the attributes. It runs its method, and says by `_add`,
+    `_accepted` and `_rejected` what it does with simulations.
+    """
+
+    estimate: np.ndarray
+    get_estimate: Callable[..., np.ndarray]
+
+    def __init__(
+        self,
+        target_data: Numbers,
+        prior: Any,
+        Fisher: Numbers | None,
+        get_estimate: Callable[..., Any] | None,
+        simulator: Callable[..., Any] | None,
+        labels: Sequence[str] | None,
+        parameter_names: Sequence[str] | None,
+        seed: Seed,
+        distance: Callable[[np.ndarray, np.ndarray], ArrayLike] | None,
+        execution: Execution,
+    ) -> None:
+        if get_estimate is None or (Fisher is None and distance is None):
+            raise ValueError(
+                "`Fisher` (or `distance`) and `get_estimate` must be given to measure distances, "
+                "got None; `np.eye(n_params)` as `Fisher` makes them Euclidean."
+            )
+        super().__init__(
+            target_data, prior, Fisher, get_estimate, labels, parameter_names=parameter_names
+        )
+        self.simulator = None if simulator is None else checks.function("simulator", simulator)
+        self.distance = None if distance is None else checks.function("distance", distance)
+        self.seed = seed_sequence(seed)
+        if execution.store is not None and seed is None:
+            raise ValueError("`seed` must be given with a `store`, to find a run again.")
+        self._execution = execution
+        self.failures: list[Failure] = []
+        self.grid: list[np.ndarray] | np.ndarray | None = None
+        self.post: np.ndarray | None = None
+
+    def add(
+        self, parameters: ArrayLike, estimates: ArrayLike | None = None, *, data: Any = None
+    ) -> None:
+        """Adds simulations that were made elsewhere, at parameters drawn from the prior.
+
+        They count as if they had been made here. If the parameters were drawn from anything but
+        the prior the posterior will be wrong, and this cannot be noticed.
+
+        Args:
+            parameters: Draws from the prior, `(n, n_params)`.
+            estimates: The estimates of the simulations at these parameters, `(n, n_params)`.
+            data: The simulations themselves, `(n,) + input shape`, instead of `estimates`.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If both or neither of `estimates` and `data` are given, shapes do not
+                fit, numbers are not finite, or the prior forbids some of the parameters.
+        """
+        shape = (None, self.n_params)
+        points = checks.array("parameters", parameters, shape=shape, dtype=float)
+        if (estimates is None) == (data is None):
+            got = "neither" if data is None else "both"
+            raise ValueError(f"`estimates` or `data` must be given, got {got}.")
+        if data is not None:
+            estimates = self.get_estimate(data if hasattr(data, "shape") else np.asarray(data))
+        assert estimates is not None
+        found = checks.array("estimates", estimates, shape=points.shape, dtype=float)
+        outside = len(points) - np.count_nonzero(self.prior.supports(points))
+        if outside:
+            raise ValueError(
+                f"`parameters` must be draws from the prior, got {outside} of {len(points)} "
+                "that it forbids."
+            )
+        self._add(Simulated(points, found))
+
+    def result(self, target: int = 0, *, adjust: bool = False) -> Posterior:
+        """The posterior of one target, as weighted samples.
+
+        Args:
+            target: The number of the target, counted from zero.
+            adjust: Whether to correct for the tolerance by local-linear regression; see
+                `imnn_tf.lfi.methods.regression.regression_adjusted`.
+
+        Raises:
+            IndexError: If there is no such target.
+            ValueError: If nothing has been accepted yet.
+        """
+        target = self._target_number(target)
+        accepted = self._accepted(target)
+        if len(accepted.parameters) == 0:
+            raise ValueError(
+                f"`ε` must be large enough to accept samples, got {accepted.tolerance} and "
+                f"none for target {target}."
+            )
+        if adjust:
+            accepted = accepted.adjusted(self.estimate[target], self.prior)
+        return Posterior(
+            accepted.parameters,
+            accepted.weights,
+            parameter_names=self.parameter_names,
+            labels=self.axis_labels,
+            low=self.prior.low,
+            high=self.prior.high,
+        )
+
+    def results(self, *, adjust: bool = False) -> list[Posterior]:
+        """The posteriors of all targets, as weighted samples.
+
+        Args:
+            adjust: Whether to correct for the tolerance by local-linear regression.
+        """
+        return [self.result(target, adjust=adjust) for target in range(self.targets)]
+
+    def _add(self, simulated: Simulated) -> None:
+        """Keeps simulations that were made elsewhere."""
+        raise NotImplementedError
+
+    def _accepted(self, target: int) -> Accepted:
+        """The simulations accepted for a target."""
+        raise NotImplementedError
+
+    def _rejected(self, target: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters and estimates, `(n, n_params)` each, of every `step`-th one rejected."""
+        raise NotImplementedError
+
+    def _posterior(
+        self, run_first: RunFirst, bins: Bins, ranges: Ranges | None, adjust: bool
+    ) -> np.ndarray:
+        """Histograms of the samples of all targets, `(targets, bins_1, ..., bins_p)`."""
+        run_first()
+        results = self.results(adjust=adjust)
+        if ranges is None:
+            samples = [result.samples for result in results]
+            ranges = bounded_ranges(self.prior.low, self.prior.high, samples)
+        histograms = [result.histogram(bins, ranges) for result in results]
+        centres = histograms[0][1]
+        alike = len({len(axis) for axis in centres}) == 1
+        self.grid = np.stack(centres) if alike else centres
+        self.post = np.stack([density for density, _ in histograms])
+        return self.post
+
+    def _marginals(
+        self,
+        run_first: RunFirst,
+        bins: Bins,
+        ranges: Ranges | None,
+        adjust: bool,
+        target: Target,
+    ) -> list[Marginals]:
+        """Histograms of single parameters and of pairs, for each target chosen."""
+        chosen = self._target_numbers(target)
+        run_first()
+        low, high = self.prior.low, self.prior.high
+        results = [self.result(each, adjust=adjust) for each in chosen]
+        return [
+            result.marginals(
+                bins, sample_ranges(low, high, result.samples) if ranges is None else ranges
+            )
+            for result in results
+        ]
+
+    def _plot(
+        self,
+        run_first: RunFirst,
+        bins: Bins,
+        ranges: Ranges | None,
+        adjust: bool,
+        target: Target,
+        label: Label,
+        **drawing: Any,
+    ) -> np.ndarray:
+        """Draws the marginals as a triangle; `drawing` are options of `triangle`."""
+        chosen = self._target_numbers(target)
+        return triangle(
+            self._marginals(run_first, bins, ranges, adjust, chosen),
+            labels=self.axis_labels,
+            label=self._target_labels(chosen, label),
+            **drawing,
+        )
+
+    def _scatter_plot(
+        self,
+        run_first: RunFirst,
+        axes: str,
+        rejected: float | None,
+        target: Target,
+        label: Label,
+        **drawing: Any,
+    ) -> np.ndarray:
+        """Draws accepted and rejected simulations; `drawing` are options of `scatter`."""
+        x, y = checks.choice("axes", axes, _SCATTERED).split("_")
+        share = checks.real("rejected", 0 if rejected is None else rejected, minimum=0, maximum=1)
+        chosen = self._target_numbers(target)
+        run_first()
+        names = self.axis_labels
+        labels = {"parameter": names, "estimate": [f"Estimate of {name}" for name in names]}
+
+        def cloud(parameters: np.ndarray, estimates: np.ndarray, weights: np.ndarray) -> Cloud:
+            points = {"parameter": parameters, "estimate": estimates}
+            return Cloud(points[x], points[y], weights)
+
+        accepted = [self._accepted(each) for each in chosen]
+        others = [self._rejected(each, int(1 / share)) for each in chosen] if share > 0 else []
+        return scatter(
+            [cloud(kept.parameters, kept.estimates, kept.weights) for kept in accepted],
+            [cloud(*points, np.ones(len(points[0]))) for points in others],
+            xlabels=labels[x],
+            ylabels=labels[y],
+            horizontal=self.estimate[chosen] if y == "estimate" else None,
+            vertical=self.estimate[chosen] if x == "estimate" else None,
+            pairs=x == y,
+            label=self._target_labels(chosen, label or "Accepted"),
+            **drawing,
+        )
+
+    def _distance_from(self, estimates: np.ndarray, target: int) -> np.ndarray:
+        """Distances, `(n,)`, of estimates, `(n, n_params)`, from that of a target."""
+        centre = self.estimate[target]
+        if self.distance is None:
+            assert self.F is not None
+            # The length of L^T (x - t) is sqrt((x - t)^T F (x - t)), with F = L L^T.
+            L = np.linalg.cholesky(self._matrix_of(self.F, target))
+            return np.linalg.norm((estimates - centre) @ L, axis=1)
+        if len(estimates) == 0:
+            return np.empty(0)
+        values, shape = self.distance(estimates, centre), (len(estimates),)
+        return checks.array("distance(estimates, target)", values, shape=shape, dtype=float)
+
+    def _required_simulator(self) -> Callable[..., Any]:
+        if self.simulator is None:
+            raise ValueError(
+                "`simulator` must be given to simulate at more parameters, got None; `add` "
+                "takes simulations made elsewhere."
+            )
+        return self.simulator
+
+    @contextmanager
+    def _same_workers(self) -> Iterator[Execution]:
+        """Settings with which all simulations within the block run on the same workers."""
+        workers = self._execution.executor
+        if workers is None or isinstance(workers, Pool) or self.simulator is None:
+            yield self._execution
+            return
+        with Pool(self.simulator, workers) as pool:
+            yield replace(self._execution, executor=pool)
+
+    def _simulate(
+        self,
+        parameters: np.ndarray,
+        key: tuple[int, ...],
+        *,
+        at_once: bool | int,
+        save_sims: FileName | None,
+        execution: Execution,
+    ) -> Simulated:
+        """Simulates at parameters, `(n, n_params)`, and estimates.
+
+        Args:
+            parameters: Parameters, `(n, n_params)`.
+            key: Tells the calls of one object apart: each has its own seeds and its own folder
+                in the store.
+            at_once: Whether all of them go to the simulator in one call, or how many.
+            save_sims: Name of a file for the simulations.
+            execution: How the simulations run.
+        """
+
+        def estimates(data: np.ndarray) -> np.ndarray:
+            if save_sims is not None:
+                save_simulations(save_sims, data)
+            return self.get_estimate(data)
+
+        batch_size, store = execution.batch_size, execution.store
+        if batch_size is None:
+            if not isinstance(at_once, bool | np.bool_):
+                batch_size = checks.integer("at_once", at_once, minimum=1)
+            elif at_once and execution.executor is None:
+                batch_size = max(len(parameters), 1)
+        if store is not None:
+            store = Path(store) / "-".join(f"{part:04d}" for part in key)
+        result = simulate(
+            self._required_simulator(),
+            parameters,
+            seed=child(self.seed, *key),
+            reduce=estimates,
+            execution=replace(execution, batch_size=batch_size, store=store),
+        )
+        self.failures += result.failures
+        found = np.empty((0, self.n_params)) if result.x is None else result.x[result.ok]
+        return Simulated(parameters[result.ok], found, result.interrupted)

@@ -1,0 +1,99 @@
+"""Runs a user's simulator at many parameters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from imnn_tf.lfi.arguments import described
+from imnn_tf.lfi.running.dispatch import Dispatcher
+from imnn_tf.lfi.running.execution import Execution, ProgressBar
+from imnn_tf.lfi.running.executors import Pool, Workers
+from imnn_tf.lfi.running.run import Run, SimulationResult
+from imnn_tf.lfi.running.store import Store
+from imnn_tf.utils import checks
+from imnn_tf.utils.interrupt import deferred_interrupt
+from imnn_tf.utils.seeds import Seed, seed_sequence
+
+
+@described(
+    simulator="The simulator. It is sent to worker processes with all that it refers to, so it may "
+    "be a closure.",
+    theta="Parameters, `(n, n_params)`.",
+    seed="An integer or a `numpy.random.SeedSequence`. `None` for fresh entropy, which the result "
+    "then holds.",
+    batch_size="The number of simulations in one call of the simulator. `None` for 1. If one of "
+    "them fails, the whole call fails.",
+    reduce="Applied in this process to the simulations of each call, `(n,) + shape`. What it "
+    "returns, `(n, ...)`, is kept in their place. A simulation for which that is not finite has "
+    "failed.",
+    execution="All settings of how simulations run as one value, an `imnn_tf.lfi.Execution`, "
+    "instead of the separate keywords. `None` for the separate keywords.",
+)
+def simulate(
+    simulator: Callable[..., Any],
+    theta: ArrayLike,
+    *,
+    executor: Workers = None,
+    batch_size: int | None = None,
+    seed: Seed = None,
+    timeout: float | None = None,
+    on_error: str = "raise",
+    retries: int = 0,
+    store: str | os.PathLike[str] | None = None,
+    progress: bool | ProgressBar = True,
+    reduce: Callable[[np.ndarray], ArrayLike] | None = None,
+    max_pending: int | None = None,
+    execution: Execution | None = None,
+) -> SimulationResult:
+    """Simulates at each row of parameters.
+
+    The simulator takes parameters, `(n, n_params)`, and returns simulations, `(n,) + shape`. If
+    it has a second positional argument *without a default*, it also gets randomness. An argument
+    called `seed` or `seeds` gets one integer for each simulation, `(n,)`. An argument of any other
+    name gets one `numpy.random.Generator` for the call. Optional arguments are left alone.
+
+    Each simulation has a seed of its own, a child of `seed`; a generator is made from the seed of
+    the first simulation in its call. So the results depend on `seed`, and with generators on
+    `batch_size`, but not on where simulations run or in which order they finish.
+
+    After the first Ctrl-C the run ends as soon as the calls that are running have finished, and
+    returns what it has. A second one raises `KeyboardInterrupt`.
+
+    Returns:
+        The simulations, in the order of their parameters, and which of them failed.
+
+    Raises:
+        SimulationError: If a simulation fails and `on_error` is "raise", or if the workers of an
+            executor that was passed die. Its `result` holds what had finished.
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If an argument is out of range, or the simulator returns another number of
+            simulations than it got rows.
+    """
+    parameters = checks.array("theta", theta, shape=(None, None), dtype=float)
+    checks.function("simulator", simulator)
+    separate = executor, batch_size, timeout, on_error, retries, store, progress, max_pending
+    execution = Execution.of(execution, *separate)
+    if execution.store is not None and seed is None:
+        raise ValueError("`seed` must be given with a `store`, to find a run again; got None.")
+    with ExitStack() as stack:
+        interrupt = stack.enter_context(deferred_interrupt())
+        bar = stack.enter_context(execution.bar(len(parameters)))
+        run = Run(simulator, parameters, seed_sequence(seed), execution, reduce, interrupt, bar)
+        if execution.store is not None:
+            opened = Store(execution.store, run.identity())
+            stack.callback(opened.close)
+            run.open_store(opened)
+        workers = execution.executor
+        if workers is None:
+            run.serially()
+        else:
+            if not isinstance(workers, Pool):
+                workers = stack.enter_context(Pool(simulator, workers))
+            Dispatcher(run, workers).simulate()
+    return run.result()

@@ -1,0 +1,148 @@
+"""Finished simulations on disk, in a form that survives a kill at any moment."""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from imnn_tf.utils.checkpoint import write_atomically
+
+logger = logging.getLogger(__name__)
+
+
+class Store:
+    """A folder that holds the simulations of one run, written while the run goes on.
+
+    Simulations are kept in shards. A shard is written under another name, flushed to the disk
+    and renamed. Only then is it listed, with its SHA-256, in an append-only manifest; files that
+    the manifest does not list are ignored. If the process is killed, the simulations not yet
+    written are lost. A shard is written once that takes less than a tenth of the time since the
+    last one.
+
+    Args:
+        directory: The folder. It is created if it does not exist.
+        identity: What tells the run from others, stored as JSON: its seed and its parameters.
+
+    Raises:
+        ValueError: If the folder holds another run.
+        RuntimeError: If another process writes to it.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], identity: dict[str, Any]) -> None:
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._manifest = open(self.directory / "manifest.jsonl", "a+b")  # noqa: SIM115
+        _lock(self._manifest, self.directory)
+        self._entries = self._read()
+        self._unwritten: list[tuple[np.ndarray, np.ndarray]] = []
+        self._last, self._cost = time.monotonic(), 0.0
+        if not self._entries:
+            self._append({"identity": identity})
+        elif self._entries[0] != {"identity": json.loads(json.dumps(identity))}:
+            self._manifest.close()
+            raise ValueError(
+                f"`store` must be a new folder or the same run's, got {self.directory} with "
+                f"{self._entries[0]}, not {identity}."
+            )
+
+    def load(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the indices, `(n,)`, and simulations, `(n,) + shape`, of every undamaged shard."""
+        for entry in self._entries[1:]:
+            path = self.directory / entry["shard"]
+            content = path.read_bytes() if path.exists() else b""
+            if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+                logger.warning("%s is damaged; its simulations are run again.", path)
+                continue
+            with np.load(BytesIO(content), allow_pickle=False) as shard:
+                yield shard["indices"], shard["x"]
+
+    def add(self, indices: np.ndarray, x: np.ndarray) -> None:
+        """Adds simulations, and writes a shard if that is cheap enough by now.
+
+        Args:
+            indices: Which simulations of the run they are, `(n,)`.
+            x: The simulations, `(n,) + shape`.
+        """
+        self._unwritten.append((indices, x))
+        if time.monotonic() - self._last >= 10 * self._cost:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the simulations added since the last shard."""
+        if not self._unwritten:
+            return
+        start = time.monotonic()
+        buffer = BytesIO()
+        np.savez(
+            buffer,
+            indices=np.concatenate([indices for indices, _ in self._unwritten]),
+            x=np.concatenate([x for _, x in self._unwritten]),
+        )
+        content = buffer.getvalue()
+        name = f"shard-{len(self._entries) - 1:06d}.npz"
+        write_atomically(self.directory / name, lambda aside: aside.write_bytes(content))
+        self._append({"shard": name, "sha256": hashlib.sha256(content).hexdigest()})
+        self._unwritten = []
+        self._last = time.monotonic()
+        self._cost = self._last - start
+
+    def close(self) -> None:
+        """Writes what has not been written, and unlocks the folder."""
+        self.flush()
+        self._manifest.close()
+
+    def _read(self) -> list[dict[str, Any]]:
+        self._manifest.seek(0)
+        content = self._manifest.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) != len(content):  # the process was killed while it wrote a line
+            self._manifest.truncate(len(whole))
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        self._manifest.write(json.dumps(entry).encode() + b"\n")
+        self._manifest.flush()
+        os.fsync(self._manifest.fileno())
+        self._entries.append(json.loads(json.dumps(entry)))
+
+
+def save_simulations(name: str | os.PathLike[str], data: np.ndarray) -> Path:
+    """Writes simulations to `name.npy`, or to `name_1.npy` and so on if that exists.
+
+    Args:
+        name: Name of the file, with or without `.npy`.
+        data: Simulations, `(n,) + shape`.
+
+    Returns:
+        The file written.
+    """
+    base = Path(name)
+    base = base.with_suffix("") if base.suffix == ".npy" else base
+    path, number = base.with_name(base.name + ".npy"), 0
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}_{number}.npy")
+    buffer = BytesIO()
+    np.save(buffer, data, allow_pickle=False)
+    write_atomically(path, lambda aside: aside.write_bytes(buffer.getvalue()))
+    return path
+
+
+def _lock(file: BinaryIO, directory: Path) -> None:
+    """Locks a file until it is closed or the process ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such locks
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise RuntimeError(f"`store` is in use by another process: {directory}.") from None

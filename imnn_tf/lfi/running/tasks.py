@@ -1,0 +1,89 @@
+"""What happens in a worker. It imports next to nothing, so that workers start quickly."""
+
+import hashlib
+import signal
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import cloudpickle
+import numpy as np
+
+from imnn_tf.utils import checks
+from imnn_tf.utils.seeds import integer_seeds
+
+
+class Task(NamedTuple):
+    """One call of the simulator.
+
+    Attributes:
+        theta: Parameters, `(n, n_params)`.
+        random_argument: The simulator's second argument: "nothing", "rng" or "seeds".
+        entropy: Entropy of the run's `SeedSequence`.
+        spawn_keys: Keys of children of that sequence: with "seeds" one for each simulation,
+            otherwise that of the first.
+    """
+
+    theta: np.ndarray
+    random_argument: str
+    entropy: Any
+    spawn_keys: list[tuple[int, ...]]
+
+
+class PackedSimulator(NamedTuple):
+    """A pickled simulator.
+
+    Attributes:
+        digest: SHA-256 of the pickle, by which a worker knows the simulators it has unpacked.
+        pickled: The pickle, or `None` if the worker has unpacked it before.
+    """
+
+    digest: str
+    pickled: bytes | None
+
+
+_UNPACKED: dict[str, Callable[..., Any]] = {}
+
+
+def random_argument(simulator: Callable[..., Any]) -> str:
+    """Tells what a simulator takes as its second argument: "nothing", "rng" or "seeds".
+
+    Only a positional argument without a default counts.
+    """
+    name = checks.second_argument(simulator)
+    if name is None:
+        return "nothing"
+    return "seeds" if name in ("seed", "seeds") else "rng"
+
+
+def pack(simulator: Callable[..., Any]) -> PackedSimulator:
+    """Pickles a simulator, closures included."""
+    pickled = cloudpickle.dumps(simulator)
+    return PackedSimulator(hashlib.sha256(pickled).hexdigest(), pickled)
+
+
+def unpack(packed: PackedSimulator) -> Callable[..., Any]:
+    """Unpickles a simulator, once in each process."""
+    if packed.digest not in _UNPACKED and packed.pickled is not None:
+        _UNPACKED[packed.digest] = cloudpickle.loads(packed.pickled)
+    return _UNPACKED[packed.digest]
+
+
+def start_worker(packed: PackedSimulator) -> None:
+    """Prepares a new worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
+    unpack(packed)
+
+
+def run_packed(packed: PackedSimulator, task: Task) -> np.ndarray:
+    """Runs a task with a pickled simulator."""
+    return run_task(unpack(packed), task)
+
+
+def run_task(simulator: Callable[..., Any], task: Task) -> np.ndarray:
+    """Calls the simulator, and returns its simulations, `(n,) + shape`."""
+    if task.random_argument == "nothing":
+        return np.asarray(simulator(task.theta))
+    children = [np.random.SeedSequence(task.entropy, spawn_key=key) for key in task.spawn_keys]
+    if task.random_argument == "rng":
+        return np.asarray(simulator(task.theta, np.random.default_rng(children[0])))
+    return np.asarray(simulator(task.theta, integer_seeds(children)))
