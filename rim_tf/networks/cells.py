@@ -102,11 +102,7 @@ class ConvGRUCell(ConfiguredLayer):
         self.of_reset = None if reset_after else convolution(self.units, candidate, False)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights.
-
-        Args:
-            input_shape: `(batch, *sizes, channels)`. All but the channels may be `None`.
-        """
+        """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""
         state_shape = (*input_shape[:-1], self.units)
         self.of_input.build(input_shape)
         self.of_state.build(state_shape)
@@ -119,15 +115,7 @@ class ConvGRUCell(ConfiguredLayer):
         )
 
     def call(self, x: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
-        """One step.
-
-        Args:
-            x: `[batch, *sizes, channels]`.
-            state: `[batch, *sizes, units]`.
-
-        Returns:
-            The new state, `[batch, *sizes, units]`, which is also the cell's output.
-        """
+        """Returns the new state, `[batch, *sizes, units]`, which is also the cell's output."""
         # The channels hold z, r and a in this order, which saved weights rely on.
         for_z, for_r, for_a = tf.split(self.of_input(x), 3, axis=-1)
         if self.of_reset is None:
@@ -237,26 +225,14 @@ class GRUBlock(ConfiguredLayer):
         self.behind = convolution(self.filters, None)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights.
-
-        Args:
-            input_shape: `(batch, *sizes, channels)`. All but the channels may be `None`.
-        """
+        """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""
         state_shape = (*input_shape[:-1], self.units // 2)
         self.first.build(input_shape)
         for layer in (self.between, self.second, self.behind):
             layer.build(state_shape)
 
     def call(self, x: tf.Tensor, state: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """One step.
-
-        Args:
-            x: `[batch, *sizes, channels]`.
-            state: The two states, `[batch, *sizes, units / 2]` each.
-
-        Returns:
-            The output, `[batch, *sizes, filters]`, and the two new states.
-        """
+        """Returns the output, `[batch, *sizes, filters]`, and the two new states."""
         first = self.first(x, state[0])
         second = self.second(self.between(first), state[1])
         return self.behind(second), [first, second]

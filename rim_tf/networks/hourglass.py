@@ -93,11 +93,7 @@ class Hourglass(PyramidNetwork):
         return smooth(filters, self.fir_kernel, kernel_initializer=initializer, **self._shared())
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights.
-
-        Args:
-            input_shape: `(batch, *sizes, channels)`. All but the channels may be `None`.
-        """
+        """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""
         channels = build_chain([self.input_layer], input_shape[-1])
         for stack, down in zip(self.encoder, self.down, strict=True):
             channels = build_chain([*stack, down], channels)
@@ -107,15 +103,7 @@ class Hourglass(PyramidNetwork):
         build_chain([self.output_layer], channels)
 
     def call(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """Proposes a step.
-
-        Args:
-            inputs: `[batch, *sizes, any]`.
-            state: The two states of the GRU block on the coarsest grid.
-
-        Returns:
-            The step, `[batch, *sizes, channels]`, and the new state.
-        """
+        """Returns the step, `[batch, *sizes, channels]`, and the new state."""
         x = self.input_layer(inputs)
         sizes = []
         for stack, down in zip(self.encoder, self.down, strict=True):

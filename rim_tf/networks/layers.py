@@ -176,11 +176,7 @@ class Convolution(ConfiguredLayer):
         self.input_spec = keras.layers.InputSpec(ndim=self.rank + 2)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the kernel and the bias.
-
-        Args:
-            input_shape: `(batch, *sizes, channels)`. All but the channels may be `None`.
-        """
+        """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""
         self.kernel = self.add_weight(
             name="kernel",
             shape=self._kernel_shape(input_shape[-1]),
@@ -194,11 +190,7 @@ class Convolution(ConfiguredLayer):
         return (self.kernel_size,) * self.rank + (channels, self.filters)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Convolves `x`, `[batch, *sizes, channels]`.
-
-        Returns:
-            `[batch, *ceil(sizes / strides), filters]`.
-        """
+        """Returns `[batch, *ceil(sizes / strides), filters]`."""
         return self._activate(self._linear(x, tf.convert_to_tensor(self.kernel)))
 
     def _activate(self, y: tf.Tensor) -> tf.Tensor:
@@ -226,27 +218,11 @@ class TransposedConvolution(Convolution):
         y[j] = activation(sum_i x[i] W[j + p - s i]^T + b),      j = 0 ... size - 1
 
     A size that the convolution rounded up cannot be inferred from the input, so the sizes of the
-    output are an argument of the call.
-
-    Args:
-        filters: The number of channels of the output.
-        kernel_size: The width of the kernel along every axis; without meaning in 0 dimensions.
-            Defaults to 3.
-        rank: The number of spatial axes, 0 to 3.
-        strides: The factor between the sizes of output and input. Defaults to 1.
-        padding: "zero" (the default), "reflect" or "periodic".
-        activation: What `keras.activations.get` takes. Defaults to `None`, the identity.
-        use_bias: Whether to add a bias to every channel. Defaults to True.
-        kernel_initializer: What `keras.initializers.get` takes. Defaults to "glorot_uniform".
-        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+    output are an argument of the call. The constructor is that of `Convolution`.
 
     Call arguments:
         x: `[batch, *ceil(sizes / strides), channels]`.
         sizes: The spatial sizes of the output.
-
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range.
 
     References:
         Dumoulin & Visin (2016), arXiv:1603.07285, chapter 4.
@@ -257,11 +233,7 @@ class TransposedConvolution(Convolution):
         return (self.kernel_size,) * self.rank + (self.filters, channels)
 
     def call(self, x: tf.Tensor, sizes: tuple[int, ...] = ()) -> tf.Tensor:
-        """Convolves `x`, `[batch, *ceil(sizes / strides), channels]`.
-
-        Returns:
-            `[batch, *sizes, filters]`.
-        """
+        """Returns `[batch, *sizes, filters]`."""
         return self._activate(self._transpose(x, tf.convert_to_tensor(self.kernel), sizes))
 
     def _transpose(self, x: tf.Tensor, kernel: tf.Tensor, sizes: tuple[int, ...]) -> tf.Tensor:

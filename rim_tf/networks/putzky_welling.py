@@ -76,25 +76,13 @@ class PutzkyWelling(Network):
         self.output_layer = self._convolution(self.channels, next(seeds), activation=None)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights.
-
-        Args:
-            input_shape: `(batch, *sizes, channels)`. All but the channels may be `None`.
-        """
+        """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""
         channels = build_chain([self.down], input_shape[-1])
         self.cell.build((None,) * (self.dimensions + 1) + (channels,))
         build_chain([self.up, self.output_layer], self.cell.units)
 
     def call(self, inputs: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Proposes a step.
-
-        Args:
-            inputs: `[batch, *sizes, any]`.
-            state: `[batch, *ceil(sizes / strides), features[1]]`.
-
-        Returns:
-            The step, `[batch, *sizes, channels]`, and the new state.
-        """
+        """Returns the step, `[batch, *sizes, channels]`, and the new state."""
         state = self.cell(self.down(inputs), state)
         x = self.up(state, sizes=tuple(inputs.shape[1:-1]))
         return self.output_layer(x), state

@@ -92,11 +92,7 @@ class UNet(PyramidNetwork):
         self.output_layer = self._convolution(self.channels, next(seeds), 1, activation=None)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights.
-
-        Args:
-            input_shape: `(batch, *sizes, channels)`. All but the channels may be `None`.
-        """
+        """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""
         lead = (None,) * (self.dimensions + 1)
         channels = build_chain([self.input_layer], input_shape[-1])
         for level, (stack, down) in enumerate(zip(self.encoder, self.down, strict=True)):
@@ -112,15 +108,7 @@ class UNet(PyramidNetwork):
         build_chain([self.output_layer], channels)
 
     def call(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """Proposes a step.
-
-        Args:
-            inputs: `[batch, *sizes, any]`.
-            state: The states of all recurrent units.
-
-        Returns:
-            The step, `[batch, *sizes, channels]`, and the new states.
-        """
+        """Returns the step, `[batch, *sizes, channels]`, and the new states."""
         x = self.input_layer(inputs)
         skips = []
         for stack, down in zip(self.encoder, self.down, strict=True):

@@ -41,8 +41,10 @@ class GaussianLikelihood:
     automatic differentiation finds. A masked datum has no weight. With a full covariance the
     result is the likelihood of the data that are not masked, marginalised over the others.
 
-    Every method is called as `(x, y, *operands, noise, mask)`: first the arguments that the
-    operator takes after `x`, then the noise and the mask, each only if it is "given".
+    Every method is called as `(x, y, *operands, noise, mask)`. `x` are the parameters,
+    `[batch, *sizes, channels]` or a dictionary by field, and `y` are the data, `[batch, *data]`.
+    The arguments that the operator takes after `x` follow, then the noise and the mask, each only
+    if it is "given". Too few arguments raise a ValueError.
 
     Args:
         operator: `operator(x, *operands)`, which returns the data of the batch, `[batch, *data]`;
@@ -83,15 +85,7 @@ class GaussianLikelihood:
             self._mask = checks.array("mask", mask)
 
     def predict(self, x: Values, *operands: Any) -> tf.Tensor:
-        """The data without noise.
-
-        Args:
-            x: Parameters, `[batch, *sizes, channels]`, or a dictionary by field.
-            *operands: The arguments that the operator takes after `x`.
-
-        Returns:
-            `[batch, *data]`.
-        """
+        """The data without noise, `[batch, *data]`."""
         if callable(self._operator):
             return self._operator(x, *operands)
         flat = tf.reshape(x, [tf.shape(x)[0], -1])
@@ -100,54 +94,18 @@ class GaussianLikelihood:
         return tf.linalg.matvec(operands[0], flat)
 
     def chi2(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """The sum of squared residuals in units of the noise.
-
-        Args:
-            x: Parameters, `[batch, *sizes, channels]`, or a dictionary by field.
-            y: Data, `[batch, *data]`.
-            *args: Operands, noise and mask.
-
-        Returns:
-            `[batch]`.
-
-        Raises:
-            ValueError: If there are too few arguments.
-        """
+        """The sum of squared residuals in units of the noise, `[batch]`."""
         operands, noise, mask = self._unpack(args)
         residual = y - self.predict(x, *operands)
         weighted = self._weigh(residual, noise, mask)
         return tf.reduce_sum(residual * weighted, list(range(1, len(residual.shape))))
 
     def energy(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """Minus the log likelihood up to a constant.
-
-        Args:
-            x: Parameters, `[batch, *sizes, channels]`, or a dictionary by field.
-            y: Data, `[batch, *data]`.
-            *args: Operands, noise and mask.
-
-        Returns:
-            `[batch]`.
-
-        Raises:
-            ValueError: If there are too few arguments.
-        """
+        """Minus the log likelihood up to a constant, `[batch]`."""
         return 0.5 * self.chi2(x, y, *args)
 
     def score(self, x: Values, y: tf.Tensor, *args: Any) -> Values:
-        """The gradient of the log likelihood with respect to `x`.
-
-        Args:
-            x: Parameters, `[batch, *sizes, channels]`, or a dictionary by field.
-            y: Data, `[batch, *data]`.
-            *args: Operands, noise and mask.
-
-        Returns:
-            A tensor, or a dictionary, with the structure and shape of `x`.
-
-        Raises:
-            ValueError: If there are too few arguments.
-        """
+        """The gradient of the log likelihood, with the structure and shape of `x`."""
         operands, noise, mask = self._unpack(args)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
