@@ -249,7 +249,7 @@ class RIM(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """Keras's metrics, and those of the trajectory."""
-        return [*super().metrics, *self._trajectory_metrics.all]
+        return [*super().metrics, *self._trajectory_metrics.metrics]
 
     def compute_loss(
         self,

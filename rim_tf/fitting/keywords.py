@@ -117,6 +117,7 @@ def fit(
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, or if the checkpoints are of another model.
     """
+    # A new optimiser starts without moments, so the model is only compiled again when it must be.
     changes = (learning_rate, scheduler, warmup or None, clip or None, ema_decay or None)
     if not rim.compiled or any(change is not None for change in changes):
         rim.recompile(make_optimizer(learning_rate, scheduler, warmup, clip, ema_decay))

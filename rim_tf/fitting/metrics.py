@@ -38,7 +38,7 @@ class TrajectoryMetrics:
         return bool(self._of_steps)
 
     @property
-    def all(self) -> list[keras.metrics.Metric]:
+    def metrics(self) -> list[keras.metrics.Metric]:
         """The Keras metrics: those of the last iterate, then those of each."""
         return [mean for means in (self._of_last, *self._of_steps) for mean in means.values()]
 

@@ -14,16 +14,17 @@ import tensorflow as tf
 
 from imnn_tf.utils import checks
 
-State: TypeAlias = tuple[tf.Tensor, ...]
+# What a method remembers from step to step.
+Moments: TypeAlias = tuple[tf.Tensor, ...]
 
 
 class Preprocessing(Protocol):
     """What a RIM needs of a preprocessing method."""
 
-    def initial_state(self, x: tf.Tensor) -> State:
+    def initial_state(self, x: tf.Tensor) -> Moments:
         """The state before the first step, for parameters `x`, `[batch, *sizes, channels]`."""
 
-    def __call__(self, score: tf.Tensor, state: State, step: int) -> tuple[tf.Tensor, State]:
+    def __call__(self, score: tf.Tensor, state: Moments, step: int) -> tuple[tf.Tensor, Moments]:
         """Returns what the network sees at `step`, counted from zero, and the new state."""
 
 
@@ -31,11 +32,11 @@ class Preprocessing(Protocol):
 class Identity:
     """The score as it is."""
 
-    def initial_state(self, x: tf.Tensor) -> State:
+    def initial_state(self, x: tf.Tensor) -> Moments:
         """The state before the first step: none."""
         return ()
 
-    def __call__(self, score: tf.Tensor, state: State, step: int) -> tuple[tf.Tensor, State]:
+    def __call__(self, score: tf.Tensor, state: Moments, step: int) -> tuple[tf.Tensor, Moments]:
         """One step.
 
         Args:
@@ -62,7 +63,7 @@ class Identity:
 class Arcsinh(Identity):
     """`arcsinh(score)`: linear for small scores, logarithmic for large ones."""
 
-    def __call__(self, score: tf.Tensor, state: State, step: int) -> tuple[tf.Tensor, State]:
+    def __call__(self, score: tf.Tensor, state: Moments, step: int) -> tuple[tf.Tensor, Moments]:
         """One step, with the arguments and results of `Identity`."""
         return tf.asinh(score), state
 
@@ -95,11 +96,11 @@ class Adam(Identity):
         self.beta_2 = checks.real("beta_2", beta_2, minimum=0, below=1)
         self.epsilon = checks.real("epsilon", epsilon, above=0)
 
-    def initial_state(self, x: tf.Tensor) -> State:
+    def initial_state(self, x: tf.Tensor) -> Moments:
         """The mean and the mean square of the scores, both zero, of the shape of `x`."""
         return tf.zeros_like(x), tf.zeros_like(x)
 
-    def __call__(self, score: tf.Tensor, state: State, step: int) -> tuple[tf.Tensor, State]:
+    def __call__(self, score: tf.Tensor, state: Moments, step: int) -> tuple[tf.Tensor, Moments]:
         """One step, with the arguments and results of `Identity`."""
         mean, square = state
         # In Keras's form, which rounds in the same way: old + (new - old) * (1 - beta).
@@ -140,11 +141,11 @@ class RMSprop(Identity):
         self.rho = checks.real("rho", rho, minimum=0, below=1)
         self.epsilon = checks.real("epsilon", epsilon, above=0)
 
-    def initial_state(self, x: tf.Tensor) -> State:
+    def initial_state(self, x: tf.Tensor) -> Moments:
         """The mean square of the scores, zero, of the shape of `x`."""
         return (tf.zeros_like(x),)
 
-    def __call__(self, score: tf.Tensor, state: State, step: int) -> tuple[tf.Tensor, State]:
+    def __call__(self, score: tf.Tensor, state: Moments, step: int) -> tuple[tf.Tensor, Moments]:
         """One step, with the arguments and results of `Identity`."""
         square = self.rho * state[0] + (1 - self.rho) * tf.square(score)
         return score * tf.math.rsqrt(square + self.epsilon), (square,)

@@ -75,6 +75,19 @@ def test_seeds_come_one_by_one_as_they_come_together():
     assert next(layer_seeds(None)) is None
 
 
+def test_configurations_name_every_argument():
+    common = {"channels", "dimensions", "kernel_size", "activation", "padding", "seed"}
+    pyramid = {"nf", "ch_mult", "hidden_units", "num_layers"}
+    pyramid |= {"conv_kernel_size", "input_kernel_size"}
+    keras_own = {"name", "trainable", "dtype"}
+    for network, own in (
+        (Hourglass(1), pyramid | {"resample_with_conv", "fir_kernel"}),
+        (UNet(1), pyramid | {"recurrent_skips", "combine_method"}),
+        (PutzkyWelling(1), {"features", "strides"}),
+    ):
+        assert set(network.get_config()) == keras_own | common | own
+
+
 @each_network
 def test_round_trip(make):
     network = make(dimensions=1)
