@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from imnn_tf.version import __version__
 
 if TYPE_CHECKING:
-    from rim_tf.cells import ConvGRUCell, GRUBlock
-    from rim_tf.likelihoods import GaussianLikelihood
-    from rim_tf.losses import TrajectoryLoss
+    from rim_tf.fitting.losses import TrajectoryLoss
     from rim_tf.networks import Hourglass, PutzkyWelling, UNet
+    from rim_tf.networks.cells import ConvGRUCell, GRUBlock
+    from rim_tf.problem.likelihoods import GaussianLikelihood
     from rim_tf.rim import RIM
 
 __all__ = [
@@ -29,12 +29,12 @@ __all__ = [
 
 _HOMES = {
     "RIM": "rim_tf.rim",
-    "ConvGRUCell": "rim_tf.cells",
-    "GRUBlock": "rim_tf.cells",
-    "GaussianLikelihood": "rim_tf.likelihoods",
+    "ConvGRUCell": "rim_tf.networks.cells",
+    "GRUBlock": "rim_tf.networks.cells",
+    "GaussianLikelihood": "rim_tf.problem.likelihoods",
     "Hourglass": "rim_tf.networks",
     "PutzkyWelling": "rim_tf.networks",
-    "TrajectoryLoss": "rim_tf.losses",
+    "TrajectoryLoss": "rim_tf.fitting.losses",
     "UNet": "rim_tf.networks",
 }
 

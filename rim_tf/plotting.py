@@ -1,44 +1,44 @@
-"""Pictures of trajectories and reconstructions, in one and two dimensions."""
+"""Plots of trajectories and reconstructions, in one and two dimensions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
 from imnn_tf.utils import checks
+from imnn_tf.utils.types import Numbers
 
 
 def plot_trajectory(
-    trajectory: Any,
+    trajectory: Numbers | Mapping[str, Numbers],
     *,
-    truth: Any = None,
+    truth: Numbers | Mapping[str, Numbers] = None,
     example: int = 0,
     channel: int = 0,
     axes: Sequence[Axes] | None = None,
 ) -> np.ndarray:
     """Draws the steps of one example.
 
-    In one dimension the steps are lines that darken with time in a single panel; in two each
-    step is an image, the truth the last.
+    In one dimension the steps are lines in a single panel, and later steps are darker. In two
+    dimensions each step is an image, and the truth is the last image.
 
     Args:
-        trajectory: `(batch, T, *sizes, channels)` with one or two sizes, or a dictionary of
-            those by field, of which each is drawn: as `RIM.predict(..., trajectory=True)`
-            returns.
-        truth: `(batch, *sizes, channels)`, or a dictionary of those.
-        example: Which example of the batch.
-        channel: Which channel.
-        axes: Where to draw, for a single field: one in one dimension; in two, one for each
-            step and the truth. New ones when `None`.
+        trajectory: What `RIM.predict(..., trajectory=True)` returns: `[batch, T, *sizes, channels]`
+            with one or two sizes, or a dictionary of such arrays by field, which are all drawn.
+        truth: The true parameters, `[batch, *sizes, channels]`, or a dictionary of such arrays by
+            field. Defaults to `None`, not drawn.
+        example: The number of the example in the batch. Defaults to 0.
+        channel: The number of the channel. Defaults to 0.
+        axes: The Matplotlib axes to draw into, for a single field: one in one dimension; one for
+            each step and one for the truth in two. Defaults to `None`, new ones.
 
     Returns:
-        The axes, `(panels,)`, or `(fields, panels)`.
+        The axes, `[panels]`, or `[fields, panels]`.
 
     Raises:
         TypeError: If an array does not hold real numbers.
-        ValueError: If there are no or more than two dimensions, or too few axes.
+        ValueError: If there are not one or two dimensions, or if there are too few axes.
     """
     if isinstance(trajectory, Mapping):
         rows = [
@@ -73,31 +73,33 @@ def plot_trajectory(
 
 
 def plot_reconstruction(
-    truth: Any,
-    data: Any,
-    reconstruction: Any,
+    truth: Numbers,
+    data: Numbers,
+    reconstruction: Numbers,
     *,
     example: int = 0,
     channel: int = 0,
     axes: Sequence[Axes] | None = None,
 ) -> np.ndarray:
-    """Draws truth, data, reconstruction and their difference for one example.
+    """Draws truth, data, reconstruction and residual (reconstruction minus truth) of one example.
 
     Args:
-        truth: `(batch, *sizes, channels)` with one or two sizes.
-        data: `(batch, *sizes)` or `(batch, *sizes, channels)`, with as many sizes; they need
-            not be the truth's.
-        reconstruction: As `truth`.
-        example: Which example of the batch.
-        channel: Which channel.
-        axes: Four to draw into; new ones when `None`.
+        truth: The true parameters, `[batch, *sizes, channels]` with one or two sizes.
+        data: The observation, `[batch, *sizes]` or `[batch, *sizes, channels]`, with as many sizes
+            as the truth, which may differ from the truth's.
+        reconstruction: The estimate, `[batch, *sizes, channels]`, of the sizes of the truth.
+        example: The number of the example in the batch. Defaults to 0.
+        channel: The number of the channel. Data with fewer channels show their last. Defaults
+            to 0.
+        axes: Four Matplotlib axes to draw into. Defaults to `None`, new ones.
 
     Returns:
-        The axes, `(4,)`.
+        The axes, `[4]`.
 
     Raises:
         TypeError: If an array does not hold real numbers.
-        ValueError: If dimensions differ, are none or more than two, or axes too few.
+        ValueError: If truth and reconstruction differ in shape, if there are not one or two
+            dimensions, or if there are too few axes.
     """
     target = _pick("truth", truth, example, channel)
     estimate = _pick("reconstruction", reconstruction, example, channel)
@@ -117,6 +119,7 @@ def plot_reconstruction(
     }
     if target.ndim == 2:
         drawn = _draw_images(panels, axes, _limits([target]))
+        # Truth and reconstruction share a scale. Data have another unit, residuals are smaller.
         _recolour(drawn[1], panels["data"])
         _recolour(drawn[3], panels["residual"], symmetric=True)
         return drawn
@@ -128,7 +131,8 @@ def plot_reconstruction(
     return drawn
 
 
-def _pick(name: str, values: Any, example: int, channel: int) -> np.ndarray:
+def _pick(name: str, values: Numbers, example: int, channel: int) -> np.ndarray:
+    """One channel of one example, `[*sizes]` or `[T, *sizes]`."""
     array = checks.array(name, values, finite=False)
     if array.ndim < 3:
         raise ValueError(f"`{name}` must have a batch, sizes and channels, got {array.shape}.")
@@ -139,22 +143,26 @@ def _pick(name: str, values: Any, example: int, channel: int) -> np.ndarray:
     return array[example, ..., channel]
 
 
-def _new_axes(count: int, axes: Any) -> np.ndarray:
+def _new_axes(count: int, axes: Sequence[Axes] | None) -> np.ndarray:
+    """The first `count` of the axes given, or new ones."""
     if axes is None:
-        _, axes = plt.subplots(
-            1, count, figsize=(2.6 * count + 1, 2.8), squeeze=False, layout="constrained"
-        )
-    result = np.asarray(axes, dtype=object).reshape(-1)
+        size = (2.6 * count + 1, 2.8)
+        new = plt.subplots(1, count, figsize=size, squeeze=False, layout="constrained")[1]
+    result = np.asarray(new if axes is None else axes, dtype=object).reshape(-1)
     if len(result) < count:
         raise ValueError(f"`axes` must be {count} or more, got {len(result)}.")
     return result[:count]
 
 
-def _draw_lines(steps: np.ndarray, target: np.ndarray | None, axes: Any) -> np.ndarray:
+def _draw_lines(
+    steps: np.ndarray, target: np.ndarray | None, axes: Sequence[Axes] | None
+) -> np.ndarray:
     drawn = _new_axes(1, axes)
+    # The last step comes first and has the darkest shade. The lightest shades are left out,
+    # because they would be hard to see on white.
     shades = plt.get_cmap("viridis")(np.linspace(0.0, 0.95, len(steps)))
     for number, (step, shade) in enumerate(zip(steps[::-1], shades, strict=True)):
-        ends = number in (0, len(steps) - 1)
+        ends = number in (0, len(steps) - 1)  # a legend of all steps would hide the lines
         drawn[0].plot(step, color=shade, label=f"step {len(steps) - number}" if ends else None)
     if target is not None:
         drawn[0].plot(target, "k--", label="truth")
@@ -164,7 +172,7 @@ def _draw_lines(steps: np.ndarray, target: np.ndarray | None, axes: Any) -> np.n
 
 
 def _draw_images(
-    images: Mapping[str, np.ndarray], axes: Any, limits: tuple[float, float]
+    images: Mapping[str, np.ndarray], axes: Sequence[Axes] | None, limits: tuple[float, float]
 ) -> np.ndarray:
     drawn = _new_axes(len(images), axes)
     for axis, (name, image) in zip(drawn, images.items(), strict=True):
@@ -183,7 +191,7 @@ def _limits(images: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def _recolour(axis: Axes, image: np.ndarray, *, symmetric: bool = False) -> None:
-    """Gives a panel a scale of its own, shown beside it."""
+    """Gives a panel its own colour scale, with a colour bar."""
     low, high = _limits([image])
     if symmetric:
         high = max(-low, high)

@@ -1,73 +1,78 @@
 """The recurrent inference machine: a learned optimiser, unrolled, as a Keras model."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from imnn_tf.utils import checks
-from rim_tf import checkpoints as saved_fits
-from rim_tf import prediction
-from rim_tf.configuration import restore_functions, store_functions
-from rim_tf.data import as_tensors
-from rim_tf.parameters import Parameters, check_shape
-from rim_tf.preprocessing import get_preprocessing
-from rim_tf.scores import unlinked_score
-from rim_tf.training import Training
-
-INITIALIZATIONS = ("zeros", "approximate_inverse", "model")
+from imnn_tf.utils.types import Json, KerasOptimizer, Numbers
+from rim_tf import networks, prediction  # noqa: F401 - importing networks registers them
+from rim_tf.fitting import checkpoints, keywords
+from rim_tf.fitting.data import Data, inputs_of
+from rim_tf.fitting.losses import TrajectoryLoss
+from rim_tf.fitting.metrics import TrajectoryMetrics
+from rim_tf.networks.protocol import State, StepNetwork, check_network
+from rim_tf.problem.functions import check_functions, restore_functions, store_functions
+from rim_tf.problem.likelihoods import Likelihood
+from rim_tf.problem.links import InverseChoice, LinkChoice
+from rim_tf.problem.observation import as_channels, as_tensors, observed_sizes
+from rim_tf.problem.parameters import Parameters, Values, check_shape
+from rim_tf.problem.preprocessing import Preprocessing, get_preprocessing
+from rim_tf.problem.scores import EnergyFunction, ScoreFunction, unlinked_score
 
 
 @keras.saving.register_keras_serializable("rim_tf")
-class RIM(Training):
+class RIM(keras.Model):
     """Solves inverse problems by steps that a network proposes from the score.
 
-    From an observation `y`, anything else that the score depends on, and `u_0`,
+    From an observation `y`, the other arguments of the score, and an initial iterate `u_0`,
 
         g_t, h_{t+1} = network([u_t, preprocess(score(u_t, y, ...)) (, y)], h_t)
         u_{t+1} = u_t + g_t,      t = 0 ... T - 1
 
-    in unlinked numbers `u`, with parameters `x = link(u)`. The model's output is the whole
-    trajectory `u_1 ... u_T`, of shape `(batch, T, *dimensions, channels)`.
+    The iterates `u` are unbounded numbers, with parameters `x = link(u)`. The output of the model
+    is the whole trajectory `u_1 ... u_T`, `[batch, T, *dimensions, channels]`.
 
     Args:
-        dimensions: Spatial sizes of the parameters; `()` for a vector, `None` for a size that
+        dimensions: The spatial sizes of the parameters; `()` for a vector, `None` for a size that
             the observation (or the approximate inverse) decides.
-        network: Proposes the steps; see `rim_tf.networks` for those here and for what one of
-            your own must do.
-        score_fn: `score_fn(x, y, *args)`, the gradient of the log probability with respect to
-            the parameters `(batch, *dimensions, channels)`, of the same shape. Exactly one of
-            `score_fn`, `energy_fn` and `likelihood` must be given.
-        energy_fn: `energy_fn(x, y, *args)`, minus the log probability up to a constant,
-            `(batch,)`.
-        likelihood: An object with methods `score(x, y, *args)` and `chi2(x, y, *args)`, such
-            as `GaussianLikelihood`. Its chi-squared is reported as a metric.
-        T: The number of steps; can be changed when predicting.
-        link_function: From unlinked numbers to parameters: a name in `rim_tf.links.LINKS`, or
-            a function. With `fields`, a dictionary of those by field.
-        inverse_link_function: The inverse of each link that is a function.
-        fields: Channels of each field by name, when the parameters are a dictionary of fields
-            on the same grid; `x` is then that dictionary everywhere.
-        initialization_method: `u_0` is "zeros"; the inverse link of `approximate_inverse_fn`;
-            or, with "model", the network's answer to zeros (and the observation).
-        approximate_inverse_fn: `approximate_inverse_fn(y, *args)`, parameters.
-        score_preprocessing_method: "identity", "arcsinh", "adam", "rmsprop", or an object as
-            in `rim_tf.preprocessing`.
-        epsilon: For "adam" and "rmsprop".
-        beta_1: For "adam".
-        beta_2: For "adam".
-        vectorize: Whether `score_fn` or `energy_fn` is of one example, without batch axes.
-        score_gradient: Whether training differentiates through the score.
-        observation_channels: Channels of an observation on the parameters' own grid that is
-            shown to the network at every step; 0 keeps it out.
-        **kwargs: Keras's own, such as `name` and `dtype`.
+        network: The Keras layer that proposes the steps; `rim_tf.networks` says what it must do.
+        score_fn: `score_fn(x, y, *args)`, the gradient of the log probability with respect to the
+            parameters `x`, `[batch, *dimensions, channels]`, with the shape of `x`. Exactly one
+            of `score_fn`, `energy_fn` and `likelihood` must be given.
+        energy_fn: `energy_fn(x, y, *args)`, minus the log probability up to a constant, `[batch]`.
+        likelihood: An object with the methods `score(x, y, *args)` and `chi2(x, y, *args)`, such
+            as `GaussianLikelihood`. Its chi-squared is logged as a metric.
+        T: The number of steps, which can be changed when predicting. Defaults to 10.
+        link_function: A name in `rim_tf.problem.links.LINKS` or a function, from unbounded
+            numbers to parameters; with `fields`, a dictionary by field. Defaults to the identity.
+        inverse_link_function: The inverse of each link that is a function. Defaults to `None`.
+        fields: The number of channels of each field by name, if the parameters are several fields
+            on the same grid. `x` is then a dictionary of fields everywhere. Defaults to `None`.
+        initialization_method: What `u_0` is. "zeros" (the default); "approximate_inverse", the
+            inverse link of `approximate_inverse_fn`; or "model", the network's answer to zeros
+            (and the observation).
+        approximate_inverse_fn: `approximate_inverse_fn(y, *args)`, approximate parameters,
+            `[batch, *dimensions, channels]`. Defaults to `None`.
+        score_preprocessing_method: "identity" (the default), "arcsinh", "adam", "rmsprop", or an
+            object like those in `rim_tf.problem.preprocessing`.
+        epsilon: What keeps the quotients of "adam" and "rmsprop" finite. Defaults to 1e-7.
+        beta_1: The decay rate of the mean score, for "adam". Defaults to 0.9.
+        beta_2: The decay rate of the mean squared score, for "adam". Defaults to 0.999.
+        vectorize: Whether the function is for one example, without batch axes. Defaults to False.
+        score_gradient: Whether training differentiates through the score. Defaults to False.
+        observation_channels: The number of channels of the observation, if it is on the grid of
+            the parameters and is shown to the network at every step. Defaults to 0, not shown.
+        **kwargs: Arguments of `keras.Model`, such as `name` and `dtype`.
 
     Call arguments:
-        inputs: The observation, or a tuple of the observation and the score's other arguments,
-            each with the batch as its first axis.
-        T: The number of steps, if not the model's own.
+        inputs: The observation, `[batch, ...]`, or a tuple of the observation and the other
+            arguments of the score, each with the batch as its first axis.
+        T: The number of steps. Defaults to `None`, the model's own.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -80,18 +85,18 @@ class RIM(Training):
     def __init__(
         self,
         dimensions: Sequence[int | None],
-        network: Any,
+        network: StepNetwork,
         *,
-        score_fn: Callable[..., Any] | None = None,
-        energy_fn: Callable[..., Any] | None = None,
-        likelihood: Any = None,
+        score_fn: ScoreFunction | None = None,
+        energy_fn: EnergyFunction | None = None,
+        likelihood: Likelihood | None = None,
         T: int = 10,
-        link_function: Any = None,
-        inverse_link_function: Any = None,
+        link_function: LinkChoice = None,
+        inverse_link_function: InverseChoice = None,
         fields: Mapping[str, int] | None = None,
         initialization_method: str = "zeros",
-        approximate_inverse_fn: Callable[..., Any] | None = None,
-        score_preprocessing_method: Any = "identity",
+        approximate_inverse_fn: Callable[..., Values] | None = None,
+        score_preprocessing_method: str | Preprocessing = "identity",
         epsilon: float = 1e-7,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
@@ -100,6 +105,8 @@ class RIM(Training):
         observation_channels: int = 0,
         **kwargs: Any,
     ):
+        # Under mixed precision Keras would round the observation to 16 bits before `call` sees
+        # it. Only the network works in low precision; score and iterates do not.
         super().__init__(autocast=False, **kwargs)
         self.dimensions = checks.sizes("dimensions", dimensions, unknown=True)
         self.network = network
@@ -107,9 +114,7 @@ class RIM(Training):
             "network.channels", getattr(network, "channels", None), minimum=1
         )
         self.T = checks.integer("T", T, minimum=1)
-        self.initialization_method = checks.choice(
-            "initialization_method", initialization_method, INITIALIZATIONS
-        )
+        self.initialization_method = initialization_method
         self.score_preprocessing = get_preprocessing(
             score_preprocessing_method, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon
         )
@@ -119,128 +124,157 @@ class RIM(Training):
             "observation_channels", observation_channels, minimum=0
         )
         self.parameters = Parameters(self.channels, fields, link_function, inverse_link_function)
-        functions = {
-            "score_fn": score_fn,
-            "energy_fn": energy_fn,
-            "likelihood": likelihood,
-            "link_function": link_function,
-            "inverse_link_function": inverse_link_function,
-            "approximate_inverse_fn": approximate_inverse_fn,
-        }
-        self._functions = _check_functions(functions, self.initialization_method)
+        self._functions = check_functions(
+            initialization_method,
+            score_fn=score_fn,
+            energy_fn=energy_fn,
+            likelihood=likelihood,
+            link_function=link_function,
+            inverse_link_function=inverse_link_function,
+            approximate_inverse_fn=approximate_inverse_fn,
+        )
         self._score = unlinked_score(
             self.parameters.link,
-            score_fn=likelihood.score if likelihood is not None else score_fn,
+            score_fn=score_fn if likelihood is None else likelihood.score,
             energy_fn=energy_fn,
             vectorize=self.vectorize and likelihood is None,
             gradient=self.score_gradient,
         )
-        self._build_network()
-        self._prepare_training(likelihood)
+        check_network(network, self.dimensions, 2 * self.channels + self.observation_channels)
+        self.built = True
+        self._trajectory_metrics = TrajectoryMetrics(self.parameters, likelihood)
+        self.recompile: Callable[..., None] = self.compile
         self._predictors: dict[Any, Callable[..., Any]] = {}
 
-    # The model
-
-    def call(self, inputs: Any, training: bool = False, T: int | None = None) -> tf.Tensor:
-        """The trajectory `(batch, T, *dimensions, channels)`, unlinked."""
+    def call(self, inputs: Data, training: bool = False, T: int | None = None) -> tf.Tensor:
+        """The trajectory, unlinked, `[batch, T, *dimensions, channels]`."""
         y, *args = as_tensors(inputs, self.variable_dtype)
-        shown = self._shown(y)
-        x, state = self._start(y, args, shown)
-        memory = self.score_preprocessing.initial_state(x)
+        shown = as_channels(y, self.dimensions, self.observation_channels)
+        u, state = self._start(y, args, shown)
+        moments = self.score_preprocessing.initial_state(u)
         trajectory = []
         for step in range(self.T if T is None else T):
-            score = tf.ensure_shape(self._score(x, y, *args), x.shape)
-            score, memory = self.score_preprocessing(score, memory, step)
-            update, state = self._propose([x, score, *shown], state)
-            x = x + update
-            trajectory.append(x)
+            # The network needs static sizes to pad, and a user's score may have lost them.
+            score = tf.ensure_shape(self._score(u, y, *args), u.shape)
+            seen, moments = self.score_preprocessing(score, moments, step)
+            update, state = self.network(tf.concat([u, seen, *shown], -1), state)
+            u = u + tf.cast(update, u.dtype)
+            trajectory.append(u)
         return tf.stack(trajectory, axis=1)
-
-    def _propose(self, seen: list[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
-        """One call of the network: the step, and the new state."""
-        update, state = self.network(tf.concat(seen, -1), state)
-        return tf.cast(update, self.variable_dtype), state
-
-    def _shown(self, y: tf.Tensor) -> list[tf.Tensor]:
-        """The observation as channels beside the parameters, if the network is to see it."""
-        if not self.observation_channels:
-            return []
-        if len(y.shape) == len(self.dimensions) + 1:
-            y = y[..., tf.newaxis]
-        expected = (*self.dimensions, self.observation_channels)
-        got = tuple(y.shape[1:])
-        if len(got) != len(expected) or any(
-            want not in (None, size) for want, size in zip(expected, got, strict=True)
-        ):
-            raise ValueError(
-                f"`y` must have shape (batch, *{expected}) to be shown to the network as "
-                f"`observation_channels` says, got {y.shape}."
-            )
-        return [y]
 
     def _start(
         self, y: tf.Tensor, args: Sequence[Any], shown: list[tf.Tensor]
-    ) -> tuple[tf.Tensor, Any]:
-        """The initial iterate and hidden state."""
+    ) -> tuple[tf.Tensor, State]:
+        """The initial iterate, `[batch, *dimensions, channels]`, and the hidden state."""
         if self.initialization_method == "approximate_inverse":
             inverse = self._functions["approximate_inverse_fn"](y, *args)
-            x = tf.cast(self.parameters.unlink(inverse), self.variable_dtype)
-            check_shape("`approximate_inverse_fn`'s result", x, (*self.dimensions, self.channels))
+            u = tf.cast(self.parameters.unlink(inverse), self.variable_dtype)
+            check_shape("`approximate_inverse_fn`'s result", u, (*self.dimensions, self.channels))
         else:
-            sizes = self._observed_sizes(y)
-            x = tf.zeros([tf.shape(y)[0], *sizes, self.channels], self.variable_dtype)
-        state = self.network.initial_state(tf.shape(x)[0], x.shape[1:-1].as_list())
+            sizes = observed_sizes(y, self.dimensions)
+            u = tf.zeros([tf.shape(y)[0], *sizes, self.channels], self.variable_dtype)
+        static_sizes: Any = u.shape[1:-1].as_list()
+        state = self.network.initial_state(tf.shape(u)[0], static_sizes)
         if self.initialization_method == "model":
-            x, state = self._propose([x, tf.zeros_like(x), *shown], state)
-        return x, state
+            # Without a score: there is none before there is an iterate.
+            first, state = self.network(tf.concat([u, tf.zeros_like(u), *shown], -1), state)
+            u = tf.cast(first, u.dtype)
+        return u, state
 
-    def _observed_sizes(self, y: tf.Tensor) -> list[int]:
-        seen = y.shape[1 : 1 + len(self.dimensions)].as_list()
-        seen += [None] * (len(self.dimensions) - len(seen))
-        sizes = [want or got for want, got in zip(self.dimensions, seen, strict=True)]
-        if None in sizes:
-            raise ValueError(
-                f"`dimensions` {self.dimensions} leaves sizes to the observation, "
-                f"but that has shape {y.shape}."
-            )
-        return sizes
+    # Keras's own, with torch_rim's keywords and layouts of data, which `keywords` translates.
+    fit = keywords.fit
+    evaluate = keywords.evaluate
 
-    def _build_network(self) -> None:
-        """Makes the network's weights, and checks that it does what a RIM needs."""
-        if not isinstance(self.network, keras.layers.Layer):
-            raise TypeError(
-                "`network` must be a keras.layers.Layer or keras.Model, "
-                f"got {type(self.network).__name__}."
-            )
-        checks.function("network.initial_state", getattr(self.network, "initial_state", None))
-        rank = getattr(self.network, "dimensions", None)
-        if isinstance(rank, int) and rank != len(self.dimensions):
-            raise ValueError(
-                f"`network` must have as many dimensions as `dimensions` {self.dimensions}, "
-                f"got {rank}."
-            )
-        sizes = [16 if size is None else size for size in self.dimensions]
-        channels = 2 * self.channels + self.observation_channels
-        state = self.network.initial_state(1, sizes)
-        step, new_state = self.network(tf.zeros([1, *sizes, channels]), state)
-        expected = [1, *sizes, self.channels]
-        if step.shape.as_list() != expected:
-            raise ValueError(f"`network` must return a step {expected}, got {step.shape}.")
-        old, new = (tf.nest.map_structure(tf.shape, each) for each in (state, new_state))
-        tf.nest.assert_same_structure(old, new)
-        for was, now in zip(tf.nest.flatten(old), tf.nest.flatten(new), strict=True):
-            if was.numpy().tolist() != now.numpy().tolist():
-                raise ValueError(
-                    f"`network` must return states of the shapes it got, {was.numpy()}, "
-                    f"got {now.numpy()}."
-                )
-        self.built = True
+    def compile(
+        self,
+        optimizer: str | KerasOptimizer = "adam",
+        loss: Any = None,
+        *,
+        jit_compile: bool | str = "auto",
+        step_metrics: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Keras's `compile`, with the defaults of a RIM.
 
-    # Prediction
+        Args:
+            optimizer: What `keras.optimizers.get` takes. Defaults to "adam".
+            loss: A function of the unlinked targets, `[batch, *dimensions, channels]`, and the
+                trajectory, `[batch, T, *dimensions, channels]`. Defaults to `TrajectoryLoss()`.
+            jit_compile: Whether XLA compiles the model. "auto" (the default) compiles for at most
+                one dimension on any device, because many small operations dominate there, and for
+                more dimensions on an accelerator only, because TensorFlow's own convolutions are
+                faster on a CPU.
+            step_metrics: Whether to log the error, and chi-squared if there is a likelihood, of
+                every iterate too, as `error_1`, `chi2_1` and so on. Defaults to False.
+            **kwargs: Other arguments of Keras's `compile`. Its `metrics` are given the unlinked
+                targets and the trajectory.
+
+        Raises:
+            TypeError: If `step_metrics` is neither True nor False.
+        """
+        checks.flag("step_metrics", step_metrics)
+        self._trajectory_metrics.measure_steps(self.T if step_metrics else 0)
+        # Not kept as a dictionary: Keras would track the user's metrics in it, and log them twice.
+        self.recompile = functools.partial(
+            self.compile, loss=loss, jit_compile=jit_compile, step_metrics=step_metrics, **kwargs
+        )
+        super().compile(
+            optimizer=optimizer,
+            loss=TrajectoryLoss() if loss is None else loss,
+            jit_compile=self._resolve_jit(jit_compile),
+            **kwargs,
+        )
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """What `compile_from_config` takes; empty if the model was never compiled."""
+        config = super().get_compile_config()
+        if config:
+            config["step_metrics"] = self._trajectory_metrics.has_steps
+        return config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a model that Keras has loaded, as it was when saved."""
+        # Keras leaves this out for a model with its own `compile`. The optimiser must have its
+        # variables before Keras reads them from the file.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def _resolve_jit(self, jit_compile: bool | str) -> bool | str:
+        """What "auto" means for this model, as `compile` documents."""
+        distributed = tf.distribute.get_strategy().num_replicas_in_sync > 1
+        if jit_compile == "auto" and len(self.dimensions) <= 1 and not distributed:
+            return True
+        return jit_compile
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Keras's metrics, and those of the trajectory."""
+        return [*super().metrics, *self._trajectory_metrics.metrics]
+
+    def compute_loss(
+        self,
+        x: Data = None,
+        y: Values = None,
+        y_pred: Any = None,
+        sample_weight: Numbers = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        """The compiled loss, of unlinked targets and trajectory; a scalar."""
+        target = self.parameters.target(y, y_pred)
+        return super().compute_loss(x, target, y_pred, sample_weight, training)
+
+    def compute_metrics(
+        self, x: Data, y: Values, y_pred: tf.Tensor, sample_weight: Numbers = None
+    ) -> dict[str, Any]:
+        """Adds a batch to the metrics, and returns their values by name."""
+        inputs = as_tensors(x, self.variable_dtype)
+        self._trajectory_metrics.update(y_pred, inputs, y, sample_weight)
+        target = self.parameters.target(y, y_pred)
+        return super().compute_metrics(x, target, y_pred, sample_weight)
 
     def predict(
         self,
-        y: Any,
+        y: Data,
         *args: Any,
         T: int | None = None,
         batch_size: int | None = None,
@@ -248,22 +282,24 @@ class RIM(Training):
         jit_compile: bool | str = "auto",
         **kwargs: Any,
     ) -> Any:
-        """The parameters, in their own space.
+        """Estimates the parameters, in their own space.
 
         Args:
-            y: The observation, `(batch, ...)`; or a tuple of it and the score's other
-                arguments; or a `tf.data.Dataset` or `keras.utils.PyDataset` of either, which
-                Keras's own `predict` then runs through.
-            *args: The score's other arguments, each with the batch as its first axis; a
+            y: The observation, `[batch, ...]`; or a tuple of it and the other arguments of the
+                score; or a `tf.data.Dataset` or `keras.utils.PyDataset` of either, which Keras's
+                own `predict` runs through.
+            *args: The other arguments of the score, each with the batch as its first axis. A
                 scalar holds for every example.
-            T: The number of steps, if not the model's own.
-            batch_size: How many examples at once; all, up to 256, when `None`.
-            trajectory: Whether to return all steps, `(batch, T, ...)`, or the last.
-            jit_compile: As for `compile`.
-            **kwargs: For Keras's own `predict`: `verbose`, `steps`, `callbacks`.
+            T: The number of steps. Defaults to `None`, the model's own.
+            batch_size: The number of examples at once. Defaults to `None`, all of them up to 256.
+            trajectory: Whether to return all steps and not the last one alone. Defaults to False.
+            jit_compile: Whether XLA compiles the function, as for `compile`. Defaults to "auto".
+            **kwargs: Arguments of Keras's own `predict`, if `y` is a data set: `verbose`,
+                `steps`, `callbacks`.
 
         Returns:
-            An array `(batch, *dimensions, channels)`, or a dictionary of those by field.
+            An array `[batch, *dimensions, channels]`, with `trajectory` an array
+            `[batch, T, *dimensions, channels]`, or a dictionary of such arrays by field.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -275,49 +311,46 @@ class RIM(Training):
             return super().predict(y, batch_size=batch_size, **kwargs)
         inputs = tuple(y) + args if isinstance(y, tuple | list) else (y, *args)
         steps = self.T if T is None else checks.integer("T", T, minimum=1)
-        jit = self.resolve_jit(jit_compile) is True
-        key = (steps, trajectory, jit)
+        key = (steps, trajectory, self._resolve_jit(jit_compile) is True)
+        # Kept, because a new function would be compiled again.
         if key not in self._predictors:
             self._predictors[key] = prediction.compiled(self, *key)
         return prediction.in_batches(self._predictors[key], inputs, batch_size, self.variable_dtype)
 
-    def plot_trajectory(self, y: Any, *args: Any, truth: Any = None, **options: Any) -> Any:
-        """Draws how one example's parameters change from step to step.
+    def predict_step(self, data: Data) -> Values:
+        """The parameters for one batch of a data set, `[batch, *dimensions, channels]`."""
+        return self.parameters.link(self(inputs_of(data), training=False)[:, -1])
+
+    def plot_trajectory(self, y: Data, *args: Any, truth: Values = None, **options: Any) -> Any:
+        """Draws how the parameters of one example change from step to step.
 
         Args:
-            y: The observation, with a batch axis.
-            *args: The score's other arguments.
-            truth: The true parameters, drawn beside them if given.
-            **options: `T`, as for `predict`; `example`, `channel`, `axes`, as for
-                `rim_tf.plotting.plot_trajectory`.
+            y: The observation, `[batch, ...]`.
+            *args: The other arguments of the score, each with the batch as its first axis.
+            truth: The true parameters, `[batch, *dimensions, channels]` or a dictionary by field,
+                drawn beside the steps. Defaults to `None`.
+            **options: `T`, the number of steps, and the arguments `example`, `channel` and `axes`
+                of `rim_tf.plotting.plot_trajectory`.
 
         Returns:
-            The Matplotlib axes, as an array.
+            The Matplotlib axes, `[panels]`, or `[fields, panels]`.
         """
-        from rim_tf import plotting
+        from rim_tf import plotting  # not above: nothing else needs Matplotlib
 
-        steps = options.pop("T", None)
-        trajectory = self.predict(y, *args, T=steps, trajectory=True)
+        trajectory = self.predict(y, *args, T=options.pop("T", None), trajectory=True)
         return plotting.plot_trajectory(trajectory, truth=truth, **options)
 
-    def predict_step(self, data: Any) -> Any:
-        """The parameters of one element of a data set."""
-        return self.parameters.link(self(prediction.inputs_of(data), training=False)[:, -1])
-
-    # Configuration
-
     def get_config(self) -> dict[str, Any]:
-        """All constructor arguments; functions that Keras cannot store are marked missing."""
+        """All constructor arguments. Functions that Keras cannot store are marked as missing."""
+        serialized = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
             "dimensions": self.dimensions,
-            "network": keras.saving.serialize_keras_object(self.network),
+            "network": serialized(self.network),
             "T": self.T,
             "fields": self.parameters.fields,
             "initialization_method": self.initialization_method,
-            "score_preprocessing_method": keras.saving.serialize_keras_object(
-                self.score_preprocessing
-            ),
+            "score_preprocessing_method": serialized(self.score_preprocessing),
             "vectorize": self.vectorize,
             "score_gradient": self.score_gradient,
             "observation_channels": self.observation_channels,
@@ -325,64 +358,43 @@ class RIM(Training):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "RIM":
-        """A RIM from its configuration.
+    def from_config(
+        cls, config: Mapping[str, Json], custom_objects: Mapping[str, Any] | None = None
+    ) -> "RIM":
+        """Makes a RIM from its configuration.
 
         Args:
-            config: As returned by `get_config`.
-            custom_objects: The functions that Keras cannot store, by the name of their
-                argument; also those passed to `keras.saving.load_model` or set by
-                `keras.saving.custom_object_scope` are found.
+            config: What `get_config` returned.
+            custom_objects: The functions that Keras cannot store, by the name of their argument.
+                Those passed to `keras.saving.load_model` are found too. Defaults to `None`.
 
         Raises:
             ValueError: If a function is missing.
         """
-        import_module("rim_tf.networks")  # so that Keras knows them
-        config = dict(config)
-        functions = restore_functions(config.pop("functions"), custom_objects or {})
+        arguments = dict(config)
+        functions = restore_functions(arguments.pop("functions"), custom_objects or {})
         for name in ("network", "score_preprocessing_method"):
-            config[name] = keras.saving.deserialize_keras_object(
-                config[name], custom_objects=custom_objects
+            arguments[name] = keras.saving.deserialize_keras_object(
+                arguments[name], custom_objects=custom_objects
             )
-        return cls(**config, **functions)
+        return cls(**arguments, **functions)
 
     @classmethod
-    def from_checkpoints(cls, directory: Any, which: Any = "best", **functions: Any) -> "RIM":
-        """The model of a fit that was saved: network, weights, T, preprocessing, everything.
+    def from_checkpoints(
+        cls, directory: str | Path, which: str | int = "best", **functions: Any
+    ) -> "RIM":
+        """Makes the RIM of a fit that was saved, with its network, weights, T and preprocessing.
 
         Args:
             directory: The `checkpoints_directory` of the fit.
-            which: "best", "newest", or the number of an epoch. Where the fit kept a moving
-                average of the weights, the model gets that.
+            which: "best" (the default), "newest", or the number of an epoch. If the fit kept a
+                moving average of the weights, the model has the averages.
             **functions: The functions that Keras could not store, by argument: `score_fn`, ...
 
         Raises:
             ValueError: If there is no such checkpoint, or a function is missing.
         """
-        return saved_fits.load(cls, directory, which, functions)
-
-
-def _check_functions(functions: dict[str, Any], initialization: str) -> dict[str, Any]:
-    """Checks what the user gave against each other and what must be callable."""
-    given = [
-        name for name in ("score_fn", "energy_fn", "likelihood") if functions[name] is not None
-    ]
-    if len(given) != 1:
-        raise ValueError(
-            "Exactly one of `score_fn`, `energy_fn` and `likelihood` must be given, "
-            f"got {given or 'none'}."
-        )
-    for name in ("score_fn", "energy_fn", "approximate_inverse_fn"):
-        if functions[name] is not None:
-            checks.function(name, functions[name])
-    if functions["likelihood"] is not None:
-        for method in ("score", "chi2"):
-            checks.function(f"likelihood.{method}", getattr(functions["likelihood"], method, None))
-    if (initialization == "approximate_inverse") != (
-        functions["approximate_inverse_fn"] is not None
-    ):
-        raise ValueError(
-            "`approximate_inverse_fn` must be given if and only if `initialization_method` is "
-            f"'approximate_inverse', got {initialization!r}."
-        )
-    return functions
+        folder = Path(directory)
+        rim = cls.from_config(checkpoints.read_configuration(folder), functions)
+        checkpoints.restore_weights(rim, folder, which)
+        return rim

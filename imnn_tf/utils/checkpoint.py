@@ -160,7 +160,8 @@ def assign(name: str, variables: Sequence[KerasVariable], values: Sequence[np.nd
     got = [tuple(value.shape) for value in values]
     if want != got:
         raise ValueError(
-            f"`{name}` must have the saved one's variables, of shapes {got}, got {want}."
+            f"`{name}` must have the saved one's variables, of shapes {got}, got {want}: "
+            f"the file is of another {name}."
         )
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

@@ -6,26 +6,13 @@ from typing import Any
 import keras
 
 from imnn_tf.utils import checks
-from rim_tf.cells import GRUBlock
-from rim_tf.layers import PADDINGS, Convolution, check_rank
+from imnn_tf.utils.types import KerasLayer
+from rim_tf.networks.cells import GRUBlock
+from rim_tf.networks.layers import PADDINGS, ConfiguredLayer, Convolution, check_rank
 
 
-class Network(keras.layers.Layer):
-    """A network on a grid.
-
-    Args:
-        channels: Channels of the parameters.
-        dimensions: Number of spatial axes, 0 to 3.
-        kernel_size: Width of the convolutions.
-        activation: What `keras.activations.get` takes.
-        padding: "zero", "reflect" or "periodic".
-        seed: Makes the initial weights reproducible.
-        **kwargs: Keras's own, such as `name` and `dtype`.
-
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range.
-    """
+class Network(ConfiguredLayer):
+    """A network on a grid; the arguments are those that all networks here have in common."""
 
     def __init__(
         self,
@@ -57,8 +44,8 @@ class Network(keras.layers.Layer):
         size: int | None = None,
         kind: Any = Convolution,
         **options: Any,
-    ) -> Any:
-        """A convolution, `kernel_size` wide and activated unless told otherwise."""
+    ) -> KerasLayer:
+        """A convolution, by default as wide and with the same activation as the network's."""
         return kind(
             filters,
             size or self.kernel_size,
@@ -66,38 +53,9 @@ class Network(keras.layers.Layer):
             **{"activation": self.activation, **self._shared(), **options},
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """All constructor arguments."""
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "dimensions": self.dimensions,
-            "kernel_size": self.kernel_size,
-            "activation": keras.activations.serialize(self.activation),
-            "padding": self.padding,
-            "seed": self.seed,
-        }
-
 
 class PyramidNetwork(Network):
-    """A network that halves the grid level by level, and remembers on the coarsest.
-
-    Args:
-        channels: Channels of the parameters.
-        dimensions: Number of spatial axes, 1 to 3.
-        nf: Channels of the first level.
-        ch_mult: By how much each downsampling multiplies the channels.
-        hidden_units: Channels of the two states of the GRU block together; even.
-        num_layers: Convolutions on each level, on either side.
-        conv_kernel_size: Width of the convolutions between and behind the GRUs; `kernel_size`
-            when `None`.
-        input_kernel_size: Width of the first convolution; `kernel_size` when `None`.
-        **kwargs: As for `Network`.
-
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range.
-    """
+    """A network that halves the grid level by level and has its memory on the coarsest."""
 
     def __init__(
         self,
@@ -125,14 +83,14 @@ class PyramidNetwork(Network):
         self.input_kernel_size = _optional_size("input_kernel_size", input_kernel_size)
 
     def _widths(self) -> list[int]:
-        """Channels of each level, the finest first."""
+        """The number of channels of each level, the finest first."""
         widths = [self.nf]
         for factor in self.ch_mult:
             widths.append(widths[-1] * factor)
         return widths
 
-    def _stack(self, filters: int, seeds: Iterator[int | None]) -> list[Any]:
-        """The convolutions of one level, on one side."""
+    def _stack(self, filters: int, seeds: Iterator[int | None]) -> list[KerasLayer]:
+        """The convolutions of one level of the encoder or the decoder."""
         return [self._convolution(filters, next(seeds)) for _ in range(self.num_layers)]
 
     def _gru_block(self, filters: int, seed: int | None) -> GRUBlock:
@@ -147,24 +105,13 @@ class PyramidNetwork(Network):
         )
 
     def _grids(self, sizes: Sequence[int]) -> list[list[int]]:
-        """Sizes of each level, for parameters of spatial `sizes`."""
+        """The spatial sizes of each level, the finest first, for parameters of `sizes`."""
         grids = [list(sizes)]
         for _ in self.ch_mult:
+            # Rounded up, as the convolutions with a stride of two do.
             grids.append([-(-size // 2) for size in grids[-1]])
         return grids
 
-    def get_config(self) -> dict[str, Any]:
-        """All constructor arguments."""
-        return {
-            **super().get_config(),
-            "nf": self.nf,
-            "ch_mult": self.ch_mult,
-            "hidden_units": self.hidden_units,
-            "num_layers": self.num_layers,
-            "conv_kernel_size": self.conv_kernel_size,
-            "input_kernel_size": self.input_kernel_size,
-        }
 
-
-def _optional_size(name: str, value: Any) -> int | None:
+def _optional_size(name: str, value: int | None) -> int | None:
     return None if value is None else checks.integer(name, value, minimum=1)

@@ -7,46 +7,57 @@ import keras
 import tensorflow as tf
 
 from imnn_tf.utils import checks
-from rim_tf.layers import Convolution, TransposedConvolution, build_chain
+from imnn_tf.utils.seeds import layer_seeds
+from imnn_tf.utils.types import KerasLayer
 from rim_tf.networks.base import PyramidNetwork
-from rim_tf.resampling import Downsample, Upsample, check_fir_kernel
-from rim_tf.seeds import stream
+from rim_tf.networks.layers import Convolution, TransposedConvolution, build_chain
+from rim_tf.networks.protocol import State
+from rim_tf.networks.resampling import Downsample, Upsample, check_fir_kernel
 
 
 @keras.saving.register_keras_serializable("rim_tf")
 class Hourglass(PyramidNetwork):
-    """An encoder and a decoder without skip connections around a two-state GRU block.
+    """An encoder and a decoder without skip connections around a `GRUBlock`.
 
-    Every level of the encoder is `num_layers` convolutions and a downsampling by two; the
-    decoder mirrors it. A size that two does not divide is rounded up on the way down and
-    restored on the way up.
+    Every level of the encoder consists of `num_layers` convolutions and a downsampling by two.
+    The decoder mirrors the encoder. A size that two does not divide is rounded up on the way down
+    and restored on the way up.
 
     Args:
-        channels: Channels of the parameters.
-        dimensions: Number of spatial axes, 1 to 3.
-        nf: Channels of the first level, 32 by default.
-        ch_mult: By how much each downsampling multiplies the channels, (2, 2) by default.
-        hidden_units: Channels of the two states of the GRU block together, 32 by default; even.
-        num_layers: Convolutions on each level.
-        kernel_size: Width of the convolutions, 3 by default.
-        conv_kernel_size: Width of the convolutions between and behind the GRUs; `kernel_size`
-            when `None`.
-        input_kernel_size: Width of the first convolution; `kernel_size` when `None`.
-        resample_with_conv: Whether a strided convolution resamples; otherwise `fir_kernel`
-            does, followed by a 1x1 convolution.
-        fir_kernel: The smoothing filter along each axis, normalised for you.
-        activation: What `keras.activations.get` takes, "tanh" by default.
-        padding: "zero", the default, "reflect" or "periodic".
-        seed: Makes the initial weights reproducible.
-        **kwargs: Keras's own, such as `name` and `dtype`.
+        channels: The number of channels of the parameters.
+        dimensions: The number of spatial axes, 1 to 3. Defaults to 1.
+        nf: The number of channels of the first level. Defaults to 32.
+        ch_mult: The factors by which the downsamplings multiply the number of channels, one for
+            each level. Defaults to (2, 2).
+        hidden_units: The number of channels of the two states of the GRU block together; even.
+            Defaults to 32.
+        num_layers: The number of convolutions on each level of the encoder and of the decoder.
+            Defaults to 2.
+        kernel_size: The width of the convolutions. Defaults to 3.
+        conv_kernel_size: The width of the convolutions between and after the GRUs. Defaults to
+            `None`, `kernel_size`.
+        input_kernel_size: The width of the first convolution. Defaults to `None`, `kernel_size`.
+        resample_with_conv: Whether convolutions with a stride of two resample the grid (the
+            default). Otherwise `fir_kernel` does, and a convolution of width one mixes the
+            channels.
+        fir_kernel: The smoothing filter along each axis, of any positive sum. Defaults to
+            (1, 3, 3, 1).
+        activation: What `keras.activations.get` takes. Defaults to "tanh".
+        padding: "zero" (the default), "reflect" or "periodic".
+        seed: A non-negative integer that makes the initial weights reproducible. Defaults to
+            `None`, seeds that Keras draws.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
-        inputs: `(batch, *sizes, any)`.
-        state: As made by `initial_state`.
+        inputs: `[batch, *sizes, any]`.
+        state: The two states of the GRU block on the coarsest grid, from `initial_state`.
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range.
+
+    References:
+        Morningstar et al. (2019), arXiv:1901.01359, section 2.2, for the block in the middle.
     """
 
     def __init__(
@@ -62,17 +73,18 @@ class Hourglass(PyramidNetwork):
         super().__init__(channels, dimensions, num_layers=num_layers, **kwargs)
         self.resample_with_conv = checks.flag("resample_with_conv", resample_with_conv)
         self.fir_kernel = check_fir_kernel("fir_kernel", fir_kernel)
-        widths, seeds = self._widths(), stream(self.seed)
-
+        # The order below decides which seed each layer gets, and the order of saved variables.
+        widths, seeds = self._widths(), layer_seeds(self.seed)
         self.input_layer = self._convolution(self.nf, next(seeds), self.input_kernel_size)
         self.encoder = [self._stack(width, seeds) for width in widths[:-1]]
         self.down = [self._resampler("down", width, next(seeds)) for width in widths[1:]]
         self.block = self._gru_block(widths[-1], next(seeds))
         self.up = [self._resampler("up", width, next(seeds)) for width in widths[-2::-1]]
         self.decoder = [self._stack(width, seeds) for width in widths[-2::-1]]
+        # No activation: a step may have either sign and any size.
         self.output_layer = self._convolution(self.channels, next(seeds), 1, activation=None)
 
-    def _resampler(self, direction: str, filters: int, seed: int | None) -> keras.layers.Layer:
+    def _resampler(self, direction: str, filters: int, seed: int | None) -> KerasLayer:
         if self.resample_with_conv:
             strided = Convolution if direction == "down" else TransposedConvolution
             return self._convolution(filters, seed, kind=strided, strides=2, activation=None)
@@ -81,7 +93,7 @@ class Hourglass(PyramidNetwork):
         return smooth(filters, self.fir_kernel, kernel_initializer=initializer, **self._shared())
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights for inputs of `input_shape`."""
+        """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""
         channels = build_chain([self.input_layer], input_shape[-1])
         for stack, down in zip(self.encoder, self.down, strict=True):
             channels = build_chain([*stack, down], channels)
@@ -90,8 +102,8 @@ class Hourglass(PyramidNetwork):
             channels = build_chain([up, *stack], channels)
         build_chain([self.output_layer], channels)
 
-    def call(self, inputs: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
-        """Returns the step `(batch, *sizes, channels)` and the new state."""
+    def call(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+        """Returns the step, `[batch, *sizes, channels]`, and the new state."""
         x = self.input_layer(inputs)
         sizes = []
         for stack, down in zip(self.encoder, self.down, strict=True):
@@ -106,14 +118,6 @@ class Hourglass(PyramidNetwork):
                 x = layer(x)
         return self.output_layer(x), state
 
-    def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> Any:
-        """Zeros on the coarsest grid, for parameters of spatial `sizes`."""
+    def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> State:
+        """Zeros for both states on the coarsest grid, for parameters of spatial `sizes`."""
         return self.block.initial_state(batch_size, self._grids(sizes)[-1])
-
-    def get_config(self) -> dict[str, Any]:
-        """All constructor arguments."""
-        return {
-            **super().get_config(),
-            "resample_with_conv": self.resample_with_conv,
-            "fir_kernel": self.fir_kernel,
-        }

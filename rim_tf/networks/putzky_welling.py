@@ -7,39 +7,42 @@ import keras
 import tensorflow as tf
 
 from imnn_tf.utils import checks
-from rim_tf.cells import ConvGRUCell
-from rim_tf.layers import TransposedConvolution, build_chain
+from imnn_tf.utils.seeds import layer_seeds
 from rim_tf.networks.base import Network
-from rim_tf.seeds import spawn
+from rim_tf.networks.cells import ConvGRUCell
+from rim_tf.networks.layers import TransposedConvolution, build_chain
 
 
 @keras.saving.register_keras_serializable("rim_tf")
 class PutzkyWelling(Network):
     """A convolution down, one GRU, a convolution up, and a linear read-out.
 
-        u  = tanh(V_1 * inputs)          stride `strides`
+        u  = tanh(V_1 * inputs)          with the stride `strides`
         h' = GRU(u, h)
         v  = tanh(V_2 *^T h')            back to the size of the inputs
         step = V_3 * v
 
-    The batch normalisation of the paper is left out: its statistics would be shared by steps
-    whose scores differ by orders of magnitude. In 0 dimensions the convolutions are dense
-    layers, which makes it the network for a vector of parameters.
+    The batch normalisation of the paper is left out: all steps would share its statistics, and
+    their scores differ by orders of magnitude. In 0 dimensions the convolutions are dense
+    layers, which makes this the network for a vector of parameters.
 
     Args:
-        channels: Channels of the parameters.
-        dimensions: Number of spatial axes, 0 to 3.
-        features: Channels of the first convolution, of the state, and of the second.
-        kernel_size: Width of the convolutions, 3 by default.
-        strides: Factor between the grid of the parameters and that of the state.
-        activation: What `keras.activations.get` takes, "tanh" by default.
-        padding: "zero", the default, "reflect" or "periodic".
-        seed: Makes the initial weights reproducible.
-        **kwargs: Keras's own, such as `name` and `dtype`.
+        channels: The number of channels of the parameters.
+        dimensions: The number of spatial axes, 0 to 3. Defaults to 2.
+        features: The numbers of channels of the first convolution, of the state, and of the
+            second convolution. Defaults to (64, 256, 64).
+        kernel_size: The width of the convolutions. Defaults to 3.
+        strides: The factor between the grid of the parameters and that of the state. Defaults
+            to 2.
+        activation: What `keras.activations.get` takes. Defaults to "tanh".
+        padding: "zero" (the default), "reflect" or "periodic".
+        seed: A non-negative integer that makes the initial weights reproducible. Defaults to
+            `None`, seeds that Keras draws.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
-        inputs: `(batch, *sizes, any)`.
-        state: `(batch, *ceil(sizes / strides), features[1])`.
+        inputs: `[batch, *sizes, any]`.
+        state: `[batch, *ceil(sizes / strides), features[1]]`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -62,21 +65,24 @@ class PutzkyWelling(Network):
         self.features = checks.sizes("features", features, length=3)
         self.strides = checks.integer("strides", strides, minimum=1)
         before, units, after = self.features
-        of_down, of_cell, of_up, of_output = spawn(self.seed, 4)
-        up: dict[str, Any] = {"kind": TransposedConvolution, "strides": self.strides}
-        self.down = self._convolution(before, of_down, strides=self.strides)
-        self.cell = ConvGRUCell(units, self.kernel_size, seed=of_cell, **self._shared())
-        self.up = self._convolution(after, of_up, **up)
-        self.output_layer = self._convolution(self.channels, of_output, activation=None)
+        # The order below decides which seed each layer gets, and the order of saved variables.
+        seeds = layer_seeds(self.seed)
+        self.down = self._convolution(before, next(seeds), strides=self.strides)
+        self.cell = ConvGRUCell(units, self.kernel_size, seed=next(seeds), **self._shared())
+        self.up = self._convolution(
+            after, next(seeds), kind=TransposedConvolution, strides=self.strides
+        )
+        # No activation: a step may have either sign and any size.
+        self.output_layer = self._convolution(self.channels, next(seeds), activation=None)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights for inputs of `input_shape`."""
+        """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""
         channels = build_chain([self.down], input_shape[-1])
         self.cell.build((None,) * (self.dimensions + 1) + (channels,))
         build_chain([self.up, self.output_layer], self.cell.units)
 
     def call(self, inputs: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the step `(batch, *sizes, channels)` and the new state."""
+        """Returns the step, `[batch, *sizes, channels]`, and the new state."""
         state = self.cell(self.down(inputs), state)
         x = self.up(state, sizes=tuple(inputs.shape[1:-1]))
         return self.output_layer(x), state
@@ -84,11 +90,3 @@ class PutzkyWelling(Network):
     def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> tf.Tensor:
         """Zeros on the coarse grid, for parameters of spatial `sizes`."""
         return self.cell.initial_state(batch_size, [-(-n // self.strides) for n in sizes])
-
-    def get_config(self) -> dict[str, Any]:
-        """All constructor arguments."""
-        return {
-            **super().get_config(),
-            "features": self.features,
-            "strides": self.strides,
-        }

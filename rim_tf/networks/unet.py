@@ -1,4 +1,4 @@
-"""The U-Net with recurrent units on its bottleneck and, if wanted, on every skip."""
+"""The U-Net with recurrent units at its bottleneck and, on request, on every skip."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,45 +7,53 @@ import keras
 import tensorflow as tf
 
 from imnn_tf.utils import checks
-from rim_tf.cells import ConvGRUCell
-from rim_tf.layers import Convolution, TransposedConvolution, build_chain
+from imnn_tf.utils.seeds import layer_seeds
+from imnn_tf.utils.types import KerasLayer
 from rim_tf.networks.base import PyramidNetwork
-from rim_tf.seeds import stream
+from rim_tf.networks.cells import ConvGRUCell
+from rim_tf.networks.layers import Convolution, TransposedConvolution, build_chain
+from rim_tf.networks.protocol import State
 
 
 @keras.saving.register_keras_serializable("rim_tf")
 class UNet(PyramidNetwork):
-    """An encoder and a decoder joined on every level, with memory where they meet.
+    """An encoder and a decoder that are joined on every level, with a `GRUBlock` where they meet.
 
     Args:
-        channels: Channels of the parameters.
-        dimensions: Number of spatial axes, 1 to 3.
-        nf: Channels of the first level, 32 by default.
-        ch_mult: By how much each downsampling multiplies the channels, (2, 2) by default.
-        hidden_units: Channels of the two states of the bottleneck's GRU block, 32 by default;
-            even.
-        recurrent_skips: Whether a GRU with as many channels as its level sits on every skip.
-        combine_method: "cat" joins skip and decoder along the channels, "sum" adds them.
-        num_layers: Convolutions on each level, on either side, 1 by default.
-        kernel_size: Width of the convolutions, 3 by default.
-        conv_kernel_size: Width of the convolutions between and behind the bottleneck's GRUs;
-            `kernel_size` when `None`.
-        input_kernel_size: Width of the first convolution; `kernel_size` when `None`.
-        activation: What `keras.activations.get` takes, "tanh" by default.
-        padding: "zero", the default, "reflect" or "periodic".
-        seed: Makes the initial weights reproducible.
-        **kwargs: Keras's own, such as `name` and `dtype`.
+        channels: The number of channels of the parameters.
+        dimensions: The number of spatial axes, 1 to 3. Defaults to 2.
+        nf: The number of channels of the first level. Defaults to 32.
+        ch_mult: The factors by which the downsamplings multiply the number of channels, one for
+            each level. Defaults to (2, 2).
+        hidden_units: The number of channels of the two states of the bottleneck's GRU block
+            together; even. Defaults to 32.
+        recurrent_skips: Whether every skip has a GRU, with as many channels as its level.
+            Defaults to False.
+        combine_method: "cat" (the default) concatenates skip and decoder along the channels,
+            "sum" adds them.
+        num_layers: The number of convolutions on each level of the encoder and of the decoder.
+            Defaults to 1.
+        kernel_size: The width of the convolutions. Defaults to 3.
+        conv_kernel_size: The width of the convolutions between and after the bottleneck's GRUs.
+            Defaults to `None`, `kernel_size`.
+        input_kernel_size: The width of the first convolution. Defaults to `None`, `kernel_size`.
+        activation: What `keras.activations.get` takes. Defaults to "tanh".
+        padding: "zero" (the default), "reflect" or "periodic".
+        seed: A non-negative integer that makes the initial weights reproducible. Defaults to
+            `None`, seeds that Keras draws.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
-        inputs: `(batch, *sizes, any)`.
-        state: As made by `initial_state`.
+        inputs: `[batch, *sizes, any]`.
+        state: The states of all recurrent units, from `initial_state`.
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range.
 
     References:
-        Adam et al. (2023), arXiv:2301.04168, figure 2, for recurrent units on every skip.
+        Ronneberger et al. (2015), arXiv:1505.04597, figure 1, for the U-Net; Adam et al. (2023),
+        arXiv:2301.04168, figure 2, for recurrent units on every skip.
     """
 
     def __init__(
@@ -58,15 +66,17 @@ class UNet(PyramidNetwork):
         **kwargs: Any,
     ):
         super().__init__(channels, dimensions, **kwargs)
+        # Without a convolution after the join, nothing would mix the skip with the decoder.
         checks.integer("num_layers", self.num_layers, minimum=1)
         self.recurrent_skips = checks.flag("recurrent_skips", recurrent_skips)
         self.combine_method = checks.choice("combine_method", combine_method, ("cat", "sum"))
-        widths, seeds = self._widths(), stream(self.seed)
+        widths, seeds = self._widths(), layer_seeds(self.seed)
         finer, coarser = widths[:-1], widths[1:]
 
-        def resampler(filters: int, kind: Any) -> Any:
+        def resampler(filters: int, kind: type[Convolution]) -> KerasLayer:
             return self._convolution(filters, next(seeds), kind=kind, strides=2)
 
+        # The order below decides which seed each layer gets, and the order of saved variables.
         self.input_layer = self._convolution(self.nf, next(seeds), self.input_kernel_size)
         self.encoder = [self._stack(width, seeds) for width in finer]
         self.down = [resampler(width, Convolution) for width in coarser]
@@ -78,10 +88,11 @@ class UNet(PyramidNetwork):
         ]
         self.up = [resampler(width, TransposedConvolution) for width in finer[::-1]]
         self.decoder = [self._stack(width, seeds) for width in finer[::-1]]
+        # No activation: a step may have either sign and any size.
         self.output_layer = self._convolution(self.channels, next(seeds), 1, activation=None)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights for inputs of `input_shape`."""
+        """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""
         lead = (None,) * (self.dimensions + 1)
         channels = build_chain([self.input_layer], input_shape[-1])
         for level, (stack, down) in enumerate(zip(self.encoder, self.down, strict=True)):
@@ -96,8 +107,8 @@ class UNet(PyramidNetwork):
             channels = build_chain(stack, joined)
         build_chain([self.output_layer], channels)
 
-    def call(self, inputs: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
-        """Returns the step `(batch, *sizes, channels)` and the new state."""
+    def call(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+        """Returns the step, `[batch, *sizes, channels]`, and the new states."""
         x = self.input_layer(inputs)
         skips = []
         for stack, down in zip(self.encoder, self.down, strict=True):
@@ -106,14 +117,13 @@ class UNet(PyramidNetwork):
             skips.append(x)
             x = down(x)
         x, block_state = self.block(x, state["bottleneck"])
+        new_state = {"bottleneck": block_state}
         if self.recurrent_skips:
             skips = [
                 cell(skip, old)
                 for cell, skip, old in zip(self.skips, skips, state["skips"], strict=True)
             ]
-        new_state = {"bottleneck": block_state}
-        if self.recurrent_skips:
-            new_state["skips"] = list(skips)
+            new_state["skips"] = list(skips)  # a copy, because the decoder empties the list
         for up, stack in zip(self.up, self.decoder, strict=True):
             skip = skips.pop()
             x = up(x, sizes=tuple(skip.shape[1:-1]))
@@ -122,8 +132,13 @@ class UNet(PyramidNetwork):
                 x = layer(x)
         return self.output_layer(x), new_state
 
-    def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> dict[str, Any]:
-        """Zeros for every recurrent unit, for parameters of spatial `sizes`."""
+    def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> State:
+        """Zeros for every recurrent unit, for parameters of spatial `sizes`.
+
+        Returns:
+            A dictionary with the states of the GRU block under "bottleneck" and, with recurrent
+            skips, those of the skips under "skips", the finest grid first.
+        """
         grids = self._grids(sizes)
         state = {"bottleneck": self.block.initial_state(batch_size, grids[-1])}
         if self.recurrent_skips:
@@ -132,11 +147,3 @@ class UNet(PyramidNetwork):
                 for cell, grid in zip(self.skips, grids[:-1], strict=True)
             ]
         return state
-
-    def get_config(self) -> dict[str, Any]:
-        """All constructor arguments."""
-        return {
-            **super().get_config(),
-            "recurrent_skips": self.recurrent_skips,
-            "combine_method": self.combine_method,
-        }

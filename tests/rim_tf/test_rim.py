@@ -7,7 +7,7 @@ import tensorflow as tf
 from problems import SIZE, draw, energy_fn, score_fn, small_network, small_rim
 
 from rim_tf import RIM, Hourglass, PutzkyWelling, TrajectoryLoss, UNet
-from rim_tf.preprocessing import Adam
+from rim_tf.problem.preprocessing import Adam
 
 
 def reference_trajectory(rim, y, *args, steps):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from imnn_tf.utils.seeds import layer_seeds
 from rim_tf import Hourglass, PutzkyWelling, UNet
-from rim_tf.seeds import spawn, stream
 
 SMALL = {"nf": 4, "hidden_units": 4, "seed": 0}
 NETWORKS = {
@@ -70,8 +70,22 @@ def test_every_weight_gets_a_gradient(make):
 
 def test_seeds_come_one_by_one_as_they_come_together():
     """Files hold no seeds of layers, so the weights drawn from one must never change."""
-    assert list(itertools.islice(stream(3), 9)) == spawn(3, 9)
-    assert next(stream(None)) is None
+    together = [int(word) for word in np.random.SeedSequence(3).generate_state(9)]
+    assert list(itertools.islice(layer_seeds(3), 9)) == together
+    assert next(layer_seeds(None)) is None
+
+
+def test_configurations_name_every_argument():
+    common = {"channels", "dimensions", "kernel_size", "activation", "padding", "seed"}
+    pyramid = {"nf", "ch_mult", "hidden_units", "num_layers"}
+    pyramid |= {"conv_kernel_size", "input_kernel_size"}
+    keras_own = {"name", "trainable", "dtype"}
+    for network, own in (
+        (Hourglass(1), pyramid | {"resample_with_conv", "fir_kernel"}),
+        (UNet(1), pyramid | {"recurrent_skips", "combine_method"}),
+        (PutzkyWelling(1), {"features", "strides"}),
+    ):
+        assert set(network.get_config()) == keras_own | common | own
 
 
 @each_network

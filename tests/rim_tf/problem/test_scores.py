@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rim_tf.links import LINKS, get_link
-from rim_tf.parameters import Parameters
-from rim_tf.scores import score_from_energy, unlinked_score, vectorized
+from rim_tf.problem.links import LINKS, get_link
+from rim_tf.problem.parameters import Parameters
+from rim_tf.problem.scores import score_from_energy, unlinked_score, vectorized
 
 WRAPS = {
     "eager": lambda f: f,

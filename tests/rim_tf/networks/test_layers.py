@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rim_tf.layers import Convolution, TransposedConvolution, pad_axis, same_padding
-from rim_tf.resampling import Downsample, Upsample
+from rim_tf.networks.layers import Convolution, TransposedConvolution, pad_axis, same_padding
+from rim_tf.networks.resampling import Downsample, Upsample
 
 MODES = {"zero": "constant", "reflect": "reflect", "periodic": "wrap"}
 SIZES = {0: (), 1: (7,), 2: (5, 8), 3: (3, 4, 5)}

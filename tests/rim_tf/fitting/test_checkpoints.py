@@ -11,9 +11,10 @@ import pytest
 import tensorflow as tf
 from problems import draw, score_fn, small_network, small_rim
 
-from rim_tf import RIM, storage
-from rim_tf.callbacks import MaxTime, Patience
-from rim_tf.checkpoints import saved_epochs
+from imnn_tf.utils import checkpoint
+from rim_tf import RIM
+from rim_tf.fitting.callbacks import MaxTime, Patience
+from rim_tf.fitting.checkpoints import saved_epochs
 
 OPTIONS = {"batch_size": 8, "seed": 5, "verbose": 0, "checkpoints": 1}
 
@@ -125,7 +126,7 @@ def test_a_new_process_predicts_the_same_to_the_bit(tmp_path):
     """
     subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         check=True,
     )
     there = np.load(tmp_path / "there.npy")
@@ -142,9 +143,9 @@ def test_the_best_are_kept_and_the_newest(tmp_path):
     assert best < 5
     assert saved_epochs(tmp_path) == [best, 5]
     found = RIM.from_checkpoints(tmp_path, score_fn=score_fn)
-    arrays, meta = storage.read_arrays(tmp_path / f"checkpoint_{best:05d}.npz")
-    assert meta["score"] == min(losses)
-    np.testing.assert_array_equal(found.variables[0], arrays["model/0000"])
+    saved = checkpoint.read_fit(tmp_path / f"checkpoint_{best:05d}.npz")
+    assert saved.settings["score"] == min(losses)
+    np.testing.assert_array_equal(found.variables[0], saved.variables("model")[0])
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip"])
@@ -165,14 +166,14 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, damage, caplog):
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    storage.write_text(path, "old")
+    checkpoint.write_atomically(path, lambda aside: aside.write_text("old"))
 
     def refuse(descriptor):
         raise OSError("no space left")
 
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(OSError, match="no space left"):
-        storage.write_text(path, "new")
+        checkpoint.write_atomically(path, lambda aside: aside.write_text("new"))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -181,7 +182,7 @@ def test_arrays_with_code_in_them_are_refused(tmp_path):
     path = tmp_path / "evil.npz"
     np.savez(path, a=np.array([print], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="is damaged"):
-        storage.read_arrays(path)
+        checkpoint.read_fit(path)
 
 
 def test_checkpoints_of_another_model_are_refused(tmp_path):

@@ -7,17 +7,16 @@ import keras
 import tensorflow as tf
 
 from imnn_tf.utils import checks
-from rim_tf.layers import PADDINGS, Convolution, check_rank
-from rim_tf.seeds import initializers, spawn
+from imnn_tf.utils.seeds import layer_seeds
+from rim_tf.networks.layers import PADDINGS, ConfiguredLayer, Convolution, check_rank
 
 
 @keras.saving.register_keras_serializable("rim_tf")
-class ConvGRUCell(keras.layers.Layer):
+class ConvGRUCell(ConfiguredLayer):
     r"""A gated recurrent unit in 0 to 3 dimensions.
 
-    With `*` a convolution (a matrix product in 0 dimensions) and `.` the product of entries,
-    one step from the state `h` under the input `x` is, in Keras's convention where the gate
-    `z` keeps the old state,
+    With `*` a convolution (a matrix product in 0 dimensions) and `.` the product of entries, the
+    cell takes a step from the state `h` to `h'` under the input `x`:
 
         z  = sigmoid(W_z * x + U_z * h + b_z)
         r  = sigmoid(W_r * x + U_r * h + b_r)
@@ -25,32 +24,36 @@ class ConvGRUCell(keras.layers.Layer):
         a  = tanh(W_a * x + b_a + U_a * (r . h))            reset_after=False
         h' = z . h + (1 - z) . a
 
-    Sonnet and the paper below write the last line with `z` and `1 - z` exchanged, which is
-    the same family of functions. The default applies the reset gate after the convolution,
-    as Keras does: then one convolution of the state serves all three gates. In 0 dimensions
-    the cell is `keras.layers.GRUCell` up to the second bias of its two gates, which adds
-    nothing to the first.
+    The gate `z` keeps the old state, as in Cho et al. and Keras. Ballas et al. and Sonnet
+    exchange `z` and `1 - z` in the last line, which describes the same family of functions.
+
+    By default the reset gate acts after the convolution of the state, as in Keras. One
+    convolution of the state then serves both gates and the candidate `a`. In 0 dimensions the cell
+    equals `keras.layers.GRUCell`, except that Keras gives both gates a second bias, which only
+    adds to the first.
 
     Args:
-        units: Channels of the state.
-        kernel_size: Width of the kernels along every axis.
-        rank: Number of spatial axes, 0 to 3.
-        padding: "zero", "reflect" or "periodic".
-        reset_after: Whether the reset gate acts after the convolution of the state.
-        seed: Makes the initial weights reproducible.
-        **kwargs: Keras's own, such as `name` and `dtype`.
+        units: The number of channels of the state.
+        kernel_size: The width of the kernels along every axis. Defaults to 3.
+        rank: The number of spatial axes, 0 to 3.
+        padding: "zero" (the default), "reflect" or "periodic".
+        reset_after: Whether the reset gate acts after the convolution of the state. Defaults to
+            True.
+        seed: A non-negative integer that makes the initial weights reproducible. Defaults to
+            `None`, seeds that Keras draws.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
-        x: `(batch, *sizes, channels)`.
-        state: `(batch, *sizes, units)`.
+        x: `[batch, *sizes, channels]`.
+        state: `[batch, *sizes, units]`.
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range.
 
     References:
-        Cho et al. (2014), arXiv:1406.1078, equations 5 to 8; Ballas et al. (2016),
-        arXiv:1511.06432, equations 4 to 7, for convolutions.
+        Cho et al. (2014), arXiv:1406.1078, equations 5 to 8, for the unit; Ballas et al. (2016),
+        arXiv:1511.06432, equations 4 to 7, for its convolutions.
     """
 
     def __init__(
@@ -71,8 +74,14 @@ class ConvGRUCell(keras.layers.Layer):
         self.padding = checks.choice("padding", padding, PADDINGS)
         self.reset_after = checks.flag("reset_after", reset_after)
         self.seed = seed
-        kernel, recurrent, candidate = initializers(
-            seed, "glorot_uniform", "orthogonal", "orthogonal"
+        # Keras's initialisers for a GRU: orthogonal matrices keep the norm of the state. `get`
+        # draws from Keras's global generator, so it decides which weights an unseeded cell has
+        # after `keras.utils.set_random_seed`. Calling the classes would change them.
+        kernel, recurrent, candidate = (
+            type(keras.initializers.get(name))(seed=each)
+            for name, each in zip(
+                ("glorot_uniform", "orthogonal", "orthogonal"), layer_seeds(seed), strict=False
+            )
         )
 
         def convolution(filters: int, initializer: Any, use_bias: bool) -> Convolution:
@@ -88,23 +97,26 @@ class ConvGRUCell(keras.layers.Layer):
 
         gates = 3 if reset_after else 2
         self.of_input = convolution(3 * self.units, kernel, True)
+        # Without biases: those of the input's convolution add to the same sums.
         self.of_state = convolution(gates * self.units, recurrent, False)
         self.of_reset = None if reset_after else convolution(self.units, candidate, False)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights for inputs of `input_shape`."""
+        """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""
         state_shape = (*input_shape[:-1], self.units)
         self.of_input.build(input_shape)
         self.of_state.build(state_shape)
         if self.of_reset is not None:
             self.of_reset.build(state_shape)
             return
+        # c_a, which the reset gate multiplies, so that b_a cannot stand in for it.
         self.candidate_bias = self.add_weight(
             name="candidate_bias", shape=(self.units,), initializer="zeros"
         )
 
     def call(self, x: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
-        """Returns the next state, which is also the cell's output."""
+        """Returns the new state, `[batch, *sizes, units]`, which is also the cell's output."""
+        # The channels hold z, r and a in this order, which saved weights rely on.
         for_z, for_r, for_a = tf.split(self.of_input(x), 3, axis=-1)
         if self.of_reset is None:
             state_z, state_r, state_a = tf.split(self.of_state(state), 3, axis=-1)
@@ -118,46 +130,37 @@ class ConvGRUCell(keras.layers.Layer):
         return keep * state + (1.0 - keep) * candidate
 
     def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> tf.Tensor:
-        """Zeros of shape `(batch_size, *sizes, units)`."""
+        """Zeros, `[batch_size, *sizes, units]`."""
         return tf.zeros([batch_size, *sizes, self.units], self.compute_dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        """All constructor arguments."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "kernel_size": self.kernel_size,
-            "rank": self.rank,
-            "padding": self.padding,
-            "reset_after": self.reset_after,
-            "seed": self.seed,
-        }
 
 
 @keras.saving.register_keras_serializable("rim_tf")
-class GRUBlock(keras.layers.Layer):
-    """Two gated recurrent units with a convolution between and one behind.
+class GRUBlock(ConfiguredLayer):
+    """Two gated recurrent units with a convolution between them and another after them.
 
         h1' = GRU_1(x, h1)
         h2' = GRU_2(tanh(V * h1'), h2)
         out = W * h2'
 
-    Both states are new at every step.
+    Both states change at every step.
 
     Args:
-        units: Channels of the two states together; even.
-        filters: Channels of the output.
-        kernel_size: Width of the kernels inside the cells.
-        conv_kernel_size: Width of the kernels of `V` and `W`; the cells' when `None`.
-        rank: Number of spatial axes, 0 to 3.
-        padding: "zero", "reflect" or "periodic".
-        reset_after: As for `ConvGRUCell`.
-        seed: Makes the initial weights reproducible.
-        **kwargs: Keras's own, such as `name` and `dtype`.
+        units: The number of channels of the two states together; even.
+        filters: The number of channels of the output.
+        kernel_size: The width of the kernels inside the cells. Defaults to 5.
+        rank: The number of spatial axes, 0 to 3.
+        conv_kernel_size: The width of the kernels of `V` and `W`. Defaults to `None`, the width
+            inside the cells.
+        padding: "zero" (the default), "reflect" or "periodic".
+        reset_after: Whether the reset gates act after the convolution of the state, as for
+            `ConvGRUCell`. Defaults to True.
+        seed: A non-negative integer that makes the initial weights reproducible. Defaults to
+            `None`, seeds that Keras draws.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Call arguments:
-        x: `(batch, *sizes, channels)`.
-        state: The two states, `(batch, *sizes, units / 2)` each.
+        x: `[batch, *sizes, channels]`.
+        state: The two states `h1` and `h2`, `[batch, *sizes, units / 2]` each.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -193,65 +196,47 @@ class GRUBlock(keras.layers.Layer):
         self.padding = checks.choice("padding", padding, PADDINGS)
         self.reset_after = checks.flag("reset_after", reset_after)
         self.seed = seed
-        self._make_layers()
-
-    def _make_layers(self) -> None:
-        seeds = spawn(self.seed, 4)
-        shared = {"rank": self.rank, "padding": self.padding, "dtype": self.dtype_policy}
+        seeds = layer_seeds(seed)
+        shared: dict[str, Any] = {
+            "rank": self.rank,
+            "padding": self.padding,
+            "dtype": self.dtype_policy,
+        }
         half = self.units // 2
-        self.first, self.second = (
-            ConvGRUCell(
-                half,
-                self.kernel_size,
-                reset_after=self.reset_after,
-                seed=seed,
+
+        def cell() -> ConvGRUCell:
+            return ConvGRUCell(
+                half, self.kernel_size, reset_after=reset_after, seed=next(seeds), **shared
+            )
+
+        def convolution(filters: int, activation: str | None) -> Convolution:
+            return Convolution(
+                filters,
+                self.conv_kernel_size,
+                use_bias=False,
+                activation=activation,
+                kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
                 **shared,
             )
-            for seed in seeds[:2]
-        )
-        self.between = Convolution(
-            half,
-            self.conv_kernel_size,
-            use_bias=False,
-            activation="tanh",
-            kernel_initializer=keras.initializers.GlorotUniform(seeds[2]),
-            **shared,
-        )
-        self.behind = Convolution(
-            self.filters,
-            self.conv_kernel_size,
-            use_bias=False,
-            kernel_initializer=keras.initializers.GlorotUniform(seeds[3]),
-            **shared,
-        )
+
+        # The order decides which seed each layer gets, and the order of the saved variables.
+        self.first, self.second = cell(), cell()
+        self.between = convolution(half, "tanh")
+        self.behind = convolution(self.filters, None)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the weights for inputs of `input_shape`."""
+        """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""
         state_shape = (*input_shape[:-1], self.units // 2)
         self.first.build(input_shape)
         for layer in (self.between, self.second, self.behind):
             layer.build(state_shape)
 
     def call(self, x: tf.Tensor, state: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns the output `(batch, *sizes, filters)` and the two new states."""
+        """Returns the output, `[batch, *sizes, filters]`, and the two new states."""
         first = self.first(x, state[0])
         second = self.second(self.between(first), state[1])
         return self.behind(second), [first, second]
 
     def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> list[tf.Tensor]:
-        """Two tensors of zeros, `(batch_size, *sizes, units / 2)`."""
+        """Two tensors of zeros, `[batch_size, *sizes, units / 2]`."""
         return [cell.initial_state(batch_size, sizes) for cell in (self.first, self.second)]
-
-    def get_config(self) -> dict[str, Any]:
-        """All constructor arguments."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "rank": self.rank,
-            "conv_kernel_size": self.conv_kernel_size,
-            "padding": self.padding,
-            "reset_after": self.reset_after,
-            "seed": self.seed,
-        }

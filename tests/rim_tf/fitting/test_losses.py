@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rim_tf.losses import SCHEDULES, TrajectoryLoss, step_weights, weighted_mean
+from rim_tf.fitting.losses import SCHEDULES, TrajectoryLoss, step_weights, weighted_mean
 
 
 def test_schedules_are_their_formulas():

@@ -1,55 +1,78 @@
-"""Gaussian likelihoods: score, energy and chi-squared of `y = F(x) + n`, `n ~ N(0, C)`."""
+"""Likelihoods: what a RIM needs of one, and the Gaussian one.
 
-from collections.abc import Sequence
-from typing import Any
+To add a likelihood, write a class with the methods of `Likelihood` in a file of its own here.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from imnn_tf.utils import checks
-from rim_tf.parameters import Values
+from rim_tf.problem.parameters import Values
 
-GIVEN = "given"
-"""Says that each example brings its own, as an argument of the call."""
+GIVEN: Final = "given"
+"""Stands for something that comes with each example, as an argument of the call."""
+
+# A constant for all examples, or GIVEN. ArrayLike includes strings.
+Constant: TypeAlias = ArrayLike
+
+
+class Likelihood(Protocol):
+    """What a RIM needs of a likelihood."""
+
+    def score(self, x: Values, y: tf.Tensor, *args: Any) -> Values:
+        """The gradient of the log likelihood, with the structure and shape of `x`."""
+
+    def chi2(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
+        """A measure of the misfit for each example, `[batch]`, which is logged in training."""
 
 
 class GaussianLikelihood:
-    """Data that are an operator of the parameters, plus Gaussian noise.
+    """The likelihood of `y = F(x) + n` with Gaussian noise, `n ~ N(0, C)`.
 
         chi2(x)   = (y - F(x))^T C^-1 (y - F(x))
         energy(x) = chi2(x) / 2
         score(x)  = J_F(x)^T C^-1 (y - F(x))
 
-    The score needs no adjoint from the user: it is a vector-Jacobian product of the operator.
-    A masked datum has no weight; with a full covariance that is the likelihood of the data
-    that remain, correlations with the missing ones marginalised.
+    The user gives no adjoint: the score is a vector-Jacobian product of the operator `F`, which
+    automatic differentiation finds. A masked datum has no weight. With a full covariance the
+    result is the likelihood of the data that are not masked, marginalised over the others.
 
-    Every method is called with `(x, y, *operands, noise, mask)`: first whatever the operator
-    takes after `x`, then the noise and the mask if they are "given" with each example.
+    Every method is called as `(x, y, *operands, noise, mask)`. `x` are the parameters,
+    `[batch, *sizes, channels]` or a dictionary by field, and `y` are the data, `[batch, *data]`.
+    The arguments that the operator takes after `x` follow, then the noise and the mask, each only
+    if it is "given". Too few arguments raise a ValueError.
 
     Args:
-        operator: `operator(x, *operands)`, the batch's data; or a matrix `(data, parameters)`
-            for all examples; or "given", a matrix `(batch, data, parameters)` as the first
-            operand. A matrix acts on the parameters with all axes made one.
-        sigma: Standard deviation of independent noise: "given", `(batch,)` or
-            `(batch, *data)`; or a positive number or array `(*data,)` for all examples.
-        covariance: The full covariance instead: "given", `(batch, n, n)` for `n` data with all
-            axes made one, or an array `(n, n)` for all examples.
-        mask: Which data count: "given", `(batch, *data)`, or an array `(*data,)` for all
-            examples; all of them when `None`.
+        operator: `operator(x, *operands)`, which returns the data of the batch, `[batch, *data]`;
+            or one matrix for all examples, `[n_data, n_params]`; or "given" (the default), a
+            matrix for each example, `[batch, n_data, n_params]`, as the first operand. A matrix
+            acts on the parameters with all their axes flattened into one.
+        sigma: The standard deviation of independent noise, in the unit of the data. Either
+            "given" (the default), `[batch]` or `[batch, *data]`, or a positive number or an array
+            `[*data]` for all examples.
+        covariance: The full covariance of the noise, instead of `sigma`. Either "given",
+            `[batch, n, n]` for `n` data with all axes flattened into one, or an array `[n, n]`
+            for all examples. Defaults to `None`, independent noise.
+        mask: Which data count: one for those that do, zero for those that do not. Either "given",
+            `[batch, *data]`, or an array `[*data]` for all examples. Defaults to `None`, all data.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If noise is not positive, or the covariance not positive definite.
+        ValueError: If `sigma` is not positive, or `covariance` is not symmetric and positive
+            definite.
     """
 
     def __init__(
         self,
-        operator: Any = GIVEN,
+        operator: Callable[..., tf.Tensor] | Constant = GIVEN,
         *,
-        sigma: Any = GIVEN,
-        covariance: Any = None,
-        mask: Any = None,
+        sigma: Constant = GIVEN,
+        covariance: Constant | None = None,
+        mask: Constant | None = None,
     ):
         self._matrix: np.ndarray | None = None
         if not callable(operator) and not _is_given(operator):
@@ -62,7 +85,7 @@ class GaussianLikelihood:
             self._mask = checks.array("mask", mask)
 
     def predict(self, x: Values, *operands: Any) -> tf.Tensor:
-        """The data without noise, `(batch, *data)`."""
+        """The data without noise, `[batch, *data]`."""
         if callable(self._operator):
             return self._operator(x, *operands)
         flat = tf.reshape(x, [tf.shape(x)[0], -1])
@@ -71,31 +94,33 @@ class GaussianLikelihood:
         return tf.linalg.matvec(operands[0], flat)
 
     def chi2(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """Squared residuals in units of the noise, summed, `(batch,)`."""
+        """The sum of squared residuals in units of the noise, `[batch]`."""
         operands, noise, mask = self._unpack(args)
         residual = y - self.predict(x, *operands)
         weighted = self._weigh(residual, noise, mask)
         return tf.reduce_sum(residual * weighted, list(range(1, len(residual.shape))))
 
     def energy(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """Minus the log likelihood up to a constant, `(batch,)`."""
+        """Minus the log likelihood up to a constant, `[batch]`."""
         return 0.5 * self.chi2(x, y, *args)
 
     def score(self, x: Values, y: tf.Tensor, *args: Any) -> Values:
-        """The gradient of the log likelihood, of the structure and shape of `x`."""
+        """The gradient of the log likelihood, with the structure and shape of `x`."""
         operands, noise, mask = self._unpack(args)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             prediction = self.predict(x, *operands)
+        weighted: Any = self._weigh(y - prediction, noise, mask)
+        # A field that the operator does not use has a score of zero, not None.
         return tape.gradient(
             prediction,
             x,
-            output_gradients=self._weigh(y - prediction, noise, mask),
+            output_gradients=weighted,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
 
     def _unpack(self, args: Sequence[Any]) -> tuple[list[Any], Any, Any]:
-        """Operands, noise and mask, wherever they come from."""
+        """The operands, the noise and the mask, from the call or from the constructor."""
         operands = list(args)
         needed = _is_given(self._mask) + _is_given(self._noise)
         if len(operands) < needed + _is_given(self._operator):
@@ -103,18 +128,20 @@ class GaussianLikelihood:
                 f"The likelihood needs {needed + _is_given(self._operator)} arguments after "
                 f"`y`: operands, then noise, then mask; got {len(operands)}."
             )
+        # From the end, because only the operator knows how many operands there are.
         mask = operands.pop() if _is_given(self._mask) else self._mask
         noise = operands.pop() if _is_given(self._noise) else self._noise
         return operands, noise, mask
 
     def _weigh(self, residual: tf.Tensor, noise: Any, mask: Any) -> tf.Tensor:
-        """`C^-1` of the data that count, applied to a residual."""
+        """Applies `C^-1`, of the data that are not masked, to a residual `[batch, *data]`."""
         noise = tf.cast(noise, residual.dtype)
         if mask is not None:
             mask = tf.broadcast_to(tf.cast(mask, residual.dtype), tf.shape(residual))
         if self._full:
             return _solve(noise, residual, mask)
         if _is_given(self._noise):
+            # One level for each example, [batch], has to line up with the first axis of the data.
             axes = [1] * (len(residual.shape) - len(noise.shape))
             noise = tf.reshape(noise, tf.concat([tf.shape(noise), axes], 0))
         weighted = residual / tf.square(noise)
@@ -122,7 +149,11 @@ class GaussianLikelihood:
 
 
 def _solve(covariance: tf.Tensor, residual: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-    """`C^-1 r`; rows and columns of masked data are those of the identity."""
+    """`C^-1 r` for a covariance `[n, n]` or `[batch, n, n]` and a residual `[batch, *data]`.
+
+    Rows and columns of masked data are replaced by those of the identity. The Cholesky factor of
+    the rest is then that of the data that are not masked.
+    """
     count = tf.shape(covariance)[-1]
     flat = tf.reshape(residual, [-1, count])
     if mask is None:
@@ -135,18 +166,19 @@ def _solve(covariance: tf.Tensor, residual: tf.Tensor, mask: tf.Tensor | None) -
         covariance = covariance * kept[:, :, tf.newaxis] * kept[:, tf.newaxis, :]
         factor = tf.linalg.cholesky(covariance + tf.linalg.diag(1.0 - kept))
         flat = kept * flat
-    solution = tf.linalg.cholesky_solve(factor, flat[..., tf.newaxis])[..., 0]
+    solution = tf.linalg.cholesky_solve(factor, tf.expand_dims(flat, -1))[..., 0]
     return tf.reshape(solution, tf.shape(residual))
 
 
-def _is_given(value: Any) -> bool:
+def _is_given(value: object) -> bool:
+    # Compared only if it is a string: comparing an array would give an array.
     return isinstance(value, str) and value == GIVEN
 
 
-def _check_noise(sigma: Any, covariance: Any) -> Any:
+def _check_noise(sigma: Constant, covariance: Constant | None) -> np.ndarray | Literal["given"]:
     if covariance is None:
         if _is_given(sigma):
-            return sigma
+            return GIVEN
         sigma = checks.array("sigma", sigma)
         if (sigma <= 0).any():
             raise ValueError(f"`sigma` must be positive, got a minimum of {sigma.min()}.")
@@ -154,7 +186,7 @@ def _check_noise(sigma: Any, covariance: Any) -> Any:
     if not _is_given(sigma):
         raise ValueError("`sigma` must be left out with a `covariance`.")
     if _is_given(covariance):
-        return covariance
+        return GIVEN
     covariance = checks.array("covariance", covariance, shape=(None, None), dtype=np.float64)
     try:
         np.linalg.cholesky(covariance)
@@ -163,6 +195,7 @@ def _check_noise(sigma: Any, covariance: Any) -> Any:
             "`covariance` must be square and positive definite, got one of shape "
             f"{covariance.shape} that has no Cholesky factor."
         ) from None
+    # NumPy's factorisation reads one triangle only, so it accepts matrices that are not symmetric.
     if not np.allclose(covariance, covariance.T):
         raise ValueError("`covariance` must be symmetric, got one that is not.")
     return covariance

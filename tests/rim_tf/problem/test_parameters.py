@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rim_tf.links import LINKS, Link, get_link
-from rim_tf.parameters import Parameters
+from rim_tf.problem.links import LINKS, Link, get_link
+from rim_tf.problem.parameters import Parameters
 
 FIELDS = {"source": 2, "mass": 1}
 

@@ -1,4 +1,4 @@
-"""Reasons to stop training, as Keras callbacks whose memory survives a restart."""
+"""Reasons to stop training, as Keras callbacks whose state survives a restart."""
 
 import logging
 import math
@@ -16,9 +16,10 @@ class Patience(keras.callbacks.Callback):
     """Stops when the monitored value has not improved for a number of epochs in a row.
 
     Args:
-        patience: That number of epochs.
-        tolerance: By which fraction a value must lie below the best to count as improved.
-        monitor: The value's name in the logs.
+        patience: The number of epochs.
+        tolerance: The fraction by which a value must lie below the best one to be an
+            improvement, in [0, 1). Defaults to 0.
+        monitor: The name of the value in the logs. Defaults to "loss".
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -33,7 +34,7 @@ class Patience(keras.callbacks.Callback):
         self.best, self.misses = math.inf, 0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Counts, and stops the model when patience is out."""
+        """Counts the epochs without improvement, and stops the model when there are too many."""
         value = float((logs or {})[self.monitor])
         if value < (1 - self.tolerance) * self.best:
             self.best, self.misses = value, 0
@@ -44,11 +45,11 @@ class Patience(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def get_state(self) -> dict[str, float]:
-        """What a resumed fit must know."""
+        """What a resumed fit needs to know."""
         return {"best": self.best, "misses": self.misses}
 
     def set_state(self, state: dict[str, float]) -> None:
-        """Takes up where another left off."""
+        """Continues from the state that `get_state` returned."""
         self.best, self.misses = float(state["best"]), int(state["misses"])
 
 
@@ -56,7 +57,7 @@ class MaxTime(keras.callbacks.Callback):
     """Stops before an epoch that would end after a wall-clock limit.
 
     Args:
-        hours: The limit, from the start of this call of `fit`.
+        hours: The limit in hours, counted from the start of this call of `fit`.
 
     Raises:
         TypeError: If `hours` is not a real number.
@@ -77,7 +78,7 @@ class MaxTime(keras.callbacks.Callback):
         self._epoch = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Stops the model if another epoch like this one would be too long."""
+        """Stops the model if another epoch as long as this one would pass the limit."""
         now = time.monotonic()
         if now - self._start + now - self._epoch > self.seconds:
             _log.info("Stopped: out of time after epoch %d.", epoch + 1)

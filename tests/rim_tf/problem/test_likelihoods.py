@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rim_tf.likelihoods import GaussianLikelihood
-from rim_tf.scores import score_from_energy
+from rim_tf.problem.likelihoods import GaussianLikelihood
+from rim_tf.problem.scores import score_from_energy
 
 BATCH, DATA, SIZE = 3, 6, 4
 WRAPS = {

@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rim_tf.preprocessing import METHODS, Adam, Arcsinh, Identity, RMSprop, get_preprocessing
+from rim_tf.problem.preprocessing import (
+    METHODS,
+    Adam,
+    Arcsinh,
+    Identity,
+    RMSprop,
+    get_preprocessing,
+)
 
 SCORES = (
     np.random.default_rng(0).normal(size=(6, 2, 4, 1))

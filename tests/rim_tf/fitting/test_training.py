@@ -5,8 +5,9 @@ import tensorflow as tf
 from problems import SIZE, draw, score_fn, small_network, small_rim
 
 from rim_tf import RIM, Hourglass, TrajectoryLoss
-from rim_tf.likelihoods import GaussianLikelihood
-from rim_tf.optimizers import Warmup, make_callbacks, make_optimizer
+from rim_tf.fitting.keywords import make_callbacks, make_optimizer
+from rim_tf.fitting.schedules import Warmup
+from rim_tf.problem.likelihoods import GaussianLikelihood
 
 FAST = {"verbose": 0, "seed": 0, "learning_rate": 1e-2, "batch_size": 8}
 

@@ -1,0 +1,230 @@
+"""Checkpoints: a fit that was killed continues as if it had not been.
+
+A directory holds `rim.json`, the configuration of the model, and `checkpoint_00010.npz` after ten
+epochs: every variable of the model (the seeds of its random layers included) and of the optimiser,
+the history, and the state of the callbacks. A file appears whole or not at all, and is checked when
+it is read. If one is damaged, the one before it is used.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from imnn_tf.utils import checkpoint, checks
+from imnn_tf.utils.checkpoint import SavedFit
+from imnn_tf.utils.types import Json, KerasModel
+
+_log = logging.getLogger(__name__)
+
+CONFIGURATION = "rim.json"
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves the fit every few epochs and at its end, and keeps the best checkpoints and the newest.
+
+    It must be the last of the callbacks, so that it saves what the others decided.
+
+    Args:
+        directory: The folder for the checkpoints, which is made if it is missing.
+        every: The number of epochs between two checkpoints. Defaults to 10.
+        keep: How many of the best checkpoints to keep beside the newest. Defaults to 3.
+        monitor: The name of the logged value whose smallest values are the best. Defaults to
+            "loss".
+        seed: The seed of the fit, which is saved with it. Defaults to 0.
+        others: The other callbacks. The state of those with the methods `get_state` and
+            `set_state` is saved too. Defaults to none.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        every: int = 10,
+        keep: int = 3,
+        monitor: str = "loss",
+        seed: int = 0,
+        others: Sequence[Any] = (),
+    ):
+        super().__init__()
+        self.directory = Path(directory)
+        self.every = checks.integer("checkpoints", every, minimum=1)
+        self.keep = checks.integer("models_to_keep", keep, minimum=1)
+        self.monitor = monitor
+        self.seed = seed
+        self._with_state = [each for each in others if hasattr(each, "set_state")]
+        self.history: dict[str, list[float]] = {}
+        self.epoch = 0
+
+    def resume(self, rim: KerasModel, epoch: int | None = None) -> int:
+        """Puts the model, the optimiser and the callbacks back to a checkpoint.
+
+        Args:
+            rim: The compiled model.
+            epoch: The epoch of the checkpoint. Defaults to `None`, the newest that is whole.
+
+        Returns:
+            The number of epochs that are done, zero if there is no checkpoint.
+
+        Raises:
+            ValueError: If the checkpoint asked for is missing or damaged, or if it is of another
+                model.
+        """
+        saved = _read(self.directory, epoch)
+        if saved is None:
+            return 0
+        # An optimiser makes its variables at the first update, unless it is told to earlier.
+        rim.optimizer.build(rim.trainable_variables)
+        checkpoint.assign("model", rim.variables, saved.variables("model"))
+        checkpoint.assign("optimizer", rim.optimizer.variables, saved.variables("optimizer"))
+        states = saved.settings["callbacks"]
+        if len(states) != len(self._with_state):
+            raise ValueError(
+                f"The fit in {self.directory} has {len(states)} callbacks with memory, "
+                f"got {len(self._with_state)}: pass the same as before."
+            )
+        for callback, state in zip(self._with_state, states, strict=True):
+            callback.set_state(state)
+        self.history, self.seed = saved.settings["history"], saved.settings["seed"]
+        self.epoch = saved.settings["epoch"]
+        _log.info("Resumed %s after %d epochs.", self.directory, self.epoch)
+        return self.epoch
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Writes the configuration from which the model can be rebuilt."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.model.get_config(), indent=2)
+        checkpoint.write_atomically(
+            self.directory / CONFIGURATION, lambda aside: aside.write_text(text, encoding="utf-8")
+        )
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves the fit if it is time, or if this epoch is the last."""
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        self.epoch = epoch + 1
+        last = self.epoch == self.params["epochs"] or self.model.stop_training
+        if last or self.epoch % self.every == 0:
+            self._save()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Gives Keras's history the epochs of earlier runs, so that it covers the whole fit."""
+        self.model.history.history = {name: list(each) for name, each in self.history.items()}
+        self.model.history.epoch = list(range(self.epoch))
+
+    def _save(self) -> None:
+        score = self.history[self.monitor][-1]
+        if not math.isfinite(score):
+            _log.warning("Epoch %d not saved: %s is %s.", self.epoch, self.monitor, score)
+            return
+        model, optimizer = self.model, self.model.optimizer
+        weights = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+        moments = [keras.ops.convert_to_numpy(variable) for variable in optimizer.variables]
+        arrays = checkpoint.numbered("model", weights) | checkpoint.numbered("optimizer", moments)
+        if optimizer.use_ema:
+            # Only Keras knows which average belongs to which weight, and it can only put the
+            # averages in the place of the weights. They are put back right after.
+            optimizer.finalize_variable_values(model.trainable_variables)
+            averages = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+            arrays |= checkpoint.numbered("averaged", averages)
+            checkpoint.assign("model", model.variables, weights)
+        settings = {
+            "epoch": self.epoch,
+            "score": score,
+            "seed": self.seed,
+            "history": self.history,
+            "callbacks": [callback.get_state() for callback in self._with_state],
+        }
+        checkpoint.write_fit(_path(self.directory, self.epoch), arrays, settings)
+        self._delete_old()
+
+    def _delete_old(self) -> None:
+        """Deletes all checkpoints but the best and the newest."""
+        epochs = saved_epochs(self.directory)
+        scores = self.history[self.monitor]
+        # After a fit went back to an earlier epoch, files may be left of epochs not yet done again.
+        ranked = sorted(epochs, key=lambda epoch: scores[min(epoch, len(scores)) - 1])
+        for epoch in set(epochs) - {*ranked[: self.keep], max(epochs)}:
+            _path(self.directory, epoch).unlink()
+
+
+def read_configuration(directory: Path) -> dict[str, Json]:
+    """The configuration of the model whose checkpoints are in a directory.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    try:
+        return json.loads((directory / CONFIGURATION).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"`directory` must hold {CONFIGURATION}, got {directory}.") from None
+
+
+def restore_weights(rim: KerasModel, directory: Path, which: str | int) -> None:
+    """Gives a model the weights of a checkpoint, the averaged ones if the fit kept averages.
+
+    Args:
+        rim: A model of the configuration that was saved.
+        directory: The folder of the checkpoints.
+        which: "best", "newest", or the number of an epoch.
+
+    Raises:
+        TypeError: If `which` is none of these.
+        ValueError: If there is no such checkpoint, or it is damaged.
+    """
+    epoch = None
+    if which == "best":
+        scores = {}
+        for candidate in saved_epochs(directory):
+            saved = _read_if_whole(_path(directory, candidate))
+            if saved is not None:
+                scores[candidate] = saved.settings["score"]
+        epoch = min(scores, key=lambda each: scores[each], default=None)
+    elif which != "newest":
+        epoch = checks.integer("which", which, minimum=1)
+    saved = _read(directory, epoch)
+    if saved is None:
+        raise ValueError(f"`directory` must hold a checkpoint, got none in {directory}.")
+    weights = saved.variables("averaged") or saved.variables("model")
+    checkpoint.assign("model", rim.variables, weights)
+
+
+def saved_epochs(directory: Path) -> list[int]:
+    """The epochs after which there is a checkpoint, in ascending order."""
+    names = Path(directory).glob("checkpoint_*.npz")
+    return sorted(int(path.stem.removeprefix("checkpoint_")) for path in names)
+
+
+def _path(directory: Path, epoch: int) -> Path:
+    return directory / f"checkpoint_{epoch:05d}.npz"
+
+
+def _read(directory: Path, epoch: int | None) -> SavedFit | None:
+    """The checkpoint of an epoch, or the newest that is whole, or `None` if there is none."""
+    epochs = saved_epochs(directory)
+    if epoch is not None:
+        if epoch not in epochs:
+            raise ValueError(
+                f"Checkpoint {epoch} must be one of those in {directory}, got {epochs}."
+            )
+        return checkpoint.read_fit(_path(directory, epoch))
+    for candidate in reversed(epochs):
+        saved = _read_if_whole(_path(directory, candidate))
+        if saved is not None:
+            return saved
+    return None
+
+
+def _read_if_whole(path: Path) -> SavedFit | None:
+    try:
+        return checkpoint.read_fit(path)
+    except ValueError as damage:
+        _log.warning("Passed over: %s", damage)
+        return None

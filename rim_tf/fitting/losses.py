@@ -1,0 +1,171 @@
+"""The loss of a whole trajectory, and how much each of its steps counts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike
+
+from imnn_tf.utils import checks
+from imnn_tf.utils.types import Numbers
+
+SCHEDULES = ("uniform", "linear", "quadratic", "logarithmic", "last")
+
+
+def step_weights(schedule: str | ArrayLike, steps: int) -> np.ndarray:
+    """How much each step of a trajectory counts.
+
+    Args:
+        schedule: "uniform"; "linear" or "quadratic", which grow like the step's number or its
+            square; "logarithmic", from 0.1 to 1 in even steps of the logarithm; "last", the last
+            step alone; or non-negative weights, `[steps]`.
+        steps: The number of steps.
+
+    Returns:
+        Weights that sum to one, `[steps]`.
+
+    Raises:
+        TypeError: If an array of weights does not hold real numbers.
+        ValueError: If the name is unknown, or if the weights are negative, all zero, or not as
+            many as there are steps.
+    """
+    number = np.arange(1.0, steps + 1.0)
+    if isinstance(schedule, str):
+        weights = {
+            "uniform": np.ones_like(number),
+            "linear": number,
+            "quadratic": number**2,
+            "logarithmic": np.logspace(-1.0, 0.0, steps),
+            "last": (number == steps).astype(float),
+        }[checks.choice("schedule", schedule, SCHEDULES)]
+    else:
+        weights = checks.array("schedule", schedule, shape=(steps,), dtype=np.float64)
+    if (weights < 0).any() or weights.sum() == 0:
+        raise ValueError(f"`schedule` must hold non-negative weights, got {weights.tolist()}.")
+    return weights / weights.sum()
+
+
+def broadcast_weights(weights: Numbers, like: tf.Tensor) -> tf.Tensor:
+    """Weights of examples, pixels or entries, in the shape of the errors that they weigh.
+
+    Args:
+        weights: `[batch]`, `[batch, *sizes]` or `[batch, *sizes, channels]`. Any axis may have
+            length one.
+        like: The errors, `[batch, *sizes, channels]`.
+
+    Returns:
+        `[batch, *sizes, channels]`.
+
+    Raises:
+        ValueError: If `weights` has more axes than the errors, or other sizes.
+    """
+    weights = tf.cast(weights, like.dtype)
+    missing = len(like.shape) - len(weights.shape)
+    if missing < 0:
+        raise ValueError(
+            f"`sample_weight` must have at most {len(like.shape)} axes, got {weights.shape}."
+        )
+    for want, got in zip(like.shape, weights.shape, strict=False):
+        if None not in (want, got) and got not in (1, want):
+            raise ValueError(
+                f"`sample_weight` must have the leading axes of the errors, {like.shape}, "
+                f"got {weights.shape}."
+            )
+    # The axes that are missing go behind, where plain broadcasting would put them in front.
+    weights = tf.reshape(weights, tf.concat([tf.shape(weights), [1] * missing], 0))
+    return tf.broadcast_to(weights, tf.shape(like))
+
+
+def weighted_mean(errors: tf.Tensor, weights: Numbers = None) -> tf.Tensor:
+    """The mean of errors, weighted if there are weights.
+
+    Args:
+        errors: `[batch, *sizes, channels]`.
+        weights: As `broadcast_weights` takes them. Defaults to `None`, equal weights.
+
+    Returns:
+        A scalar, zero if all weights are zero.
+    """
+    if weights is None:
+        return tf.reduce_mean(errors)
+    weights = broadcast_weights(weights, errors)
+    # A batch that is masked as a whole has a loss of zero, not NaN.
+    return tf.math.divide_no_nan(tf.reduce_sum(weights * errors), tf.reduce_sum(weights))
+
+
+@keras.saving.register_keras_serializable("rim_tf")
+class TrajectoryLoss(keras.losses.Loss):
+    """The weighted squared error of all steps: the mean over entries of `sum_t w_t (u_t - u)^2`.
+
+    Targets `u` and iterates `u_t` are unlinked, where the network takes its steps. With Keras's
+    `sample_weight`, of examples `[batch]` or pixels `[batch, *sizes]`, it is the mean over the
+    entries that have weight. Masked entries then neither pull the estimate nor dilute the mean.
+
+    Args:
+        schedule: The weights `w_t`, as `step_weights` takes them. They sum to one, so the loss is
+            a mean squared error for every schedule. Defaults to "uniform".
+        name: The name of the loss. Defaults to "trajectory_loss".
+
+    Raises:
+        TypeError: If `schedule` is neither a name nor an array.
+        ValueError: If the name is unknown, or the weights are negative or all zero.
+
+    References:
+        Putzky & Welling (2017), arXiv:1706.04008, equation 9.
+    """
+
+    def __init__(
+        self,
+        schedule: str | Sequence[float] | np.ndarray = "uniform",
+        name: str = "trajectory_loss",
+    ):
+        super().__init__(name=name)
+        self.schedule: str | list[float]
+        if isinstance(schedule, str):
+            self.schedule = checks.choice("schedule", schedule, SCHEDULES)
+        else:
+            array = checks.array("schedule", schedule, shape=(None,))
+            self.schedule = step_weights(array, array.size).tolist()
+
+    def __call__(
+        self, y_true: Numbers, y_pred: Numbers, sample_weight: Numbers = None
+    ) -> tf.Tensor:
+        """The loss of a batch.
+
+        Args:
+            y_true: The targets, unlinked, `[batch, *sizes, channels]`.
+            y_pred: The trajectory, unlinked, `[batch, T, *sizes, channels]`.
+            sample_weight: As `broadcast_weights` takes them. Defaults to `None`, equal weights.
+
+        Returns:
+            A scalar; under `tf.distribute`, this replica's share of it.
+        """
+        loss = weighted_mean(self.call(y_true, y_pred), sample_weight)
+        # Keras adds up the gradients of the replicas, so each may only count for its share.
+        return loss / tf.distribute.get_strategy().num_replicas_in_sync
+
+    def call(self, y_true: Numbers, y_pred: Numbers) -> tf.Tensor:
+        """The error of each entry.
+
+        Args:
+            y_true: The targets, unlinked, `[batch, *sizes, channels]`.
+            y_pred: The trajectory, unlinked, `[batch, T, *sizes, channels]`.
+
+        Returns:
+            `[batch, *sizes, channels]`.
+        """
+        trajectory = tf.convert_to_tensor(y_pred)
+        target = tf.expand_dims(tf.cast(y_true, trajectory.dtype), 1)
+        steps = trajectory.shape[1]
+        assert steps is not None  # the loop is unrolled
+        weights = step_weights(self.schedule, steps)
+        weights = weights.reshape(-1, *[1] * (len(trajectory.shape) - 2))
+        return tf.reduce_sum(
+            tf.constant(weights, trajectory.dtype) * tf.square(trajectory - target), axis=1
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """All constructor arguments."""
+        return {"schedule": self.schedule, "name": self.name}

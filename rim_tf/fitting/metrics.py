@@ -1,0 +1,86 @@
+"""What training logs beside the loss: error and chi-squared, in the parameters' own space."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from imnn_tf.utils.types import Numbers
+from rim_tf.fitting.losses import weighted_mean
+from rim_tf.problem.likelihoods import Likelihood
+from rim_tf.problem.parameters import Parameters, Values
+
+
+class TrajectoryMetrics:
+    """The error of the last iterate, or of every iterate, and chi-squared with a likelihood.
+
+    `error` is the mean squared error of the parameters, and `chi2` the mean over the examples of
+    their chi-squared. Those of every iterate are called `error_1`, `chi2_1` and so on.
+
+    The means are kept on this object, not on the model: Keras tracks every metric that a model
+    holds and never lets go of it, so those of an earlier `compile` would still be logged.
+
+    Args:
+        parameters: Links the iterates.
+        likelihood: What chi-squared is of, or `None`.
+    """
+
+    def __init__(self, parameters: Parameters, likelihood: Likelihood | None):
+        self._parameters = parameters
+        self._likelihood = likelihood
+        self._names = ["error"] if likelihood is None else ["error", "chi2"]
+        self._of_last = {name: keras.metrics.Mean(name=name) for name in self._names}
+        self._of_steps: list[dict[str, keras.metrics.Mean]] = []
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether every iterate is measured, and not the last alone."""
+        return bool(self._of_steps)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The Keras metrics: those of the last iterate, then those of each."""
+        return [mean for means in (self._of_last, *self._of_steps) for mean in means.values()]
+
+    def measure_steps(self, steps: int) -> None:
+        """Measures each of the first `steps` iterates from now on, or the last alone with zero."""
+        self._of_steps = [
+            {name: keras.metrics.Mean(name=f"{name}_{step + 1}") for name in self._names}
+            for step in range(steps)
+        ]
+
+    def update(
+        self,
+        trajectory: tf.Tensor,
+        inputs: Sequence[Values],
+        truth: Values,
+        sample_weight: Numbers = None,
+    ) -> None:
+        """Adds a batch.
+
+        Args:
+            trajectory: The iterates, unlinked, `[batch, T, *sizes, channels]`.
+            inputs: The observation and the other arguments of the score.
+            truth: The true parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            sample_weight: The weights of the errors, as `broadcast_weights` takes them.
+        """
+        examples, steps = tf.shape(trajectory)[0], trajectory.shape[1]
+        assert steps is not None  # the loop is unrolled
+        for step in range(steps) if self._of_steps else [steps - 1]:
+            estimate = self._parameters.link(trajectory[:, step])
+            errors = [
+                tf.square(ours - tf.cast(true, ours.dtype))
+                for ours, true in zip(
+                    tf.nest.flatten(estimate), tf.nest.flatten(truth), strict=True
+                )
+            ]
+            measured = {"error": weighted_mean(tf.concat(errors, -1), sample_weight)}
+            if self._likelihood is not None:
+                measured["chi2"] = tf.reduce_mean(self._likelihood.chi2(estimate, *inputs))
+            targets = [self._of_steps[step]] if self._of_steps else []
+            if step == steps - 1:
+                targets.append(self._of_last)
+            for means in targets:
+                for name, value in measured.items():
+                    # Weighted, because the last batch of an epoch may be smaller.
+                    means[name].update_state(value, sample_weight=examples)

@@ -1,0 +1,95 @@
+"""Links: maps from the unbounded numbers that a network steps through to the parameters."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+
+from imnn_tf.utils import checks
+
+TensorFunction: TypeAlias = Callable[[tf.Tensor], tf.Tensor]
+
+
+class Link(NamedTuple):
+    """A differentiable, increasing function that acts on each entry alone, and its inverse.
+
+    Attributes:
+        forward: From unbounded numbers to parameters, of the same shape.
+        inverse: From parameters to unbounded numbers, of the same shape.
+    """
+
+    forward: TensorFunction
+    inverse: TensorFunction
+
+
+# What a user may pass as a link: a name, a `Link`, a function, or a dictionary of them by field.
+LinkChoice: TypeAlias = str | Link | TensorFunction | Mapping[str, Any] | None
+
+# What a user may pass as its inverse.
+InverseChoice: TypeAlias = TensorFunction | Mapping[str, TensorFunction] | None
+
+# The inverses are applied to training targets, which may lie exactly on the edge of a link's
+# range: a pixel may be zero. They are moved inside by one machine epsilon, which keeps the
+# logarithm finite and is still distinct from the edge in the working precision.
+
+
+def _above_zero(x: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(x, np.finfo(x.dtype.name).eps)
+
+
+def _inside(x: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    margin = np.finfo(x.dtype.name).eps
+    return tf.clip_by_value(x, low + margin, high - margin)
+
+
+def _logit(x: tf.Tensor) -> tf.Tensor:
+    x = _inside(x, 0.0, 1.0)
+    # log1p is exact for small x, where 1 - x would round to 1.
+    return tf.math.log(x) - tf.math.log1p(-x)
+
+
+LINKS = {
+    "identity": Link(tf.identity, tf.identity),
+    "exp": Link(tf.exp, lambda x: tf.math.log(_above_zero(x))),
+    "power10": Link(
+        lambda x: tf.exp(np.log(10.0) * x), lambda x: tf.math.log(_above_zero(x)) / np.log(10.0)
+    ),
+    "sigmoid": Link(tf.sigmoid, _logit),
+    "softplus": Link(tf.math.softplus, lambda x: tf.math.log(tf.math.expm1(_above_zero(x)))),
+    "tanh": Link(tf.tanh, lambda x: tf.math.atanh(_inside(x, -1.0, 1.0))),
+}
+"""The links that have a name."""
+
+
+def get_link(
+    forward: LinkChoice,
+    inverse: InverseChoice = None,
+    name: str = "link_function",
+) -> Link:
+    """Makes a link from its name, or from a function and its inverse.
+
+    Args:
+        forward: A name in `LINKS`, a `Link`, a function, or `None` for the identity. A dictionary
+            is refused: `Parameters` takes it apart.
+        inverse: The inverse of `forward` if that is a function, otherwise `None` (the default).
+        name: The name of the argument `forward`, for error messages.
+
+    Raises:
+        TypeError: If `forward` or `inverse` cannot be called.
+        ValueError: If the name is unknown, if a function comes without its inverse, or if an
+            inverse comes without a function.
+    """
+    if isinstance(forward, str | Link) or forward is None:
+        if inverse is not None:
+            raise ValueError(
+                f"`inverse_{name}` must be left out unless `{name}` is a function, "
+                f"got `{name}` = {forward!r}."
+            )
+        if isinstance(forward, Link):
+            return forward
+        return LINKS[checks.choice(name, forward or "identity", LINKS)]
+    function = checks.function(name, forward)
+    if inverse is None:
+        raise ValueError(f"`inverse_{name}` must be given with `{name}`, got None.")
+    return Link(function, checks.function(f"inverse_{name}", inverse))

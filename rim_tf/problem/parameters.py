@@ -1,0 +1,160 @@
+"""The parameters that a RIM infers: a single field or several named ones, and their links.
+
+The network works on one tensor `u`, `[batch, *sizes, channels]`, of unbounded numbers. The user
+sees the parameters `x = link(u)`: a tensor of the same shape, or a dictionary with one tensor for
+each field. `u` is called unlinked throughout.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from imnn_tf.utils import checks
+from rim_tf.problem.links import InverseChoice, LinkChoice, get_link
+
+# A tensor `[batch, *sizes, channels]`, or a dictionary of such tensors by field. To the type
+# checker it is `Any`, because a user's functions take one or the other without asking.
+Values: TypeAlias = Any
+
+
+class Parameters:
+    """Translates between the network's tensor and the user's parameters.
+
+    Args:
+        channels: The number of channels of the network's tensor.
+        fields: The number of channels of each field by name, in the order in which they are
+            stacked in the tensor. `None` (the default) if the parameters are a single field.
+        link_function: A link as `get_link` takes it. With `fields`, a dictionary of links by
+            field, in which a field that is missing has the identity.
+        inverse_link_function: The inverse of `link_function` if that is a function. With
+            `fields`, a dictionary of the inverses by field.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If the channels do not add up, a field is unknown, or an inverse is missing.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        fields: Mapping[str, int] | None = None,
+        link_function: LinkChoice = None,
+        inverse_link_function: InverseChoice = None,
+    ):
+        self.fields: dict[str, int] | None = None
+        if fields is None:
+            self._link = get_link(link_function, inverse_link_function)
+            return
+        self.fields = _check_fields(fields, channels)
+        forward = _by_field("link_function", link_function, self.fields)
+        inverse = _by_field("inverse_link_function", inverse_link_function, self.fields)
+        self._links = {name: get_link(forward.get(name), inverse.get(name)) for name in self.fields}
+
+    def link(self, u: tf.Tensor) -> Values:
+        """The parameters for an unlinked tensor.
+
+        Args:
+            u: `[batch, *sizes, channels]`, or with any other leading axes.
+
+        Returns:
+            A tensor of the shape of `u`, or a dictionary of tensors with their field's channels.
+        """
+        if self.fields is None:
+            return self._link.forward(u)
+        pieces = tf.split(u, list(self.fields.values()), axis=-1)
+        return {
+            name: self._links[name].forward(piece)
+            for name, piece in zip(self.fields, pieces, strict=True)
+        }
+
+    def unlink(self, values: Values) -> tf.Tensor:
+        """The unlinked tensor for parameters.
+
+        Args:
+            values: A tensor `[batch, *sizes, channels]`, or a dictionary of tensors by field.
+
+        Returns:
+            `[batch, *sizes, channels]`.
+
+        Raises:
+            TypeError: If the parameters have fields and `values` is not a dictionary.
+            ValueError: If its keys are not the names of the fields.
+        """
+        if self.fields is None:
+            return self._link.inverse(values)
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                f"Parameters must be a dictionary of {list(self.fields)}, "
+                f"got {type(values).__name__}."
+            )
+        if set(values) != set(self.fields):
+            raise ValueError(
+                f"Parameters must have the fields {list(self.fields)}, got {list(values)}."
+            )
+        return tf.concat([self._links[name].inverse(values[name]) for name in self.fields], -1)
+
+    def target(self, values: Values, trajectory: tf.Tensor) -> tf.Tensor:
+        """The unlinked tensor that a trajectory is trained towards.
+
+        Args:
+            values: The true parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            trajectory: The iterates, unlinked, `[batch, T, *sizes, channels]`.
+
+        Returns:
+            `[batch, *sizes, channels]`, of the type of `trajectory`.
+
+        Raises:
+            TypeError: If the parameters have fields and `values` is not a dictionary.
+            ValueError: If the fields or the shape differ from those of the trajectory.
+        """
+        cast = [tf.cast(value, trajectory.dtype) for value in tf.nest.flatten(values)]
+        target = self.unlink(tf.nest.pack_sequence_as(values, cast))
+        # A target of another shape could broadcast, and something else would be trained.
+        check_shape("The parameters `x`", target, trajectory.shape[2:])
+        return target
+
+
+def check_shape(
+    name: str, tensor: tf.Tensor, expected: Sequence[int | None] | tf.TensorShape
+) -> None:
+    """Checks the shape of a tensor behind its batch axis, as far as it is known.
+
+    Args:
+        name: What the tensor is, for the error message.
+        tensor: `[batch, ...]`.
+        expected: The sizes of the axes behind the batch axis. `None` stands for any size.
+
+    Raises:
+        ValueError: If the shape differs from `expected`.
+    """
+    sizes = list(expected)
+    if not tf.TensorShape([None, *sizes]).is_compatible_with(tensor.shape):
+        words = ", ".join(["batch", *("any" if n is None else str(n) for n in sizes)])
+        raise ValueError(f"{name} must have shape ({words}), got {tuple(tensor.shape)}.")
+
+
+def _check_fields(fields: Mapping[str, int], channels: int) -> dict[str, int]:
+    if not isinstance(fields, Mapping) or not fields:
+        raise TypeError(f"`fields` must be a dictionary of names to channels, got {fields!r}.")
+    result = {
+        str(name): checks.integer(f"fields[{name!r}]", count, minimum=1)
+        for name, count in fields.items()
+    }
+    if sum(result.values()) != channels:
+        raise ValueError(
+            f"`fields` must have as many channels as the network, {channels}, "
+            f"got {sum(result.values())} in {result}."
+        )
+    return result
+
+
+def _by_field(name: str, value: object, fields: Mapping[str, int]) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise TypeError(f"`{name}` must be a dictionary with `fields`, got {value!r}.")
+    unknown = [key for key in value if key not in fields]
+    if unknown:
+        raise ValueError(f"`{name}` must name only the fields {list(fields)}, got {unknown}.")
+    return value

@@ -1,0 +1,147 @@
+"""Scores: gradients of the log probability, from functions and energies, through links.
+
+The network steps through unlinked numbers `u`, with parameters `x = link(u)`. It needs the
+gradient with respect to `u`, which by the chain rule is `J_link(u)^T score(x)`. The energy is minus
+the log probability up to a constant, so that `score = -d energy / d x`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import tensorflow as tf
+
+from rim_tf.problem.parameters import Values
+
+# score_fn(x, y, *args), with the structure and shape of x; energy_fn(x, y, *args), [batch].
+ScoreFunction: TypeAlias = Callable[..., Values]
+EnergyFunction: TypeAlias = Callable[..., tf.Tensor]
+
+
+def vectorized(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Turns a function of one example into a function of a batch.
+
+    Args:
+        function: Takes and returns tensors without a batch axis.
+
+    Returns:
+        A function of the same arguments, each with a batch axis in front.
+    """
+
+    def batched(*arguments: Any) -> Any:
+        return tf.vectorized_map(lambda example: function(*example), arguments)
+
+    return batched
+
+
+def score_from_energy(energy_fn: EnergyFunction) -> ScoreFunction:
+    """The score that belongs to an energy.
+
+    Args:
+        energy_fn: `energy_fn(x, y, *args)`, one energy for each example, `[batch]`. The energy of
+            an example must not depend on another example.
+
+    Returns:
+        `score_fn(x, y, *args)`, with the structure and shape of `x`. It raises a ValueError if
+        the energy does not depend on `x`.
+    """
+
+    def score_fn(x: Values, *args: Any) -> Values:
+        # Only x is watched: the weights of a network inside the energy need no gradient here.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            # No example depends on another, so the gradient of the sum holds all gradients.
+            energy = tf.reduce_sum(energy_fn(x, *args))
+        slope = tape.gradient(energy, x)
+        if all(each is None for each in tf.nest.flatten(slope)):
+            raise ValueError(
+                "`energy_fn` must be a differentiable function of `x`, got a constant."
+            )
+        # An energy may leave a field out, whose slope is then None. The gradient of a gather is
+        # an IndexedSlices, which only becomes a tensor by conversion.
+        return tf.nest.map_structure(
+            lambda each, like: tf.zeros_like(like) if each is None else -tf.convert_to_tensor(each),
+            slope,
+            x,
+        )
+
+    return score_fn
+
+
+def through_link(score_fn: ScoreFunction, link: Callable[[tf.Tensor], Values]) -> ScoreFunction:
+    """The score with respect to the unlinked parameters, by the chain rule.
+
+    Args:
+        score_fn: `score_fn(x, y, *args)` of the parameters, with the structure and shape of `x`.
+        link: Maps an unlinked tensor `[batch, *sizes, channels]` to the parameters.
+
+    Returns:
+        `score_fn(u, y, *args)`, `[batch, *sizes, channels]`. It raises a ValueError if the score
+        does not have the fields and shapes of the parameters.
+    """
+
+    def unlinked_score_fn(u: tf.Tensor, *args: Any) -> Any:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(u)
+            x = link(u)
+        score = score_fn(x, *args)
+        _check_score(score, x)
+        # A vector-Jacobian product, J_link(u)^T score: the Jacobian itself is never formed.
+        return tape.gradient(
+            x, u, output_gradients=score, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+
+    return unlinked_score_fn
+
+
+def _check_score(score: Values, x: Values) -> None:
+    names = list(x) if isinstance(x, Mapping) else None
+    if names is not None and (not isinstance(score, Mapping) or set(score) != set(names)):
+        got = list(score) if isinstance(score, Mapping) else type(score).__name__
+        raise ValueError(f"`score_fn` must return the fields {names}, got {got}.")
+    for ours, like in zip(tf.nest.flatten(score), tf.nest.flatten(x), strict=True):
+        shape = None if ours is None else tf.TensorShape(ours.shape)
+        if shape is None or not shape.is_compatible_with(like.shape):
+            raise ValueError(f"`score_fn` must return the shape of `x`, {like.shape}, got {shape}.")
+
+
+def unlinked_score(
+    link: Callable[[tf.Tensor], Values],
+    *,
+    score_fn: ScoreFunction | None = None,
+    energy_fn: EnergyFunction | None = None,
+    vectorize: bool = False,
+    gradient: bool = False,
+) -> ScoreFunction:
+    """The score that a RIM follows.
+
+    Args:
+        link: Maps an unlinked tensor `[batch, *sizes, channels]` to the parameters.
+        score_fn: `score_fn(x, y, *args)`, with the structure and shape of `x`. If it is `None`
+            (the default), `energy_fn` is used.
+        energy_fn: `energy_fn(x, y, *args)`, `[batch]`. Defaults to `None`.
+        vectorize: Whether the function is for one example, without the batch axis. Defaults to
+            False.
+        gradient: Whether training differentiates through the score, which takes second
+            derivatives of the energy. By default (False) the score is an input of the network
+            like any other.
+
+    Returns:
+        `score_fn(u, y, *args)`, `[batch, *sizes, channels]`.
+
+    Raises:
+        ValueError: If neither function is given.
+    """
+    batched = vectorized if vectorize else lambda function: function
+    if score_fn is not None:
+        score = through_link(batched(score_fn), link)
+    elif energy_fn is not None:
+        energy = batched(energy_fn)
+        # Differentiated as a whole: one backward pass goes through the energy and the link.
+        score = score_from_energy(lambda u, *args: energy(link(u), *args))
+    else:
+        raise ValueError("One of `score_fn` and `energy_fn` must be given, got neither.")
+    if gradient:
+        return score
+    # The inner stop keeps the training tape from recording the score of u at all. The outer one
+    # covers what does not come through u: a variable that the user's function reads.
+    return lambda u, *args: tf.stop_gradient(score(tf.stop_gradient(u), *args))
