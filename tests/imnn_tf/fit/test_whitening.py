@@ -172,17 +172,16 @@ def sets_of_maps(seed, n_s, n_d):
 @pytest.mark.slow
 def test_an_ordinary_convolutional_network_is_trained_and_not_given_up():
     """Without whitening, patience kept weights of the first updates: 0.0001 of det F."""
-    keras.utils.set_random_seed(1)
-    layers = keras.layers
+    layers, glorot = keras.layers, keras.initializers.GlorotUniform
     convolution = {"strides": 2, "padding": "same", "activation": "relu"}
     model = keras.Sequential(
         [
             keras.Input((SIZE, SIZE, 1)),
-            layers.Conv2D(16, 3, **convolution),
-            layers.Conv2D(32, 3, **convolution),
+            layers.Conv2D(16, 3, kernel_initializer=glorot(1), **convolution),
+            layers.Conv2D(32, 3, kernel_initializer=glorot(2), **convolution),
             layers.GlobalAveragePooling2D(),
-            layers.Dense(32, activation="relu"),
-            layers.Dense(2),
+            layers.Dense(32, activation="relu", kernel_initializer=glorot(3)),
+            layers.Dense(2, kernel_initializer=glorot(4)),
         ]
     )
     (fiducial, derivative), (validation, validation_derivative) = (
@@ -201,5 +200,5 @@ def test_an_ordinary_convolutional_network_is_trained_and_not_given_up():
     imnn.fit(patience=50, n_iterations=1500)
     exact = log_normal_maps(MAPS_AT, np.zeros((SIZE, SIZE)))[1]
     kept = imnn.evaluate(*sets_of_maps(3, 2000, 1000)).log_det_fisher
-    # 0.21 was measured; the information of 1,000 pairs is known to a few per cent.
-    assert np.exp(kept) / np.linalg.det(exact) > 0.15
+    # 0.30 was measured; the information of 1,000 pairs is known to a few per cent.
+    assert np.exp(kept) / np.linalg.det(exact) > 0.2
