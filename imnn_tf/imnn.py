@@ -19,6 +19,7 @@ from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.fit.replicas import Replicas
 from imnn_tf.fit.state import FitState
+from imnn_tf.fit.whitening import whiten
 from imnn_tf.information import Loss, Regularisation
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_sets
 from imnn_tf.simulations.feeds.simulator import SimulatorFunction
@@ -309,6 +310,8 @@ class IMNN(Compression):
         loop = self._session.loop(options)
         if checks.flag("reset", reset):
             self._state.reset()
+        if not self.history["loss"]:
+            whiten(self._summariser, self._training)
         self._state.resume()
         self._state.regularisation = options.regularisation
         self._forget_measurement()
