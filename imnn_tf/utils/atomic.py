@@ -15,6 +15,9 @@ from typing import Any
 
 _HIDDEN = ".writing-"
 
+# Descriptors of the folders that this process has locked.
+_HELD: set[int] = set()
+
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Writes a file in a hidden folder and moves it to `path` when all of it is on the disk.
@@ -108,18 +111,27 @@ def _lock(descriptor: int | None, *, shared: bool = False, wait: bool = True) ->
         fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
     except OSError:  # it is locked, or the file system has no locks
         return False
+    _HELD.add(descriptor)
     return True
+
+
+def _leave_locks_to_parent() -> None:
+    """Closes locked folders in a forked process, which would hold the locks after its parent."""
+    for descriptor in _HELD:
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, descriptor)
+        os.close(nothing)
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_leave_locks_to_parent)
 
 
 def _unlock(descriptor: int | None) -> None:
     """Unlocks and closes an open folder."""
     if descriptor is None:
         return
-    with suppress(ImportError, OSError):
-        import fcntl
-
-        # Closing does not unlock it while a forked process has it open too.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    _HELD.discard(descriptor)
     os.close(descriptor)
 
 
