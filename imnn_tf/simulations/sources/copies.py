@@ -6,7 +6,7 @@ import logging
 import uuid
 import weakref
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -17,15 +17,12 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from imnn_tf.simulations.sources.files import FileReader
-from imnn_tf.simulations.sources.readers import ArrayReader, FunctionReader, Reader
+from imnn_tf.simulations.sources.readers import ArrayReader, FunctionReader, Reader, pieces
 from imnn_tf.simulations.sources.unordered import Source, UnorderedSimulations
 from imnn_tf.utils.checkpoint import write_atomically
 from imnn_tf.utils.labels import Label
 
 logger = logging.getLogger(__name__)
-
-# The most bytes of simulations copied at a time.
-_COPIED_AT_ONCE = 2**22
 
 
 def in_memory(name: str, source: Source, dtype: tf.DType, *, verbose: bool = False) -> Reader:
@@ -51,7 +48,7 @@ def in_memory(name: str, source: Source, dtype: tf.DType, *, verbose: bool = Fal
         with tqdm(
             desc=name, total=len(flat), disable=not verbose, unit="simulation", leave=False
         ) as bar:
-            for indices in _pieces(source, dtype.size):
+            for indices in pieces(source, dtype.size):
                 source.read(indices, flat[indices[0] : indices[-1] + 1])
                 bar.update(len(indices))
     return ArrayReader(array, len(source.counts))
@@ -86,13 +83,6 @@ def on_disk(name: str, source: Source, folder: Path, dtype: tf.DType) -> FileRea
     if source.identity is None:
         weakref.finalize(reader, path.unlink, missing_ok=True)
     return reader
-
-
-def _pieces(source: Reader, itemsize: int) -> Iterator[np.ndarray]:
-    """The indices of all simulations, a few megabytes of simulations at a time."""
-    total = int(np.prod(source.counts))
-    rows = max(1, _COPIED_AT_ONCE // (itemsize * int(np.prod(source.shape))))
-    return (np.arange(start, min(start + rows, total)) for start in range(0, total, rows))
 
 
 class Layout:
@@ -185,7 +175,7 @@ def _send(source: Source, layout: Layout, receive: Callable[[int, memoryview], N
     if isinstance(source, UnorderedSimulations):
         source.write_to(_Receiver(layout, receive))
         return
-    for indices in _pieces(source, layout.dtype.itemsize):
+    for indices in pieces(source, layout.dtype.itemsize):
         simulations = np.empty((len(indices), *source.shape), layout.dtype)
         source.read(indices, simulations)
         for index, simulation in zip(indices, simulations, strict=True):
