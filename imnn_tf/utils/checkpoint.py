@@ -169,28 +169,32 @@ def write_fit(
     write_arrays(path, {_SETTINGS: np.array(json.dumps(dict(settings))), **arrays})
 
 
-def read_fit(path: Path) -> SavedFit:
+def read_fit(path: Path, keys: Iterable[str] = ()) -> SavedFit:
     """Reads a file that `write_fit` wrote, or, if it is damaged, the previous one.
+
+    Args:
+        path: The file.
+        keys: The names of settings that it must hold; by default any.
 
     Raises:
         FileNotFoundError: If there is no such file.
         CorruptFileError: If the file is damaged, and so is the previous one if there is one.
     """
     try:
-        return _read_fit(path)
+        return _read_fit(path, keys)
     except CorruptFileError as error:
         previous = _previous_of(path)
         if not previous.exists():
             raise
         logger.warning("%s The file written before it is read instead.", error)
-        return _read_fit(previous)
+        return _read_fit(previous, keys)
 
 
-def _read_fit(path: Path) -> SavedFit:
+def _read_fit(path: Path, keys: Iterable[str]) -> SavedFit:
     arrays = read_arrays(path)
     for key in (_SETTINGS, _SETTINGS_OF_RIM_0_3):
         if key in arrays:
-            settings = parse_json(path, str(arrays.pop(key)).encode())
+            settings = parse_json(path, str(arrays.pop(key)).encode(), keys)
             return SavedFit(arrays, settings)
     raise CorruptFileError(f"{path} is damaged: it has no settings.")
 
