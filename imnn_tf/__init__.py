@@ -6,6 +6,7 @@ The public names are loaded when they are first used, so that importing the pack
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from imnn_tf.utils.backend import require_tensorflow
 from imnn_tf.version import __version__
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
+        require_tensorflow()
         return getattr(import_module(_HOMES[name]), name)
     if name in ("lfi", "utils"):
         return import_module(f"imnn_tf.{name}")

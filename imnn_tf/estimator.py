@@ -1,12 +1,17 @@
 """The fitted compression: from data to estimates of the parameters."""
 
+import zipfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
+
+# Only this part of Keras loads a model from bytes and enforces that no code is executed.
+from keras.src.saving import saving_lib
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from imnn_tf import information
 from imnn_tf.utils import checkpoint
@@ -14,6 +19,15 @@ from imnn_tf.utils.types import KerasModel, Numbers
 
 MODEL_FILE = "model.keras"
 STATISTICS_FILE = "estimator.npz"
+
+# The names of the papers for arguments of `Estimator`, in the order in the file.
+_STATISTICS = {
+    "Finv": "inverse_fisher",
+    "θ_fid": "theta_fid",
+    "dμ_dθ": "slope",
+    "Cinv": "inverse_covariance",
+    "μ": "mean",
+}
 
 # The most numbers of data that are summarised at once; more data are summarised in parts.
 _NUMBERS_AT_ONCE = 2**25
@@ -131,16 +145,8 @@ class Estimator:
 
     def save_statistics(self, path: str | Path) -> None:
         """Writes everything but the model to an `.npz` file, under the names of the papers."""
-        checkpoint.write_arrays(
-            Path(path),
-            {
-                "Finv": self.inverse_fisher.numpy(),
-                "θ_fid": self.theta_fid.numpy(),
-                "dμ_dθ": self.slope.numpy(),
-                "Cinv": self.inverse_covariance.numpy(),
-                "μ": self.mean.numpy(),
-            },
-        )
+        arrays = {name: getattr(self, stored).numpy() for name, stored in _STATISTICS.items()}
+        checkpoint.write_arrays(Path(path), arrays)
 
     def save(self, path: str | Path, *, also: Sequence[str] = ()) -> None:
         """Writes the folder that `load` reads.
@@ -149,11 +155,8 @@ class Estimator:
             path: The folder, made if it does not exist.
             also: Names of further files in the folder whose SHA-256 the manifest records.
         """
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_atomically(folder / MODEL_FILE, self.model.save)
-        self.save_statistics(folder / STATISTICS_FILE)
-        checkpoint.write_manifest(folder, [MODEL_FILE, STATISTICS_FILE, *also])
+        files = {MODEL_FILE: self.model.save, STATISTICS_FILE: self.save_statistics}
+        checkpoint.write_together(Path(path), files, also=also)
 
     @classmethod
     def load(
@@ -180,18 +183,15 @@ class Estimator:
             ValueError: If the model has a `Lambda` layer.
         """
         folder = Path(path)
-        checkpoint.verify(folder, [MODEL_FILE, STATISTICS_FILE])
+        files = checkpoint.read_together(folder, [MODEL_FILE, STATISTICS_FILE])
         if model is None:
-            model = load_model(folder, custom_objects)
-        stored = checkpoint.read_arrays(folder / STATISTICS_FILE)
-        return cls(
-            model,
-            theta_fid=stored["θ_fid"],
-            mean=stored["μ"],
-            slope=stored["dμ_dθ"],
-            inverse_covariance=stored["Cinv"],
-            inverse_fisher=stored["Finv"],
-        )
+            model = _parse_model(folder / MODEL_FILE, files[MODEL_FILE], custom_objects)
+        place = folder / STATISTICS_FILE
+        stored: dict[str, Any] = checkpoint.parse_arrays(place, files[STATISTICS_FILE])
+        missing = [name for name in _STATISTICS if name not in stored]
+        if missing:
+            raise checkpoint.CorruptFileError(f"{place} is damaged: it has no {missing[0]}.")
+        return cls(model, **{argument: stored[name] for name, argument in _STATISTICS.items()})
 
 
 def load_model(folder: Path, custom_objects: dict[str, Any] | None = None) -> KerasModel:
@@ -203,12 +203,26 @@ def load_model(folder: Path, custom_objects: dict[str, Any] | None = None) -> Ke
 
     Raises:
         FileNotFoundError: If there is no archive.
+        CorruptFileError: If it is damaged.
         TypeError: If the model uses an unknown class.
         ValueError: If the model has a `Lambda` layer.
     """
     path = folder / MODEL_FILE
     if not path.exists():
         raise FileNotFoundError(f"There is no saved model at {path}.")
-    return keras.saving.load_model(
-        path, custom_objects=custom_objects, compile=False, safe_mode=True
-    )
+    return _parse_model(path, path.read_bytes(), custom_objects)
+
+
+def _parse_model(path: Path, content: bytes, custom_objects: dict[str, Any] | None) -> KerasModel:
+    """Makes the model of a Keras archive, whose path is for the message."""
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("a part does not have its CRC-32")
+    except Exception as error:  # zipfile raises errors of a dozen types for damage
+        raise checkpoint.CorruptFileError(f"{path} is damaged: {error}.") from error
+    # Unlike its argument `safe_mode`, Keras's scope holds after `enable_unsafe_deserialization`.
+    with SafeModeScope(True):
+        return saving_lib.load_model(
+            BytesIO(content), custom_objects=custom_objects, compile=False, safe_mode=True
+        )

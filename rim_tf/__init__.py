@@ -6,6 +6,7 @@ The public names are loaded when first used, so that importing the package costs
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from imnn_tf.utils.backend import require_tensorflow
 from imnn_tf.version import __version__
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
+        require_tensorflow()
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'rim_tf' has no attribute {name!r}")
 

@@ -22,6 +22,9 @@ from imnn_tf.utils.types import KerasModel, KerasOptimizer, KerasVariable, Numbe
 
 FIT_FILE = "fit.npz"
 
+# What the file must hold beside arrays.
+_SETTINGS = ("optimiser", "best", "regulariser", "fiducial")
+
 
 class FitState:
     """Weights, optimiser, history and regularisation of a model being fitted.
@@ -127,9 +130,10 @@ class FitState:
         arrays = {f"history/{key}": np.array(values) for key, values in self.history.items()}
         for name, values in lists.items():
             arrays |= checkpoint.numbered(name, values)
-        checkpoint.write_fit(folder / FIT_FILE, arrays, settings, keep_previous=True)
+        # The model comes first: where there is a state there must be a model to load it with.
         if running and not (folder / MODEL_FILE).exists():
             checkpoint.write_atomically(folder / MODEL_FILE, self._model.save)
+        checkpoint.write_fit(folder / FIT_FILE, arrays, settings, keep_previous=True)
 
     def load(self, folder: Path, *, keep_optimiser: bool) -> tuple[list[float], int]:
         """Reads the state that `save` wrote.
@@ -147,7 +151,7 @@ class FitState:
             CorruptFileError: If it is damaged, and the one before it as well.
             ValueError: If it belongs to another model or optimiser.
         """
-        saved = checkpoint.read_fit(folder / FIT_FILE)
+        saved = checkpoint.read_fit(folder / FIT_FILE, _SETTINGS)
         weights, latest, best, optimiser = (
             saved.variables(name) for name in ("weights", "latest", "best", "optimiser")
         )

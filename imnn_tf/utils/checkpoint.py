@@ -1,17 +1,20 @@
-"""Files that are written whole or not at all, and whose damage is found when they are read."""
+"""Files whose damage is found when they are read."""
 
 import hashlib
 import json
 import logging
 import os
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from imnn_tf.utils.atomic import hidden_folder, locked, to_disk, write_atomically
 from imnn_tf.utils.types import Json, KerasVariable
 
 logger = logging.getLogger(__name__)
@@ -21,33 +24,25 @@ MANIFEST = "manifest.json"
 # The key of the settings in the file of a saved fit, and the key that RIMs of version 0.3 used.
 _SETTINGS, _SETTINGS_OF_RIM_0_3 = "settings", "meta.json"
 
+# What stands before the digest of an `.npz` file, and the key of the digest in a JSON file.
+_DIGEST, _SEAL = b"sha256:", "seal"
+
+# The folder of files that `write_together` has finished but not yet moved to their places.
+_FINISHED = ".finished"
+
 
 class CorruptFileError(ValueError):
     """A file does not hold what was written to it."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a temporary file and renames it to `path` when all of it is on the disk.
-
-    Args:
-        path: The file to write, in a folder that exists.
-        write: Writes the content to the path that it is called with, which has the extension of
-            `path`.
-    """
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write(aside)
-        _to_disk(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        _to_disk(path.parent)
-
-
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes named arrays to an `.npz` file, whole or not at all."""
-    write_atomically(path, lambda aside: np.savez(aside, **dict(arrays)))
+    """Writes named arrays and their SHA-256 to an `.npz` file, whole or not at all."""
+    buffer = BytesIO()
+    np.savez(buffer, **dict(arrays))
+    # The digest is the comment at the end of the archive, whose length is in the two bytes before.
+    content = buffer.getvalue()[:-2] + struct.pack("<H", len(_DIGEST) + 64)
+    content += _DIGEST + hashlib.sha256(content).hexdigest().encode()
+    write_atomically(path, lambda aside: aside.write_bytes(content))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -60,14 +55,68 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         FileNotFoundError: If there is no such file.
         CorruptFileError: If it is damaged.
     """
+    return parse_arrays(path, _read_bytes(path))
+
+
+def parse_arrays(path: Path, content: bytes) -> dict[str, np.ndarray]:
+    """Reads the content of a file that `write_arrays` wrote; `path` is for the message.
+
+    Raises:
+        CorruptFileError: If it is damaged.
+    """
+    body, digest = content[:-64], content[-64:]
+    if body.endswith(_DIGEST):
+        whole = hashlib.sha256(body[: -len(_DIGEST)]).hexdigest().encode() == digest
+    else:  # version 0.3 wrote no digest
+        whole = content[-22:-18] == b"PK\5\6" and content[-2:] == b"\0\0"
+    if not whole:
+        raise CorruptFileError(f"{path} is damaged: it does not have the SHA-256 that it names.")
     try:
-        # If NumPy opens a file that it cannot read, it does not close it.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("an array does not have its CRC-32")
+            names, end = archive.namelist(), len(content) - len(archive.comment)
+            if len(names) != int.from_bytes(content[end - 12 : end - 10], "little"):
+                raise zipfile.BadZipFile("it does not have the number of arrays that it names")
+        with np.load(BytesIO(content), allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+    except Exception as error:  # zipfile and NumPy raise errors of a dozen types for damage
         raise CorruptFileError(f"{path} is damaged: {error}.") from error
+
+
+def write_json(path: Path, content: Mapping[str, Json]) -> None:
+    """Writes an object and its SHA-256 to a JSON file, whole or not at all."""
+    plain = json.loads(json.dumps(content))  # as it is when it is read
+    text = json.dumps({**plain, _SEAL: _seal(plain)}, indent=2) + "\n"
+    write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path, keys: Iterable[str] = ()) -> dict[str, Json]:
+    """Reads a file that `write_json` wrote.
+
+    Args:
+        path: The file.
+        keys: What it must hold.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CorruptFileError: If it is damaged.
+    """
+    return parse_json(path, _read_bytes(path), keys)
+
+
+def parse_json(path: Path, content: bytes, keys: Iterable[str] = ()) -> dict[str, Json]:
+    """Reads the content of a file that `write_json` wrote; see `read_json`."""
+    try:
+        stored = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{path} is damaged: {error}.") from error
+    if not isinstance(stored, dict) or not stored.keys() >= set(keys):
+        raise CorruptFileError(f"{path} is damaged: it must hold {', '.join(keys) or 'names'}.")
+    seal = stored.pop(_SEAL, None)  # version 0.3 wrote none
+    if seal is not None and seal != _seal(stored):
+        raise CorruptFileError(f"{path} is damaged: it does not have the SHA-256 that it names.")
+    return stored
 
 
 class SavedFit(NamedTuple):
@@ -120,28 +169,33 @@ def write_fit(
     write_arrays(path, {_SETTINGS: np.array(json.dumps(dict(settings))), **arrays})
 
 
-def read_fit(path: Path) -> SavedFit:
+def read_fit(path: Path, keys: Iterable[str] = ()) -> SavedFit:
     """Reads a file that `write_fit` wrote, or, if it is damaged, the previous one.
+
+    Args:
+        path: The file.
+        keys: The names of settings that it must hold; by default any.
 
     Raises:
         FileNotFoundError: If there is no such file.
         CorruptFileError: If the file is damaged, and so is the previous one if there is one.
     """
     try:
-        return _read_fit(path)
+        return _read_fit(path, keys)
     except CorruptFileError as error:
         previous = _previous_of(path)
         if not previous.exists():
             raise
         logger.warning("%s The file written before it is read instead.", error)
-        return _read_fit(previous)
+        return _read_fit(previous, keys)
 
 
-def _read_fit(path: Path) -> SavedFit:
+def _read_fit(path: Path, keys: Iterable[str]) -> SavedFit:
     arrays = read_arrays(path)
     for key in (_SETTINGS, _SETTINGS_OF_RIM_0_3):
         if key in arrays:
-            return SavedFit(arrays, json.loads(str(arrays.pop(key))))
+            settings = parse_json(path, str(arrays.pop(key)).encode(), keys)
+            return SavedFit(arrays, settings)
     raise CorruptFileError(f"{path} is damaged: it has no settings.")
 
 
@@ -167,36 +221,76 @@ def assign(name: str, variables: Sequence[KerasVariable], values: Sequence[np.nd
         variable.assign(value)
 
 
-def write_manifest(folder: Path, names: list[str]) -> None:
-    """Writes the SHA-256 of files in a folder that belong together to its manifest."""
-    hashes = {name: sha256(folder / name) for name in names}
-    text = json.dumps({"sha256": hashes}, indent=2) + "\n"
-    write_atomically(folder / MANIFEST, lambda aside: aside.write_text(text, encoding="utf-8"))
+def write_together(
+    folder: Path, files: Mapping[str, Callable[[Path], Any]], *, also: Sequence[str] = ()
+) -> None:
+    """Writes files that belong together, and their manifest. A kill leaves all of them or none.
+
+    Args:
+        folder: The folder, made if it does not exist.
+        files: For each name what writes the content to the path that it is called with.
+        also: Names of further files in the folder whose SHA-256 the manifest records.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    finished = folder / _FINISHED
+    with locked(folder), hidden_folder(folder) as hidden:
+        _move_finished(folder)
+        hashes = {name: sha256(folder / name) for name in also}
+        for name, write in files.items():
+            write(hidden / name)
+            hashes[name] = sha256(hidden / name)
+        write_json(hidden / MANIFEST, {"sha256": hashes})
+        for path in [*hidden.iterdir(), hidden]:
+            to_disk(path)
+        hidden.rename(finished)  # from here on `read_together` reads these files
+        to_disk(folder)
+        _move_finished(folder)
 
 
-def verify(folder: Path, names: list[str]) -> None:
-    """Checks files in a folder against its manifest.
+def _move_finished(folder: Path) -> None:
+    """Moves files to their places that `write_together` wrote, perhaps before it was killed."""
+    finished = folder / _FINISHED
+    if finished.exists():
+        for path in finished.iterdir():
+            path.replace(folder / path.name)
+        finished.rmdir()
+        to_disk(folder)
+
+
+def read_together(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Reads files that belong together, each of them once.
+
+    Args:
+        folder: The folder.
+        names: The files. The manifest must record each of them.
+
+    Returns:
+        Their contents by name, checked against the manifest.
 
     Raises:
         FileNotFoundError: If a file or the manifest is missing.
         CorruptFileError: If a file differs from the one that the manifest was written for.
     """
-    recorded = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["sha256"]
-    for name in names:
-        if sha256(folder / name) != recorded.get(name):
+
+    def read(name: str) -> bytes:
+        finished = folder / _FINISHED / name
+        return (finished if finished.exists() else folder / name).read_bytes()
+
+    if not folder.exists():
+        raise FileNotFoundError(f"There is no {folder / MANIFEST}.")
+    with locked(folder, shared=True):
+        manifest = read(MANIFEST)
+        contents = {name: read(name) for name in names}
+    recorded = parse_json(folder / MANIFEST, manifest, ["sha256"])["sha256"]
+    if not isinstance(recorded, dict):
+        raise CorruptFileError(f"{folder / MANIFEST} is damaged: it must hold digests of files.")
+    for name, content in contents.items():
+        if hashlib.sha256(content).hexdigest() != recorded.get(name):
             raise CorruptFileError(
                 f"{folder / name} is damaged or not of one piece with the files beside it: its "
                 f"SHA-256 differs from that in {MANIFEST}."
             )
-
-
-def _to_disk(path: Path) -> None:
-    """Waits until the content of a file, or the list of files in a folder, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return contents
 
 
 def _previous_of(path: Path) -> Path:
@@ -207,3 +301,17 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stored:
         return hashlib.file_digest(stored, "sha256").hexdigest()
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # the disk fails, or something else than a file has the name
+        raise CorruptFileError(f"{path} is damaged: {error}.") from error
+
+
+def _seal(content: Mapping[str, Json]) -> str:
+    """SHA-256 of the JSON of an object, whatever its order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

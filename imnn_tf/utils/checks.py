@@ -194,6 +194,27 @@ def array(
     return result
 
 
+def simulation(name: str, value: ArrayLike, label: tuple[int, ...]) -> np.ndarray:
+    """Converts one simulation to a real and finite array.
+
+    Args:
+        name: The argument that it comes from.
+        value: The simulation.
+        label: The label of the simulation.
+
+    Returns:
+        The simulation, in its shape and type.
+
+    Raises:
+        TypeError: If it does not hold real numbers.
+        ValueError: If a number is not finite.
+    """
+    try:
+        return array(name, value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{str(error).removesuffix('.')} at {label}.") from None
+
+
 @overload
 def sizes(
     name: str,

@@ -6,8 +6,8 @@ Files are named `{name}_{number}.tfrecords`. The folder `.manifest` beside them 
 each, with the labels in it, the shape of a simulation and the SHA-256 of the file.
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from inspect import isgenerator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -17,8 +17,15 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from imnn_tf.utils import checks
-from imnn_tf.utils.checkpoint import CorruptFileError, sha256, write_atomically
+from imnn_tf.utils.checkpoint import (
+    CorruptFileError,
+    read_json,
+    sha256,
+    write_atomically,
+    write_json,
+)
 from imnn_tf.utils.labels import PARTS, Label, label_at
+from imnn_tf.utils.types import Json
 
 MANIFEST = ".manifest"
 
@@ -70,7 +77,8 @@ class TFRecords:
     ) -> list[Path]:
         """Writes simulations to files, and keeps the files that an interrupted call has finished.
 
-        A finished file is kept if its first simulation is the one that would be written now.
+        A finished file is kept if its first simulation is the one that would be written now. Files
+        that an earlier, longer set of the same name left are deleted at the end.
 
         Args:
             n_sims: Number of seeds.
@@ -112,27 +120,40 @@ class TFRecords:
         first = _simulate(get_simulation, first_label)
         total, size = int(np.prod(counts)), len(_serialise(first, first_label))
         per_file = max(1, int(np.ceil(self.record_size / size)))
-        numbers = range(index, -(-total // per_file), count)
-        files = [folder / f"{filename}_{number:0{self.padding}d}.tfrecords" for number in numbers]
+        n_files = -(-total // per_file)
+        names = [f"{filename}_{number:0{self.padding}d}.tfrecords" for number in range(n_files)]
+        contents: dict[Path, dict[str, Any]] = {
+            folder / names[number]: {
+                "labels": [number * per_file, min(total, (number + 1) * per_file)],
+                "counts": list(counts),
+                "shape": list(first.shape),
+                "dtype": "float32",
+                "compression": self.compression,
+            }
+            for number in range(index, n_files, count)
+        }
+        kept = [
+            path for path, about in contents.items() if _is_written(path, about, get_simulation)
+        ]
+        for path in contents.keys() - set(kept):
+            # The reader refuses a file without a manifest beside others. If writing is interrupted,
+            # it does not take files of the old set for files of the new one.
+            _manifest_of(path).unlink(missing_ok=True)
         with tqdm(total=total // count, disable=not self.verbose, unit="simulation") as bar:
-            for number, path in zip(numbers, files, strict=True):
-                indices = range(number * per_file, min(total, (number + 1) * per_file))
-                about = {
-                    "labels": [indices.start, indices.stop],
-                    "counts": list(counts),
-                    "shape": list(first.shape),
-                    "dtype": "float32",
-                    "compression": self.compression,
-                }
-                if not _is_written(path, about, get_simulation):
+            for path, about in contents.items():
+                if path not in kept:
                     self._write_file(path, about, get_simulation)
-                bar.update(len(indices))
-        return files
+                bar.update(about["labels"][1] - about["labels"][0])
+        _delete_others(folder, filename, names)
+        return list(contents)
 
     def _write_file(
         self, path: Path, about: dict[str, Any], get_simulation: Callable[..., Any]
     ) -> None:
+        digest = ""
+
         def write(aside: Path) -> None:
+            nonlocal digest
             options = tf.io.TFRecordOptions("GZIP" if self.compression else "")
             with tf.io.TFRecordWriter(str(aside), options) as writer:
                 for at in range(*about["labels"]):
@@ -144,10 +165,10 @@ class TFRecords:
                             f"{tuple(about['shape'])}, got {simulation.shape} at {label}."
                         )
                     writer.write(_serialise(simulation, label))
+            digest = sha256(aside)
 
         write_atomically(path, write)
-        text = json.dumps({**about, "sha256": sha256(path)}, indent=1) + "\n"
-        write_atomically(_manifest_of(path), lambda aside: aside.write_text(text, encoding="utf-8"))
+        write_json(_manifest_of(path), {**about, "sha256": digest})
 
 
 class Record(NamedTuple):
@@ -183,18 +204,15 @@ def read_records(
         ValueError: If a record has no label, data of another size, or numbers that are not finite.
     """
     parts = PARTS if derivative else PARTS[:1]
-    for path in sorted(map(Path, paths)):
-        if not path.exists():
-            raise FileNotFoundError(f"There is no TFRecord file {path}.")
-        manifest = _manifest_of(path)
-        shape = input_shape or None
-        if manifest.exists():
-            recorded = json.loads(manifest.read_text(encoding="utf-8"))
-            if sha256(path) != recorded["sha256"]:
-                raise CorruptFileError(
-                    f"{path} is damaged: its SHA-256 differs from that in {manifest}."
-                )
-            shape = shape or recorded.get("shape")
+    files = sorted(map(Path, paths))
+    manifests = read_manifests(files)
+    for path in files:
+        recorded = manifests.get(path, {})
+        if recorded and sha256(path) != recorded["sha256"]:
+            raise CorruptFileError(
+                f"{path} is damaged: its SHA-256 differs from that in {_manifest_of(path)}."
+            )
+        shape = input_shape or recorded.get("shape")
         if shape is None:
             raise ValueError(f"`input_shape` must be given to read {path}, which has no manifest.")
         compressed = is_compressed(path)
@@ -209,6 +227,41 @@ def read_records(
                 position += _HEADER + len(record) + _FOOTER
         except tf.errors.DataLossError as error:
             raise CorruptFileError(f"{path} is damaged: {error.message}") from error
+
+
+def read_manifests(paths: Iterable[Path]) -> dict[Path, dict[str, Json]]:
+    """Reads the manifests of files that belong to one set.
+
+    Returns:
+        What the manifest of each file says; nothing if no file has one, as in version 0.2.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        CorruptFileError: If a manifest is damaged, or the files are of different sets.
+    """
+    manifests: dict[Path, dict[str, Json]] = {}
+    without = []
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(f"There is no TFRecord file {path}.")
+        try:
+            manifests[path] = read_json(_manifest_of(path), ["sha256", "counts", "shape"])
+        except FileNotFoundError:
+            without.append(path)
+    if without and manifests:
+        raise CorruptFileError(
+            f"{without[0]} is damaged or not of one set with the files beside it: it has no "
+            f"{_manifest_of(without[0])}."
+        )
+    first = next(iter(manifests.values()), {})
+    for path, recorded in manifests.items():
+        for name in ("counts", "shape"):
+            if recorded[name] != first[name]:
+                raise CorruptFileError(
+                    f"{path} is damaged or not of one set with the other files: its {name} must be "
+                    f"{first[name]}, got {recorded[name]}."
+                )
+    return manifests
 
 
 def _parse(
@@ -275,7 +328,8 @@ def _simulate(get_simulation: Callable[..., Any], label: Label) -> np.ndarray:
         answer = next(answer)
     if isinstance(answer, tuple):
         answer = answer[0]
-    return np.ascontiguousarray(answer, np.float32)
+    simulation = checks.simulation("get_simulation", answer, label).astype(np.float32)
+    return np.ascontiguousarray(checks.simulation("get_simulation", simulation, label))
 
 
 def _serialise(simulation: np.ndarray, label: Label) -> bytes:
@@ -284,7 +338,9 @@ def _serialise(simulation: np.ndarray, label: Label) -> bytes:
     }
     for name, part in zip(PARTS, label, strict=False):
         feature[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=[part]))
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    # Otherwise every process orders the features differently.
+    return example.SerializeToString(deterministic=True)
 
 
 def _manifest_of(path: Path) -> Path:
@@ -293,12 +349,25 @@ def _manifest_of(path: Path) -> Path:
 
 def _is_written(path: Path, about: dict[str, Any], get_simulation: Callable[..., Any]) -> bool:
     """Whether an earlier call finished this file, judged by the first simulation in it."""
-    manifest = _manifest_of(path)
-    if not (path.exists() and manifest.exists()):
+    try:
+        recorded = read_json(_manifest_of(path), ["sha256"])
+        if recorded.pop("sha256") != sha256(path) or recorded != about:
+            return False
+    except (FileNotFoundError, CorruptFileError):
         return False
-    recorded = json.loads(manifest.read_text(encoding="utf-8"))
-    if recorded.pop("sha256") != sha256(path) or recorded != about:
-        return False
+    dataset = tf.data.TFRecordDataset(str(path), about["compression"])
+    record = next(cast(Iterator[bytes], dataset.as_numpy_iterator()))
     label = label_at(about["labels"][0], about["counts"])
-    first = next(tf.data.TFRecordDataset(str(path), about["compression"]).as_numpy_iterator())
-    return first == _serialise(_simulate(get_simulation, label), label)
+    stored, data = _parse(path, record, PARTS[: len(label)], tuple(about["shape"]))
+    return stored == label and np.array_equal(data, _simulate(get_simulation, label))
+
+
+def _delete_others(folder: Path, filename: str, names: Sequence[str]) -> None:
+    """Deletes files of a set, and manifests, whose names are none of those that it has now."""
+    pattern = re.compile(re.escape(filename) + r"_\d+\.tfrecords")
+    for path in folder.iterdir():
+        if pattern.fullmatch(path.name) and path.name not in names:
+            path.unlink(missing_ok=True)
+    for path in (folder / MANIFEST).iterdir():
+        if pattern.fullmatch(path.stem) and path.stem not in names:
+            path.unlink(missing_ok=True)

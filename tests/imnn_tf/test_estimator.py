@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -11,6 +13,7 @@ import reference
 import tensorflow as tf
 
 from imnn_tf import Estimator, estimator
+from imnn_tf.utils import checkpoint
 from imnn_tf.utils.checkpoint import CorruptFileError
 
 
@@ -113,4 +116,82 @@ def test_code_in_a_model_is_not_executed(tmp_path):
 
 def test_a_folder_without_a_fit_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"manifest\.json"):
+        Estimator.load(tmp_path)
+
+
+def constant_estimator(number):
+    """An estimator whose model and statistics tell which of several it is."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    model.set_weights([np.full((3, 3), number), np.zeros(3)])
+    return Estimator(
+        model,
+        theta_fid=[number],
+        mean=np.full(3, number, "float32"),
+        slope=np.ones((1, 3), "float32"),
+        inverse_covariance=np.eye(3),
+        inverse_fisher=np.eye(1),
+    )
+
+
+def test_two_save_and_one_loads_without_a_mixture(tmp_path):
+    constant_estimator(0).save(tmp_path)
+    savers = [constant_estimator(number) for number in (1, 2)]
+    stop = time.monotonic() + 5
+
+    def save(saver):
+        while time.monotonic() < stop:
+            saver.save(tmp_path)
+
+    loads = 0
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(save, saver) for saver in savers]
+        while time.monotonic() < stop:
+            loaded = Estimator.load(tmp_path)
+            assert loaded.theta_fid == loaded.mean[0] == loaded.model.get_weights()[0][0, 0]
+            loads += 1
+        for each in running:
+            each.result()
+    assert loads > 5
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "manifest.json",
+        "model.keras",
+        "estimator.npz",
+    }
+
+
+def test_code_is_not_executed_where_keras_was_told_to_execute_it(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x)])
+    linear = linear_estimator("float32")
+    linear.model = model
+    linear.save(tmp_path)
+    before = keras.src.saving.serialization_lib.in_safe_mode()
+    keras.config.enable_unsafe_deserialization()
+    try:
+        with pytest.raises(ValueError, match="Lambda"):
+            Estimator.load(tmp_path)
+        with pytest.raises(ValueError, match="Lambda"):
+            estimator.load_model(tmp_path)
+        assert keras.src.saving.serialization_lib.in_safe_mode() is False
+    finally:
+        keras.src.backend.common.global_state.set_global_attribute("safe_mode_saving", before)
+
+
+def test_a_damaged_model_is_named(tmp_path):
+    linear_estimator().save(tmp_path)
+    path = tmp_path / "model.keras"
+    content = path.read_bytes()
+    for damaged in (b"", content[:-30], content[:100] + b"!" + content[101:]):
+        path.write_bytes(damaged)
+        with pytest.raises(CorruptFileError, match=r"model\.keras is damaged"):
+            estimator.load_model(tmp_path)
+        with pytest.raises(CorruptFileError, match=r"model\.keras is damaged"):
+            Estimator.load(tmp_path)
+
+
+def test_another_file_of_arrays_is_named(tmp_path):
+    linear_estimator().save(tmp_path)
+    checkpoint.write_arrays(tmp_path / "estimator.npz", {"a": np.ones(3)})
+    hashes = {name: checkpoint.sha256(tmp_path / name) for name in ("model.keras", "estimator.npz")}
+    checkpoint.write_json(tmp_path / "manifest.json", {"sha256": hashes})
+    with pytest.raises(CorruptFileError, match=r"estimator\.npz is damaged: it has no Finv"):
         Estimator.load(tmp_path)

@@ -1,5 +1,7 @@
 """Saved fits: their files, and fits that continue from them."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import reference
 import tensorflow as tf
 
 from imnn_tf import IMNN, Estimator
+from imnn_tf.utils import checkpoint
 from imnn_tf.utils.checkpoint import CorruptFileError
 
 
@@ -131,6 +134,36 @@ def test_a_checkpoint_of_a_killed_fit_goes_on_as_if_never_stopped(tmp_path, monk
     back.fit(10)
     assert same(whole.model.get_weights(), back.model.get_weights())
     assert whole.history["loss"] == back.history["loss"]
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_a_first_checkpoint_that_is_killed_can_be_loaded_or_is_not_there(
+    tmp_path, monkeypatch, writes
+):
+    """Whichever file is the last that is written before the kill."""
+    killed, count, write = make(tmp_path, save=True), itertools.count(), checkpoint.write_atomically
+
+    def write_or_die(path, content):
+        if next(count) == writes:
+            raise Killed
+        write(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_atomically", write_or_die)
+    with pytest.raises(Killed):
+        killed.fit(4, checkpoint=2)
+    monkeypatch.undo()
+    assert (tmp_path / "fitted" / "fit.npz").exists() == (writes > 1)
+    if writes > 1:
+        assert len(make(tmp_path, load=True).history["loss"]) == 2
+
+
+def test_a_file_of_something_else_gives_way_to_the_state_before(tmp_path, caplog):
+    imnn = make(tmp_path, save=True)
+    imnn.fit(3)
+    imnn.fit(3)
+    checkpoint.write_fit(tmp_path / "fitted" / "fit.npz", {}, {"epoch": 3})
+    assert len(make(tmp_path, load=True).history["loss"]) == 3
+    assert "is damaged" in caplog.text
 
 
 def test_weights_picks_a_weights_file(tmp_path):

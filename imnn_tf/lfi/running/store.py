@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,9 @@ import numpy as np
 from imnn_tf.utils.checkpoint import write_atomically
 
 logger = logging.getLogger(__name__)
+
+# Files that this process has locked.
+_LOCKED: "weakref.WeakSet[BinaryIO]" = weakref.WeakSet()
 
 
 class Store:
@@ -56,7 +60,8 @@ class Store:
         """Yields the indices, `(n,)`, and simulations, `(n,) + shape`, of every undamaged shard."""
         for entry in self._entries[1:]:
             path = self.directory / entry["shard"]
-            content = path.read_bytes() if path.exists() else b""
+            inside = path.name == entry["shard"] and path.is_file()  # no path to another folder
+            content = path.read_bytes() if inside else b""
             if hashlib.sha256(content).hexdigest() != entry["sha256"]:
                 logger.warning("%s is damaged; its simulations are run again.", path)
                 continue
@@ -146,3 +151,17 @@ def _lock(file: BinaryIO, directory: Path) -> None:
     except BlockingIOError:
         file.close()
         raise RuntimeError(f"`store` is in use by another process: {directory}.") from None
+    _LOCKED.add(file)
+
+
+def _leave_locks_to_parent() -> None:
+    """Closes the locked files in a forked process, which would hold the locks after its parent."""
+    for file in list(_LOCKED):
+        if not file.closed:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, file.fileno())  # the Python object may not be closed twice
+            os.close(nothing)
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_leave_locks_to_parent)

@@ -1,8 +1,12 @@
 """What happens in a worker. It imports next to nothing, so that workers start quickly."""
 
 import hashlib
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable
+from multiprocessing.connection import wait
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -43,6 +47,10 @@ class PackedSimulator(NamedTuple):
 
 _UNPACKED: dict[str, Callable[..., Any]] = {}
 
+# The processes, of which this is one, that end with the process that started them. A forked process
+# has the set of its parent, but not its threads.
+_WATCHED: set[int] = set()
+
 
 def random_argument(simulator: Callable[..., Any]) -> str:
     """Tells what a simulator takes as its second argument: "nothing", "rng" or "seeds".
@@ -70,12 +78,36 @@ def unpack(packed: PackedSimulator) -> Callable[..., Any]:
 
 def start_worker(packed: PackedSimulator) -> None:
     """Prepares a new worker process."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     unpack(packed)
 
 
+def end_with_parent() -> None:
+    """Makes sure that this process ends when the process that started it does, even by a kill.
+
+    Otherwise it would wait for tasks for ever. Processes that Python's `multiprocessing` did not
+    start are left alone.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or os.getpid() in _WATCHED:
+        return
+    _WATCHED.add(os.getpid())
+    starter = os.getppid()
+
+    def watch() -> None:
+        # Processes that the parent forked may keep the sentinel open, so the parent's number is
+        # looked at as well: it changes when the parent ends.
+        while not wait([parent.sentinel], timeout=1) and os.getppid() == starter:
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run_packed(packed: PackedSimulator, task: Task) -> np.ndarray:
     """Runs a task with a pickled simulator."""
+    end_with_parent()
     return run_task(unpack(packed), task)
 
 

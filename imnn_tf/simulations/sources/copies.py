@@ -2,25 +2,27 @@
 
 import hashlib
 import json
+import logging
 import uuid
 import weakref
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
 from imnn_tf.simulations.sources.files import FileReader
-from imnn_tf.simulations.sources.readers import ArrayReader, FunctionReader, Reader
+from imnn_tf.simulations.sources.readers import ArrayReader, FunctionReader, Reader, pieces
 from imnn_tf.simulations.sources.unordered import Source, UnorderedSimulations
 from imnn_tf.utils.checkpoint import write_atomically
 from imnn_tf.utils.labels import Label
 
-# The most bytes of simulations copied at a time.
-_COPIED_AT_ONCE = 2**22
+logger = logging.getLogger(__name__)
 
 
 def in_memory(name: str, source: Source, dtype: tf.DType, *, verbose: bool = False) -> Reader:
@@ -46,7 +48,7 @@ def in_memory(name: str, source: Source, dtype: tf.DType, *, verbose: bool = Fal
         with tqdm(
             desc=name, total=len(flat), disable=not verbose, unit="simulation", leave=False
         ) as bar:
-            for indices in _pieces(source, dtype.size):
+            for indices in pieces(source, dtype.size):
                 source.read(indices, flat[indices[0] : indices[-1] + 1])
                 bar.update(len(indices))
     return ArrayReader(array, len(source.counts))
@@ -55,6 +57,8 @@ def in_memory(name: str, source: Source, dtype: tf.DType, *, verbose: bool = Fal
 def on_disk(name: str, source: Source, folder: Path, dtype: tf.DType) -> FileReader:
     """A reader of a copy in a folder, which is written unless it is there from before.
 
+    A copy that is there is read whole first. If it is not what was written, it is written again.
+
     Args:
         name: The argument that the user passed the source in, with which the file's name begins.
         source: The simulations.
@@ -62,67 +66,134 @@ def on_disk(name: str, source: Source, folder: Path, dtype: tf.DType) -> FileRea
         dtype: Floating type of the copy.
     """
     numbers = np.dtype(dtype.as_numpy_dtype).newbyteorder("<")
-    shape = (*source.counts, *source.shape)
     # Without an identity nothing tells whether a copy is of these simulations, so it is never
     # found again and is deleted with its reader.
+    shape = (*source.counts, *source.shape)
     identity = json.dumps([source.identity or uuid.uuid4().hex, shape, numbers.str])
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    layout = Layout(source.counts, source.shape, numbers, hashlib.sha256(identity.encode()))
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}-{digest}.npy"
+    path = folder / f"{name}-{layout.identity.hexdigest()[:16]}.npy"
+    if path.exists() and not _is_whole(path, layout, source):
+        logger.warning("%s is damaged. It is written again.", path)
+        path.unlink(missing_ok=True)
     if not path.exists():
-        write_atomically(path, lambda aside: _write(aside, source, numbers))
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        offset = file.tell()
+        write_atomically(path, lambda aside: _write(aside, layout, source))
+    offset = len(layout.header)
     reader = FileReader.of_one_file(path, offset, source.counts, source.shape, numbers)
     if source.identity is None:
         weakref.finalize(reader, path.unlink, missing_ok=True)
     return reader
 
 
-def _pieces(source: Reader, itemsize: int) -> Iterator[np.ndarray]:
-    """The indices of all simulations, a few megabytes of simulations at a time."""
-    total = int(np.prod(source.counts))
-    rows = max(1, _COPIED_AT_ONCE // (itemsize * int(np.prod(source.shape))))
-    return (np.arange(start, min(start + rows, total)) for start in range(0, total, rows))
+class Layout:
+    """What the file of a copy consists of.
+
+    It is a file of `numpy.save` and, behind it, checksums: the digest of the identity, the CRC-32
+    of each simulation, and the SHA-256 of the header and of these checksums.
+
+    Args:
+        counts: Shape of the array of labels.
+        shape: Shape of one simulation.
+        dtype: Type of the numbers.
+        identity: The hash that tells these simulations from others.
+
+    Attributes:
+        header: The bytes before the array, which is `[*counts, *shape]`.
+        size: Size of one simulation in bytes.
+        total: Number of simulations.
+    """
+
+    def __init__(
+        self, counts: tuple[int, ...], shape: tuple[int, ...], dtype: np.dtype, identity: Any
+    ) -> None:
+        self.counts, self.dtype, self.identity = counts, dtype, identity
+        header = BytesIO()
+        about = {"descr": dtype.str, "fortran_order": False, "shape": (*counts, *shape)}
+        np.lib.format.write_array_header_1_0(header, about)
+        self.header = header.getvalue()
+        self.size = dtype.itemsize * int(np.prod(shape))
+        self.total = int(np.prod(counts))
+
+    def checksums(self, crcs: np.ndarray) -> bytes:
+        """The bytes behind the array, from the CRC-32 of each simulation, `[total]`."""
+        body = self.identity.digest() + crcs.astype("<u4").tobytes()
+        return body + hashlib.sha256(self.header + body).digest()
 
 
-def _write(path: Path, source: Source, dtype: np.dtype) -> None:
-    """Writes a source as an array `[*counts, *shape]`, in the format of `numpy.save`."""
-    shape = (*source.counts, *source.shape)
-    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+def _write(path: Path, layout: Layout, source: Source) -> None:
+    """Writes a source in the layout of a copy."""
+    crcs = np.zeros(layout.total, np.uint32)
+    following = 0
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        if isinstance(source, UnorderedSimulations):
-            size = dtype.itemsize * int(np.prod(source.shape))
-            source.write_to(_ArrayInFile(file, file.tell(), size, source.counts, dtype))
-            return
-        for indices in _pieces(source, dtype.itemsize):
-            simulations = np.empty((len(indices), *source.shape), dtype)
-            source.read(indices, simulations)
-            file.write(simulations.data)
+        file.write(layout.header)
+
+        def write(index: int, content: memoryview) -> None:
+            nonlocal following
+            if index != following:  # every seek empties the buffer, which is slow
+                file.seek(len(layout.header) + index * layout.size)
+            file.write(content)
+            crcs[index] = zlib.crc32(content)
+            following = index + 1
+
+        _send(source, layout, write)
+        file.seek(len(layout.header) + layout.total * layout.size)
+        file.write(layout.checksums(crcs))
+
+
+def _is_whole(path: Path, layout: Layout, source: Source) -> bool:
+    """Whether a file holds a copy of a source.
+
+    If the file has no checksums, because version 0.3 wrote it, it is compared with the source.
+    """
+    plain = len(layout.header) + layout.total * layout.size
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(len(layout.header)) != layout.header:
+            return False
+        if size == plain:
+            return _is_equal(file, layout, source)
+        crcs = np.zeros(layout.total, np.uint32)
+        for index in range(layout.total):
+            crcs[index] = zlib.crc32(file.read(layout.size))
+        return file.read() == layout.checksums(crcs)
+
+
+def _is_equal(file: BinaryIO, layout: Layout, source: Source) -> bool:
+    equal = True
+
+    def compare(index: int, content: memoryview) -> None:
+        nonlocal equal
+        file.seek(len(layout.header) + index * layout.size)
+        equal = equal and file.read(layout.size) == content
+
+    _send(source, layout, compare)
+    return equal
+
+
+def _send(source: Source, layout: Layout, receive: Callable[[int, memoryview], None]) -> None:
+    """Calls a function with the index and the bytes of each simulation of a source."""
+    if isinstance(source, UnorderedSimulations):
+        source.write_to(_Receiver(layout, receive))
+        return
+    for indices in pieces(source, layout.dtype.itemsize):
+        simulations = np.empty((len(indices), *source.shape), layout.dtype)
+        source.read(indices, simulations)
+        for index, simulation in zip(indices, simulations, strict=True):
+            receive(int(index), np.ascontiguousarray(simulation).data.cast("B"))
 
 
 @dataclass(frozen=True)
-class _ArrayInFile:
-    """An array `[*counts, *shape]` in a file, to which simulations are written by label.
+class _Receiver:
+    """Takes simulations by label, as an array does.
 
     Attributes:
-        file: The file, open for writing.
-        offset: The byte at which the array begins.
-        size: Size of one simulation in bytes.
-        counts: Shape of the array of labels.
-        dtype: Type of the array.
+        layout: The layout of the copy.
+        receive: Called with the index and the bytes of each simulation.
     """
 
-    file: BinaryIO
-    offset: int
-    size: int
-    counts: tuple[int, ...]
-    dtype: np.dtype
+    layout: Layout
+    receive: Callable[[int, memoryview], None]
 
     def __setitem__(self, label: Label, simulation: np.ndarray) -> None:
-        index = int(np.ravel_multi_index(label, self.counts))
-        self.file.seek(self.offset + index * self.size)
-        self.file.write(np.ascontiguousarray(simulation, self.dtype).data)
+        index = int(np.ravel_multi_index(label, self.layout.counts))
+        self.receive(index, np.ascontiguousarray(simulation, self.layout.dtype).data.cast("B"))

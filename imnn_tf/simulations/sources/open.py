@@ -11,7 +11,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from imnn_tf.simulations.sources.files import FileReader
-from imnn_tf.simulations.sources.readers import ArrayReader, FunctionReader, Reader
+from imnn_tf.simulations.sources.readers import ArrayReader, FunctionReader, Reader, pieces
 from imnn_tf.simulations.sources.unordered import (
     Source,
     UnorderedSimulations,
@@ -20,7 +20,7 @@ from imnn_tf.simulations.sources.unordered import (
 )
 from imnn_tf.utils import checks
 from imnn_tf.utils.labels import Label, as_label
-from imnn_tf.utils.tfrecords import Record, is_compressed, read_records
+from imnn_tf.utils.tfrecords import Record, is_compressed, read_manifests, read_records
 
 # An array `[*counts, *shape]`; a function of labels; a list of TFRecord files; or a data set of
 # simulations with their labels.
@@ -143,7 +143,18 @@ def _open_array(name: str, value: Given, n_label_axes: int) -> Reader:
         return ArrayReader(checks.array(name, value), n_label_axes)
     # Read as a file, it does not fill the memory with the pages of a map.
     counts, shape = value.shape[:n_label_axes], value.shape[n_label_axes:]
-    return FileReader.of_one_file(Path(value.filename), value.offset, counts, shape, value.dtype)
+    reader = FileReader.of_one_file(Path(value.filename), value.offset, counts, shape, value.dtype)
+    if value.dtype.kind == "f":
+        not_finite = 0
+        for indices in pieces(reader, value.dtype.itemsize):
+            simulations = np.empty((len(indices), *shape), value.dtype)
+            reader.read(indices, simulations)
+            not_finite += int(simulations.size - np.isfinite(simulations).sum())
+        if not_finite:
+            raise ValueError(
+                f"`{name}` must be finite, got {not_finite} infinite or NaN values of {value.size}."
+            )
+    return reader
 
 
 def _is_mapped_file(value: Given) -> bool:
@@ -168,6 +179,8 @@ def _open_data_set(
 
     def labelled() -> Iterator[tuple[Label, Any]]:
         for simulation, label in _with_bar(dataset.as_numpy_iterator(), name, verbose):
+            if np.asarray(label).dtype.kind not in "iu":
+                raise ValueError(f"`{name}` must have labels that are integers, got {label}.")
             yield as_label(label), simulation
 
     n = counts.n_seeds or count_seeds(name, (label for label, _ in labelled()))
@@ -188,6 +201,11 @@ def _open_files(
         found = read_records(files, derivative=bool(counts.others), input_shape=shape)
         return _with_bar(found, name, verbose)
 
+    manifests = read_manifests(files)
+    # The seeds of the set when it was written, so that a file that was deleted is missed.
+    n_seeds = counts.n_seeds
+    if n_seeds is None and manifests:
+        n_seeds = checks.integer(counts.argument, manifests[files[0]]["counts"][0], minimum=1)
     opened = records()
     first = next(opened, None)
     if first is None:
@@ -199,7 +217,7 @@ def _open_files(
         def labelled() -> Iterator[tuple[Label, Any]]:
             return ((record.label, record.data) for record in records())
 
-        n = counts.n_seeds or count_seeds(name, (label for label, _ in labelled()))
+        n = n_seeds or count_seeds(name, (label for label, _ in labelled()))
         return UnorderedSimulations(name, labelled, counts.of(n), first.data.shape, identity)
     numbers = {path: number for number, path in enumerate(files)}
     # A row for each record: its label, its file, and the byte at which the simulation begins.
@@ -207,7 +225,8 @@ def _open_files(
         ((*record.label, numbers[record.path], record.start) for record in chain([first], opened)),
         np.dtype((np.int64, len(first.label) + 2)),
     )
-    starts = np.zeros((*counts.of(counts.n_seeds or int(rows[:, 0].max()) + 1), 2), np.int64)
+    n = n_seeds or count_seeds(name, ((int(seed),) for seed in rows[:, 0]))
+    starts = np.zeros((*counts.of(n), 2), np.int64)
     by_label = ((tuple(row[:-2].tolist()), row[-2:]) for row in rows)
     write_by_label(name, by_label, starts.shape[:-1], (2,), starts)
     return FileReader(files, starts, first.data.shape, identity=identity)

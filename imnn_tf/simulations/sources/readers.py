@@ -1,17 +1,21 @@
 """Simulations of which any can be read at any time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from inspect import isgenerator
 from typing import Any, Protocol
 
 import numpy as np
 
-from imnn_tf.utils.labels import Label, as_label, label_at
+from imnn_tf.utils import checks
+from imnn_tf.utils.labels import Label, label_at
 from imnn_tf.utils.types import Json
 
 # Rows gathered from an array at a time, so that no second copy of it is ever made.
 _ROWS_AT_ONCE = 256
+
+# The most bytes of simulations read at a time by what goes through all of them.
+_READ_AT_ONCE = 2**22
 
 
 class Reader(Protocol):
@@ -38,6 +42,18 @@ class Reader(Protocol):
             indices: Which simulations, as indices into the flattened `counts`, `[rows]`.
             out: The array they are written to, `[rows, *shape]`, converted to its type.
         """
+
+
+def pieces(source: Reader, itemsize: int) -> Iterator[np.ndarray]:
+    """The indices of all simulations, a few megabytes of simulations at a time.
+
+    Args:
+        source: The simulations.
+        itemsize: Bytes that one number takes.
+    """
+    total = int(np.prod(source.counts))
+    rows = max(1, _READ_AT_ONCE // max(1, itemsize * int(np.prod(source.shape))))
+    return (np.arange(start, min(start + rows, total)) for start in range(0, total, rows))
 
 
 class ArrayReader:
@@ -94,6 +110,7 @@ class FunctionReader:
         """Calls the function for each simulation; see `Reader.read`.
 
         Raises:
+            TypeError: If a simulation does not hold real numbers.
             ValueError: If the function yields nothing, or returns a label other than the one it
                 was called with, a simulation of another shape, or one that is not finite.
         """
@@ -106,9 +123,7 @@ class FunctionReader:
                     f"`{self._name}` must hold simulations of shape {self.shape}, got "
                     f"{simulation.shape} at {label}."
                 )
-            if not np.isfinite(simulation).all():
-                raise ValueError(f"`{self._name}` must be finite, got other numbers at {label}.")
-            out[row] = simulation
+            out[row] = checks.simulation(self._name, simulation, label)
 
         if self._threads == 1:
             for row in range(len(indices)):
@@ -131,7 +146,7 @@ class FunctionReader:
         if not isinstance(answer, tuple) or len(answer) != 2:
             return answer
         simulation, returned = answer
-        if as_label(returned) != label:
+        if not np.array_equal(np.ravel(returned), label):
             raise ValueError(
                 f"`{self._name}` must answer with the label it is asked for, {label}, got "
                 f"{returned}."

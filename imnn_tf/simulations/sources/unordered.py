@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from imnn_tf.simulations.sources.readers import Reader
+from imnn_tf.utils import checks
 from imnn_tf.utils.labels import Label
 from imnn_tf.utils.types import Json
 
@@ -56,12 +57,18 @@ def count_seeds(name: str, labels: Iterable[Label]) -> int:
     """One more than the largest seed among labels.
 
     Raises:
-        ValueError: If there are no labels.
+        ValueError: If there are no labels, or the largest seed is more than twice their number.
     """
-    count = max((label[0] for label in labels), default=-1) + 1
-    if not count:
+    number, largest = 0, -1
+    for label in labels:
+        number, largest = number + 1, max(largest, label[0])
+    if not number:
         raise ValueError(f"`{name}` must hold simulations, got none.")
-    return count
+    if largest > 2 * number:  # an array for so many seeds may not fit into memory
+        raise ValueError(
+            f"`{name}` must hold every simulation, got {number} with labels up to {largest}."
+        )
+    return largest + 1
 
 
 def write_by_label(
@@ -81,6 +88,7 @@ def write_by_label(
         out: The array, `[*counts, *shape]`.
 
     Raises:
+        TypeError: If a simulation does not hold real numbers.
         ValueError: If a simulation is missing, comes twice, is not finite, has another shape, or
             has a label out of range.
     """
@@ -98,9 +106,7 @@ def write_by_label(
             raise ValueError(
                 f"`{name}` must hold simulations of shape {shape}, got {data.shape} at {label}."
             )
-        if not np.isfinite(data).all():
-            raise ValueError(f"`{name}` must be finite, got other numbers at {label}.")
-        out[label] = data
+        out[label] = checks.simulation(name, data, label)
         seen[label] = True
     if not seen.all():
         missing = [tuple(map(int, label)) for label in np.argwhere(~seen)[:_MOST_LISTED]]

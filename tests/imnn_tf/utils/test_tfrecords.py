@@ -1,7 +1,11 @@
 """The TFRecord format, its writer and its reader."""
 
 import json
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,14 +95,14 @@ def test_a_manifest_says_what_is_in_a_file(tmp_path):
 class Stopping:
     """A simulator that is interrupted after a number of calls."""
 
-    def __init__(self, calls):
-        self.calls = calls
+    def __init__(self, calls, add=0):
+        self.calls, self.add = calls, add
 
     def __call__(self, seed):
         self.calls -= 1
         if self.calls < 0:
             raise KeyboardInterrupt
-        return simulation(seed)
+        return simulation(seed) + self.add
 
 
 def test_an_interrupted_run_keeps_its_finished_files(tmp_path):
@@ -211,3 +215,99 @@ def test_progress_is_shown_when_asked_for(tmp_path, capfd):
     out, err = capfd.readouterr()
     assert out == ""
     assert "3/3" in err
+
+
+def on_disk(folder):
+    """All the files that a glob finds, those of the manifests included."""
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_shorter_set_leaves_no_file_of_the_longer_one(tmp_path):
+    folder, alone = tmp_path / "both", tmp_path / "alone"
+    write(folder, fiducial=False)
+    write(folder, 12)
+    (folder / "fiducial_mine_00099.tfrecords").write_bytes(b"another name")
+    (folder / "fiducial_00099.txt").write_bytes(b"another kind of file")
+    files = write(folder, 5, get=lambda seed: simulation(seed) + 1)
+    assert sorted(folder.glob("fiducial_[0-9]*.tfrecords")) == files
+    write(alone, 5, get=lambda seed: simulation(seed) + 1)
+    write(alone, fiducial=False)
+    mine = {Path("fiducial_mine_00099.tfrecords"), Path("fiducial_00099.txt")}
+    assert on_disk(folder) == on_disk(alone) | mine
+
+
+def test_a_rewriting_that_was_interrupted_is_noticed(tmp_path):
+    write(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, get=Stopping(11, add=1))
+    files = sorted(tmp_path.glob("*.tfrecords"))
+    with pytest.raises(CorruptFileError, match=r"fiducial_0000\d\.tfrecords is damaged or not of"):
+        read(files, shape=(4, 5))
+    again = read(write(tmp_path, get=Stopping(100, add=1)))
+    np.testing.assert_array_equal(again[11,], simulation(11) + 1)
+
+
+def test_files_of_different_sets_are_not_read_together(tmp_path):
+    files = write(tmp_path / "a")
+    others = write(tmp_path / "b", 11)
+    with pytest.raises(CorruptFileError, match="not of one set"):
+        read([files[0], *others[1:]])
+
+
+def test_files_are_kept_by_another_process(tmp_path):
+    """Python orders the labels of a record differently in every process."""
+    program = (
+        "import sys, numpy as np\n"
+        "from imnn_tf.utils import TFRecords\n"
+        "writer = TFRecords(record_size=0.0005, verbose=False)\n"
+        "get = lambda *label: np.full((4, 5), sum(label))\n"
+        "writer.write_record(3, get, False, 3, directory=sys.argv[1])\n"
+    )
+    for seed in "0123":
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", program, str(tmp_path)]
+        subprocess.run(command, check=True, env=environment)
+        times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.tfrecords")}
+        if seed == "0":
+            first = times
+    assert times == first
+
+
+@pytest.mark.parametrize("damage", ["flipped bits", "cut", "empty", "list", "no digest"])
+def test_a_damaged_manifest_is_named(tmp_path, damage):
+    files = write(tmp_path)
+    manifest = tmp_path / ".manifest" / f"{files[1].name}.json"
+    content = manifest.read_bytes()
+    bad = {
+        "flipped bits": [
+            content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+            for at in range(0, len(content), 3)
+        ],
+        "cut": [content[:-9]],
+        "empty": [b""],
+        "list": [b"[1]"],
+        "no digest": [b"{}"],
+    }
+    for each in bad[damage]:
+        manifest.write_bytes(each)
+        try:
+            back = read(files)
+        except (CorruptFileError, FileNotFoundError) as error:
+            assert files[1].name in str(error)  # noqa: PT017 # white space may flip unnoticed
+        else:
+            assert damage == "flipped bits"
+            assert len(back) == 12
+    write(tmp_path)  # writes the file again
+    assert len(read(files)) == 12
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.nan, r"`get_simulation` must be finite, got 20 .* at \(0,\)"),
+        (1j, r"`get_simulation` must hold real numbers, got .* at \(0,\)"),
+    ],
+)
+def test_the_writer_refuses_what_the_reader_refuses(tmp_path, wrong, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        write(tmp_path, get=lambda seed: simulation(seed) * wrong)

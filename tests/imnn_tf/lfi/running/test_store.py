@@ -68,6 +68,21 @@ def test_a_damaged_shard_does_not_count(tmp_path, caplog):
     assert contents(tmp_path) == {}
 
 
+def test_a_shard_outside_the_folder_does_not_count(tmp_path, caplog):
+    for place in ("a", "b"):
+        store = Store(tmp_path / place, IDENTITY)
+        store.add(np.arange(2), np.ones((2, 3)))
+        store.close()
+    manifest = tmp_path / "a" / "manifest.jsonl"
+    for path in ("../b/shard-000000.npz", str(tmp_path / "b" / "shard-000000.npz")):
+        first, line = manifest.read_text().splitlines()
+        entry = {**json.loads(line), "shard": path}
+        manifest.write_text(f"{first}\n{json.dumps(entry)}\n")
+        caplog.clear()
+        assert contents(tmp_path / "a") == {}
+        assert "is damaged; its simulations are run again" in caplog.text
+
+
 def test_another_run_is_refused(tmp_path):
     Store(tmp_path, IDENTITY).close()
     with pytest.raises(ValueError, match="`store` must be a new folder or the same run's"):
