@@ -1,11 +1,14 @@
 """The accepted simulations that a posterior is made of."""
 
+import logging
 from typing import NamedTuple
 
 import numpy as np
 
 from imnn_tf.lfi.methods.regression import regression_adjusted
 from imnn_tf.lfi.prior import Prior
+
+logger = logging.getLogger(__name__)
 
 
 class Accepted(NamedTuple):
@@ -30,10 +33,11 @@ class Accepted(NamedTuple):
 
         Args:
             centre: The estimate of the target, `(n_params,)`.
-            prior: The prior. Parameters stay within its bounds.
+            prior: The prior. Parameters stay within its bounds. If its support is not a box, some
+                may leave it. They are dropped, and a warning says what share of the weight that is.
 
         Raises:
-            ValueError: If too few simulations were accepted.
+            ValueError: If too few simulations were accepted, or none stays within the support.
         """
         parameters, weights = regression_adjusted(
             self.parameters,
@@ -45,4 +49,23 @@ class Accepted(NamedTuple):
             low=prior.low,
             high=prior.high,
         )
-        return self._replace(parameters=parameters, weights=weights)
+        inside = prior.supports(parameters)
+        share = float(weights[~inside].sum())
+        if not weights[inside].any():
+            raise ValueError(
+                "`adjust` must leave samples within the support of the prior, got none; "
+                "`adjust=False` keeps them as they are."
+            )
+        if share > 0:
+            logger.warning(
+                "Regression adjustment moved %.2g %% of the weight out of the support of the "
+                "prior. Those samples were dropped.",
+                100 * share,
+            )
+        return Accepted(
+            parameters[inside],
+            self.estimates[inside],
+            self.distances[inside],
+            weights[inside],
+            self.tolerance,
+        )
