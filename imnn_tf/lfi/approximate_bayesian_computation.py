@@ -34,6 +34,9 @@ _RUN = {
     "they are. `None` for any number.",
 }
 
+# The number of draws after which a run ends of which all simulations fail.
+_MOST_FAILURES = 1000
+
 
 @described(
     simulator="Takes parameters, `(n, n_params)`, and returns data, `(n,) + input shape`. If its "
@@ -177,13 +180,16 @@ class ApproximateBayesianComputation(RejectionSampling):
         have = (self.distances < tolerances).sum(axis=0)
         with self._execution.bar() as bar, self._same_workers() as execution:
             execution = replace(execution, progress=bar)
-            while (have < wanted).any() and len(self.parameters) < most:
-                missing = self._draws.missing(have, wanted, least)
-                number = int(min(missing, most - len(self.parameters)))
+            tried, in_vain = len(self.parameters), 0
+            while (have < wanted).any() and tried < most:
+                number = int(min(self._draws.missing(have, wanted, least), most - tried))
                 simulated, distances = self._draw(number, at_once, save_sims, execution)
                 have = have + (distances < tolerances).sum(axis=0)
                 bar.set_postfix(accepted=have.tolist())
-                if simulated.interrupted:
+                tried += number
+                in_vain = 0 if len(distances) else in_vain + number
+                # Without this a simulator that always fails would be called for ever.
+                if simulated.interrupted or in_vain >= max(wanted, _MOST_FAILURES):
                     break
         self._draws.accept(tolerances)
 

@@ -197,6 +197,10 @@ class Populations:
         kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         accepted = simulations = tried = 0
         while accepted < size:
+            # Without this a simulator that always fails would be called for ever.
+            if simulations >= size and not any(len(rows) for rows, _, _ in kept):
+                self.each[target] = replace(population, stopped_by="failures")
+                return False
             left = schedule.max_simulations - population.simulations - simulations
             if schedule.exhausted(population.simulations + simulations) is not None:
                 break

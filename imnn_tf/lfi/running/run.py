@@ -83,7 +83,7 @@ class Rows(NamedTuple):
     Attributes:
         start: The first row.
         stop: The row after the last.
-        failed: How often the call has failed.
+        failed: How often these rows have failed with seeds of their own.
         suspect: Whether a worker died while the call was running.
     """
 
@@ -189,20 +189,35 @@ class Run:
             if not finite.all():
                 count = wanted - int(finite.sum())
                 error = f"{count} of {wanted} simulations reduced to infinite or NaN values"
-                # The call succeeded and its other simulations are kept, so it is not repeated.
-                self._give_up(rows, indices[~finite], FloatingPointError(error))
+                # The call succeeded and its other simulations are kept, so only these are repeated.
+                self._retry_rows(rows, indices[~finite], FloatingPointError(error))
                 indices, x = indices[finite], x[finite]
+        new = int(np.count_nonzero(~self.ok[indices]))
         self._keep(indices, x)
         if self.store is not None and len(indices):
             self.store.add(indices, x)
-        self.bar.update(len(indices))
+        self.bar.update(new)
 
     def failed(self, rows: Rows, error: BaseException) -> None:
-        """Puts rows whose call failed back into the queue, or gives them up."""
-        if rows.failed + 1 < self.execution.attempts:
-            self.queue.appendleft(rows._replace(failed=rows.failed + 1))
+        """Halves rows whose call failed, until the ones that fail are found.
+
+        The rows that are found are repeated with other seeds, or given up. A run that stops at a
+        failure does not look for them.
+        """
+        if rows.stop - rows.start > 1 and self.execution.on_error != "raise":
+            middle = (rows.start + rows.stop) // 2
+            self.queue.appendleft(rows._replace(start=middle))
+            self.queue.appendleft(rows._replace(stop=middle))
         else:
-            self._give_up(rows, np.arange(rows.start, rows.stop), error)
+            self._retry_rows(rows, np.arange(rows.start, rows.stop), error)
+
+    def _retry_rows(self, rows: Rows, indices: np.ndarray, error: BaseException) -> None:
+        """Puts rows that failed back into the queue, one by one, or gives them up."""
+        if rows.failed + 1 < self.execution.attempts:
+            again = [Rows(i, i + 1, rows.failed + 1, rows.suspect) for i in indices.tolist()]
+            self.queue.extendleft(reversed(again))
+        else:
+            self._give_up(rows, indices, error)
 
     def _give_up(self, rows: Rows, indices: np.ndarray, error: BaseException) -> None:
         """Lists simulations as failed, and ends the run if it has to."""

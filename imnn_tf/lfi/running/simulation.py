@@ -27,8 +27,7 @@ from imnn_tf.utils.seeds import Seed, seed_sequence
     theta="Parameters, `(n, n_params)`.",
     seed="An integer or a `numpy.random.SeedSequence`. `None` for fresh entropy, which the result "
     "then holds.",
-    batch_size="The number of simulations in one call of the simulator. `None` for 1. If one of "
-    "them fails, the whole call fails.",
+    batch_size="The number of simulations in one call of the simulator. `None` for 1.",
     reduce="Applied in this process to the simulations of each call, `(n,) + shape`. What it "
     "returns, `(n, ...)`, is kept in their place. A simulation for which that is not finite has "
     "failed.",
@@ -60,7 +59,8 @@ def simulate(
 
     Each simulation has a seed of its own, a child of `seed`; a generator is made from the seed of
     the first simulation in its call. So the results depend on `seed`, and with generators on
-    `batch_size`, but not on where simulations run or in which order they finish.
+    `batch_size` and on which simulations fail, but not on where simulations run or in which order
+    they finish.
 
     After the first Ctrl-C the run ends as soon as the calls that are running have finished, and
     returns what it has. A second one raises `KeyboardInterrupt`.

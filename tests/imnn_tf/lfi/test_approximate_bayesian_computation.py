@@ -342,3 +342,37 @@ def test_distances_are_checked(make):
         make(distance=3)
     with pytest.raises(ValueError, match=r"`distance\(estimates, target\)` must have shape \(7,\)"):
         make(distance=lambda estimates, target: estimates)(7)
+
+
+def test_draws_that_all_fail_come_to_an_end(box_prior, mean_variance, target):
+    def broken(theta, rng):
+        raise RuntimeError("no")
+
+    abc = ApproximateBayesianComputation(
+        target, box_prior, np.eye(2), mean_variance, broken, on_error="skip", progress=False, seed=1
+    )
+    with pytest.raises(ValueError, match="`draws` must be simulated"):
+        abc.get_min_accepted(1.0, 10, min_draws=500)
+    with pytest.raises(ValueError, match="`draws` must be simulated"):
+        abc.get_min_accepted(1.0, 10, max_draws=30)
+
+
+def test_one_failing_row_in_a_hundred_costs_one_row(box_prior, mean_variance, target):
+    def failing(theta, rng):
+        if (theta[:, 0] > 9.8).any():
+            raise RuntimeError("no")
+        return rng.normal(theta[:, :1], np.sqrt(theta[:, 1:]), (len(theta), 10))
+
+    abc = ApproximateBayesianComputation(
+        target,
+        box_prior,
+        np.eye(2),
+        mean_variance,
+        failing,
+        on_error="skip",
+        progress=False,
+        seed=1,
+    )
+    parameters, *_ = abc(5000)
+    assert len(parameters) + len(abc.failures) == 5000
+    assert 20 < len(abc.failures) < 90

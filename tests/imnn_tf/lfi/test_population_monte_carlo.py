@@ -283,6 +283,19 @@ def test_failures_are_left_out_or_raised(make, gaussian_draws):
         make(simulator=flaky, on_error="skip", batch_size=1)(50, 50, criterion=0.5)
 
 
+def test_a_generation_in_which_nothing_succeeds_ends(make, gaussian_draws, box_prior):
+    def broken(theta, rng):
+        raise RuntimeError("no")
+
+    rng = np.random.default_rng(0)
+    theta = rng.uniform([-10, 0.1], [10, 10], (200, 2))
+    pmc = make(simulator=broken, on_error="skip")
+    pmc.add(theta, data=gaussian_draws(theta, rng))
+    pmc(50, criterion=0.1)
+    assert pmc.stopped_by == ["failures"]
+    assert pmc.parameters.shape == (1, 50, 2)
+
+
 def test_processes_give_the_same_and_are_kept(make):
     here, there = make(batch_size=10), make(batch_size=10, executor=2)
     for pmc in (here, there):
