@@ -32,6 +32,8 @@ _RUN = {
     "With `accepted`, the least number of draws to make at a time. `None` for no more draws.",
     "accepted": "The number of draws that must be accepted for each target; draws are made until "
     "they are. `None` for any number.",
+    "max_draws": "With `accepted`, the number of draws in all after which to stop, whatever has "
+    "been accepted. `None` for no limit.",
 }
 
 # The number of draws after which a run ends of which all simulations fail.
@@ -132,9 +134,10 @@ class ApproximateBayesianComputation(RejectionSampling):
         execution = self._execution
         if progress is not None:
             execution = replace(execution, progress=progress)
-        (parameters, estimates, _), distances = self._draw(
+        simulated, distances = self._draw(
             draws, at_once, save_sims, execution, predrawn=predrawn, update=update
         )
+        parameters, estimates = simulated.parameters, simulated.estimates
         return parameters, estimates, self._differences(estimates), distances
 
     __call__ = ABC
@@ -178,7 +181,8 @@ class ApproximateBayesianComputation(RejectionSampling):
         least = checks.integer("min_draws", 1 if min_draws is None else min_draws, minimum=1)
         most = np.inf if max_draws is None else checks.integer("max_draws", max_draws, minimum=1)
         have = (self.distances < tolerances).sum(axis=0)
-        with self._execution.bar() as bar, self._same_workers() as execution:
+        total = None if max_draws is None else int(most)
+        with self._execution.bar(total) as bar, self._same_workers() as execution:
             execution = replace(execution, progress=bar)
             tried, in_vain = len(self.parameters), 0
             while (have < wanted).any() and tried < most:
@@ -203,6 +207,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         ε: Tolerance | None = None,
         draws: int | None = None,
         accepted: int | None = None,
+        max_draws: int | None = None,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
@@ -216,7 +221,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         Raises:
             ValueError: If nothing is accepted, or the bins are too many or out of range.
         """
-        run_first = partial(self._run, ε, draws, accepted, at_once, save_sims)
+        run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
         return self._posterior(run_first, bins, ranges, adjust)
 
     @described(**_RUN)
@@ -230,6 +235,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         ε: Tolerance | None = None,
         draws: int | None = None,
         accepted: int | None = None,
+        max_draws: int | None = None,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
@@ -243,7 +249,7 @@ class ApproximateBayesianComputation(RejectionSampling):
             IndexError: If there is no such target.
             ValueError: If nothing is accepted, or no sample is in range.
         """
-        run_first = partial(self._run, ε, draws, accepted, at_once, save_sims)
+        run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
         return self._marginals(run_first, bins, ranges, adjust, target)
 
     @described(**_RUN)
@@ -259,6 +265,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         ε: Tolerance | None = None,
         draws: int | None = None,
         accepted: int | None = None,
+        max_draws: int | None = None,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
@@ -281,7 +288,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         # Python spells ϵ as ε in the names of arguments, but not in the keys of a dictionary.
         ε = kwargs.pop("ϵ", ε)
         kwargs.update(ax=ax, figsize=figsize, color=color, levels=levels, known=known)
-        run_first = partial(self._run, ε, draws, accepted, at_once, save_sims)
+        run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
         results = bins, ranges, adjust, target
         return self._plot(run_first, *results, label, smoothing=smoothing, **kwargs)
 
@@ -296,6 +303,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         ε: Tolerance | None = None,
         draws: int | None = None,
         accepted: int | None = None,
+        max_draws: int | None = None,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
@@ -316,7 +324,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         """
         ε = kwargs.pop("ϵ", ε)  # the other spelling, as in `plot`
         kwargs.update(ax=ax, figsize=figsize, color=color, known=known)
-        run_first = partial(self._run, ε, draws, accepted, at_once, save_sims)
+        run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
         return self._scatter_plot(run_first, axes, rejected, target, label, **kwargs)
 
     def _run(
@@ -324,6 +332,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         ε: Tolerance | None,
         draws: int | None,
         accepted: int | None,
+        max_draws: int | None,
         at_once: bool | int,
         save_sims: FileName | None,
     ) -> None:
@@ -333,7 +342,7 @@ class ApproximateBayesianComputation(RejectionSampling):
                 raise ValueError("`ε` must be given before anything has been accepted.")
             return
         if accepted is not None:
-            self.get_min_accepted(ε, accepted, draws, at_once, save_sims)
+            self.get_min_accepted(ε, accepted, draws, at_once, save_sims, max_draws=max_draws)
             return
         missing = (0 if draws is None else draws) - len(self.parameters)
         if missing > 0:

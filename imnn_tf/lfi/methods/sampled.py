@@ -13,16 +13,22 @@ from numpy.typing import ArrayLike
 from imnn_tf.lfi.methods.accepted import Accepted
 from imnn_tf.lfi.methods.base import LikelihoodFreeInference
 from imnn_tf.lfi.plots.layout import Label
-from imnn_tf.lfi.plots.scatter import Cloud, scatter
-from imnn_tf.lfi.plots.triangle import triangle
-from imnn_tf.lfi.posterior.histograms import Bins, Ranges, bounded_ranges, sample_ranges
+from imnn_tf.lfi.plots.scatter import Cloud, scatter, try_scatter
+from imnn_tf.lfi.plots.triangle import triangle, try_options
+from imnn_tf.lfi.posterior.histograms import (
+    Bins,
+    Ranges,
+    bin_edges,
+    bounded_ranges,
+    sample_ranges,
+)
 from imnn_tf.lfi.posterior.marginals import Marginals
 from imnn_tf.lfi.posterior.samples import Posterior
 from imnn_tf.lfi.running.execution import Execution
 from imnn_tf.lfi.running.executors import Pool
 from imnn_tf.lfi.running.run import Failure
-from imnn_tf.lfi.running.simulation import simulate
-from imnn_tf.lfi.running.store import save_simulations
+from imnn_tf.lfi.running.simulation import run_simulations
+from imnn_tf.lfi.running.store import folder_of, save_simulations
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
 from imnn_tf.utils.types import Numbers
@@ -44,11 +50,13 @@ class Simulated(NamedTuple):
         parameters: Their parameters, `(n, n_params)`.
         estimates: Their estimates, `(n, n_params)`.
         interrupted: Whether Ctrl-C ended the run early.
+        attempted: The number of simulations, failed ones included.
     """
 
     parameters: np.ndarray
     estimates: np.ndarray
     interrupted: bool = False
+    attempted: int = 0
 
     def joined(self, other: "Simulated") -> "Simulated":
         """These simulations followed by others."""
@@ -56,6 +64,7 @@ class Simulated(NamedTuple):
             np.concatenate([self.parameters, other.parameters]),
             np.concatenate([self.estimates, other.estimates]),
             other.interrupted,
+            self.attempted + other.attempted,
         )
 
 
@@ -189,6 +198,7 @@ class SampledInference(LikelihoodFreeInference):
         self, run_first: RunFirst, bins: Bins, ranges: Ranges | None, adjust: bool
     ) -> np.ndarray:
         """Histograms of the samples of all targets, `(targets, bins_1, ..., bins_p)`."""
+        self._check_bins(bins, ranges)
         run_first()
         results = self.results(adjust=adjust)
         if ranges is None:
@@ -211,6 +221,7 @@ class SampledInference(LikelihoodFreeInference):
     ) -> list[Marginals]:
         """Histograms of single parameters and of pairs, for each target chosen."""
         chosen = self._target_numbers(target)
+        self._check_bins(bins, ranges)
         run_first()
         low, high = self.prior.low, self.prior.high
         results = [self.result(each, adjust=adjust) for each in chosen]
@@ -233,12 +244,21 @@ class SampledInference(LikelihoodFreeInference):
     ) -> np.ndarray:
         """Draws the marginals as a triangle; `drawing` are options of `triangle`."""
         chosen = self._target_numbers(target)
-        return triangle(
-            self._marginals(run_first, bins, ranges, adjust, chosen),
-            labels=self.axis_labels,
-            label=self._target_labels(chosen, label),
-            **drawing,
-        )
+        drawing["label"] = self._target_labels(chosen, label)
+        # A name that is wrong must not cost simulations. Two parameters have all kinds of panels.
+        size, axis = min(self.n_params, 2), np.linspace(-2, 2, 5)
+        squares = sum(each**2 for each in np.meshgrid(*[axis] * size))
+        tried = Marginals.of_grid(np.exp(-squares), [axis] * size)
+        try_options([tried] * len(chosen), self.n_params, **drawing)
+        marginals = self._marginals(run_first, bins, ranges, adjust, chosen)
+        return triangle(marginals, labels=self.axis_labels, **drawing)
+
+    def _check_bins(self, bins: Bins, ranges: Ranges | None) -> None:
+        """Raises what is wrong with bins before anything is simulated."""
+        spans = [(0.0, 1.0)] * self.n_params if ranges is None else list(ranges)
+        if len(spans) != self.n_params:
+            raise ValueError(f"`ranges` must have {self.n_params} entries, got {len(spans)}.")
+        bin_edges(bins, spans)
 
     def _scatter_plot(
         self,
@@ -253,6 +273,8 @@ class SampledInference(LikelihoodFreeInference):
         x, y = checks.choice("axes", axes, _SCATTERED).split("_")
         share = checks.real("rejected", 0 if rejected is None else rejected, minimum=0, maximum=1)
         chosen = self._target_numbers(target)
+        drawing["label"] = self._target_labels(chosen, label or "Accepted")
+        try_scatter(self.n_params, len(chosen), **drawing)
         run_first()
         names = self.axis_labels
         labels = {"parameter": names, "estimate": [f"Estimate of {name}" for name in names]}
@@ -271,7 +293,6 @@ class SampledInference(LikelihoodFreeInference):
             horizontal=self.estimate[chosen] if y == "estimate" else None,
             vertical=self.estimate[chosen] if x == "estimate" else None,
             pairs=x == y,
-            label=self._target_labels(chosen, label or "Accepted"),
             **drawing,
         )
 
@@ -314,6 +335,7 @@ class SampledInference(LikelihoodFreeInference):
         at_once: bool | int,
         save_sims: FileName | None,
         execution: Execution,
+        deadline: float = np.inf,
     ) -> Simulated:
         """Simulates at parameters, `(n, n_params)`, and estimates.
 
@@ -324,6 +346,7 @@ class SampledInference(LikelihoodFreeInference):
             at_once: Whether all of them go to the simulator in one call, or how many.
             save_sims: Name of a file for the simulations.
             execution: How the simulations run.
+            deadline: The time of `time.monotonic` after which no further batch starts.
         """
 
         def estimates(data: np.ndarray) -> np.ndarray:
@@ -338,14 +361,17 @@ class SampledInference(LikelihoodFreeInference):
             elif at_once and execution.executor is None:
                 batch_size = max(len(parameters), 1)
         if store is not None:
-            store = Path(store) / "-".join(f"{part:04d}" for part in key)
-        result = simulate(
+            store = folder_of(Path(store) / "-".join(f"{part:04d}" for part in key), parameters)
+        result = run_simulations(
             self._required_simulator(),
             parameters,
-            seed=child(self.seed, *key),
-            reduce=estimates,
-            execution=replace(execution, batch_size=batch_size, store=store),
+            child(self.seed, *key),
+            replace(execution, batch_size=batch_size, store=store),
+            estimates,
+            deadline,
         )
         self.failures += result.failures
-        found = np.empty((0, self.n_params)) if result.x is None else result.x[result.ok]
-        return Simulated(parameters[result.ok], found, result.interrupted)
+        ok = result.ok
+        found = np.empty((0, self.n_params)) if result.x is None else result.x[ok]
+        attempted = int(ok.sum()) + len(result.failures)
+        return Simulated(parameters[ok], found, result.interrupted, attempted)

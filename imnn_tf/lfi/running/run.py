@@ -1,8 +1,8 @@
 """One run of simulations: what is left to simulate, what has been simulated, what failed."""
 
-import hashlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from imnn_tf.lfi.running.execution import Execution, ProgressBar
-from imnn_tf.lfi.running.store import Store
+from imnn_tf.lfi.running.store import Store, digest
 from imnn_tf.lfi.running.tasks import Task, random_argument, run_task
 from imnn_tf.utils.seeds import child, integer_seeds
 
@@ -94,7 +94,7 @@ class Rows(NamedTuple):
 
 
 class Run:
-    """The state of a run; `imnn_tf.lfi.simulate` explains the arguments.
+    """The state of a run; `imnn_tf.lfi.simulate` and `run_simulations` explain the arguments.
 
     Attributes:
         queue: Rows that are still to be simulated.
@@ -111,10 +111,12 @@ class Run:
         reduce: Callable[[np.ndarray], ArrayLike] | None,
         interrupt: threading.Event,
         bar: ProgressBar,
+        deadline: float = np.inf,
     ) -> None:
         self.simulator, self.theta, self.seed = simulator, theta, seed
         self.execution, self.reduce = execution, reduce
         self.interrupt, self.bar = interrupt, bar
+        self._deadline, self._started = deadline, False
         self.batch_size = 1 if execution.batch_size is None else execution.batch_size
         self.random_argument = random_argument(simulator)
         self.store: Store | None = None
@@ -136,9 +138,15 @@ class Run:
         """What a store must have been written with to belong to this run."""
         return {
             "seed": [str(self.seed.entropy), *self.seed.spawn_key],
-            "theta": hashlib.sha256(np.ascontiguousarray(self.theta).tobytes()).hexdigest(),
+            "theta": digest(self.theta),
             "batch_size": self.batch_size,
         }
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no further call may start: after Ctrl-C, or when the time is up."""
+        late = self._started and time.monotonic() > self._deadline
+        return late or self.interrupt.is_set()
 
     def result(self) -> SimulationResult:
         """The outcome so far."""
@@ -157,7 +165,7 @@ class Run:
 
     def serially(self) -> None:
         """Simulates all rows in this process."""
-        while self.queue and not self.interrupt.is_set():
+        while self.queue and not self.stopping:
             rows = self.queue.popleft()
             try:
                 x = run_task(self.simulator, self.task(rows))
@@ -168,6 +176,7 @@ class Run:
 
     def task(self, rows: Rows) -> Task:
         """The call of the simulator for some rows."""
+        self._started = True
         # A generator is made from the seed of the first row. Simulators that take no seeds get
         # that key too: Dask regards tasks as the same that differ in nothing.
         stop = rows.stop if self.random_argument == "seeds" else rows.start + 1

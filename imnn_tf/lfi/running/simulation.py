@@ -81,10 +81,32 @@ def simulate(
     execution = Execution.of(execution, *separate)
     if execution.store is not None and seed is None:
         raise ValueError("`seed` must be given with a `store`, to find a run again; got None.")
+    return run_simulations(simulator, parameters, seed_sequence(seed), execution, reduce)
+
+
+def run_simulations(
+    simulator: Callable[..., Any],
+    theta: np.ndarray,
+    seed: np.random.SeedSequence,
+    execution: Execution,
+    reduce: Callable[[np.ndarray], ArrayLike] | None,
+    deadline: float = np.inf,
+) -> SimulationResult:
+    """Does what `simulate` documents, with arguments that were checked before.
+
+    Args:
+        simulator: The simulator.
+        theta: Parameters, `(n, n_params)`, float64.
+        seed: The sequence whose children seed the simulations.
+        execution: How the simulations run.
+        reduce: What to keep of the simulations of each call. `None` for all of them.
+        deadline: The time of `time.monotonic` after which no call of the simulator starts, except
+            for the first.
+    """
     with ExitStack() as stack:
         interrupt = stack.enter_context(deferred_interrupt())
-        bar = stack.enter_context(execution.bar(len(parameters)))
-        run = Run(simulator, parameters, seed_sequence(seed), execution, reduce, interrupt, bar)
+        bar = stack.enter_context(execution.bar(len(theta)))
+        run = Run(simulator, theta, seed, execution, reduce, interrupt, bar, deadline)
         if execution.store is not None:
             opened = Store(execution.store, run.identity())
             stack.callback(opened.close)

@@ -113,6 +113,36 @@ class Store:
         self._entries.append(json.loads(json.dumps(entry)))
 
 
+def digest(array: np.ndarray) -> str:
+    """SHA-256 of the numbers of an array."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def folder_of(directory: Path, theta: np.ndarray) -> Path:
+    """The folder for simulations at some parameters.
+
+    Another limit, or another number of draws, leads to other parameters. Their simulations are
+    kept beside those that are there.
+
+    Args:
+        directory: The folder that is used if it is new, or holds these parameters.
+        theta: Parameters, `(n, n_params)`.
+    """
+    manifest = directory / "manifest.jsonl"
+    whole = manifest.read_bytes().rpartition(b"\n")[0] if manifest.exists() else b""
+    if not whole or json.loads(whole.splitlines()[0])["identity"]["theta"] == digest(theta):
+        return directory
+    other = directory.with_name(f"{directory.name}-{digest(theta)[:12]}")
+    if not other.exists():
+        logger.warning(
+            "%s holds simulations at other parameters. They are left alone, and the new ones are "
+            "simulated into %s.",
+            directory,
+            other.name,
+        )
+    return other
+
+
 def save_simulations(name: str | os.PathLike[str], data: np.ndarray) -> Path:
     """Writes simulations to `name.npy`, or to `name_1.npy` and so on if that exists.
 

@@ -343,3 +343,55 @@ def test_another_thread_may_run_it(make):
     thread.start()
     thread.join()
     assert pmc.stopped_by == ["criterion"]
+
+
+@pytest.mark.parametrize("executor", [None, 2])
+def test_the_time_limit_holds_to_one_batch(make, gaussian_draws, executor):
+    def slow(theta, rng):
+        time.sleep(0.02)
+        return gaussian_draws(theta, rng)
+
+    pmc = make(simulator=slow, batch_size=1, executor=executor)
+    start = time.monotonic()
+    pmc(20, 25, percentile=50, max_seconds=5.0)
+    assert time.monotonic() - start < 6.5
+    assert pmc.stopped_by == ["max_seconds"]
+    # The weights know how many of the proposals were simulated.
+    last = pmc._populations.each[0].rounds[-1]
+    assert last.inside <= 1
+    if executor is None:
+        late = make(simulator=slow, batch_size=1)
+        late(500, 500, criterion=0.1, max_seconds=0.2)  # too few for a population: kept
+        assert late.num_draws.size == 0
+        late(10, 12, criterion=0.1, max_seconds=0.01)
+        assert late.parameters.shape == (1, 10, 2)
+
+
+def test_limits_on_simulations_are_checked_before_the_first_one(make):
+    def never(theta, rng):
+        raise AssertionError
+
+    pmc = make(simulator=never)
+    with pytest.raises(ValueError, match="`max_simulations` must be at least `initial_draws`, 400"):
+        pmc(50, 400, max_simulations=100)
+    with pytest.raises(ValueError, match="`max_simulations` must be a whole number"):
+        pmc(50, 400, max_simulations=1000.5)
+
+
+@pytest.mark.parametrize("batch_size", [None, 10])
+def test_a_higher_limit_uses_the_same_store(make, gaussian_draws, tmp_path, batch_size):
+    count = [0]
+
+    def counting(theta, rng):
+        count[0] += len(theta)
+        return gaussian_draws(theta, rng)
+
+    options = {"simulator": counting, "batch_size": batch_size}
+    run = {"draws": 80, "initial_draws": 160, "percentile": 50}
+    make(**options, store=tmp_path)(**run, max_simulations=500)
+    count[0] = 0
+    again, alone = make(**options, store=tmp_path), make(**options)
+    again(**run, max_simulations=2000)
+    assert count[0] < 1850
+    alone(**run, max_simulations=2000)
+    np.testing.assert_array_equal(again.parameters, alone.parameters)
