@@ -75,7 +75,8 @@ SHARED = {
     "retries": 'How often a failed simulation is repeated if `on_error` is "retry".',
     "store": "A folder that keeps finished simulations; needs a `seed`. The same calls with the "
     "same seed read them from there and simulate only what is missing, so a script that was "
-    "stopped or killed goes on where it was. `None` keeps nothing.",
+    "stopped or killed goes on where it was. Another simulator or estimator is refused: one "
+    "simulation is run again to find out. `None` keeps nothing.",
     "progress": "Whether to show a progress bar that counts simulations; or a bar to use, with "
     "tqdm's methods `update` and `set_postfix`.",
     "max_pending": "The number of calls that wait in or run on the executor at a time. `None` for "

@@ -14,8 +14,10 @@ from imnn_tf.lfi.arguments import described
 from imnn_tf.lfi.running.dispatch import Dispatcher
 from imnn_tf.lfi.running.execution import Execution, ProgressBar
 from imnn_tf.lfi.running.executors import Pool, Workers
-from imnn_tf.lfi.running.run import Run, SimulationResult
+from imnn_tf.lfi.running.probe import check_probe, check_row, keep_probe
+from imnn_tf.lfi.running.run import Rows, Run, SimulationResult
 from imnn_tf.lfi.running.store import Store
+from imnn_tf.lfi.running.tasks import run_task
 from imnn_tf.utils import checks
 from imnn_tf.utils.interrupt import deferred_interrupt
 from imnn_tf.utils.seeds import Seed, seed_sequence
@@ -107,15 +109,42 @@ def run_simulations(
         interrupt = stack.enter_context(deferred_interrupt())
         bar = stack.enter_context(execution.bar(len(theta)))
         run = Run(simulator, theta, seed, execution, reduce, interrupt, bar, deadline)
+        workers = execution.executor
+        if workers is not None and not isinstance(workers, Pool):
+            workers = stack.enter_context(Pool(simulator, workers))
+
+        def complete(run: Run) -> None:
+            if workers is None:
+                run.serially()
+            else:
+                Dispatcher(run, workers).simulate()
+
+        def alone(row: int) -> np.ndarray | None:
+            """Simulates one row on its own: `(1,) + shape`, or `None` if that fails."""
+            task = run.task(Rows(row, row + 1))
+            try:
+                if workers is None:
+                    return run_task(simulator, task)
+                return workers.submit(task).result(execution.timeout)
+            except Exception:
+                if workers is not None:
+                    workers.stop(kill=True)
+                return None
+
         if execution.store is not None:
             opened = Store(execution.store, run.identity())
             stack.callback(opened.close)
             run.open_store(opened)
-        workers = execution.executor
-        if workers is None:
-            run.serially()
-        else:
-            if not isinstance(workers, Pool):
-                workers = stack.enter_context(Pool(simulator, workers))
-            Dispatcher(run, workers).simulate()
+            seeded = run.random_argument != "nothing"
+            if run.ok.any() and seeded and run.batch_size == 1:
+                # Any stored row would do: the last one before those that are missing.
+                row = int(np.flatnonzero(np.append(run.ok[1:] < run.ok[:-1], True))[0])
+                row = row if run.ok[row] else int(run.ok.argmax())
+                assert run.x is not None
+                check_row(opened, lambda: alone(row), reduce, run.x[row : row + 1])
+            elif run.ok.any():
+                check_probe(opened, lambda: alone(0), reduce)
+            elif opened.probe is None and len(theta) and not (seeded and run.batch_size == 1):
+                keep_probe(opened, lambda: alone(0), reduce, seeded=seeded)
+        complete(run)
     return run.result()

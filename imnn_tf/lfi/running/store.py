@@ -55,13 +55,40 @@ class Store:
     def load(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the indices, `(n,)`, and simulations, `(n,) + shape`, of every undamaged shard."""
         for entry in self._entries[1:]:
-            path = self.directory / entry["shard"]
-            content = path.read_bytes() if path.exists() else b""
-            if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-                logger.warning("%s is damaged; its simulations are run again.", path)
-                continue
-            with np.load(BytesIO(content), allow_pickle=False) as shard:
-                yield shard["indices"], shard["x"]
+            if "shard" in entry:
+                arrays = self._arrays(entry, entry["shard"])
+                if arrays is None:
+                    logger.warning("%s is damaged; its simulations are run again.", entry["shard"])
+                else:
+                    yield arrays["indices"], arrays["x"]
+
+    @property
+    def probe(self) -> dict[str, np.ndarray] | None:
+        """What `set_probe` kept, or `None`."""
+        entries = [entry for entry in self._entries if "probe" in entry]
+        return self._arrays(entries[-1], entries[-1]["probe"]) if entries else None
+
+    def set_probe(self, **arrays: np.ndarray) -> None:
+        """Keeps arrays by which a later run can tell whether its functions are still the same."""
+        name = f"probe-{len(self._entries) - 1:06d}.npz"
+        self._append({"probe": name, "sha256": self._write(name, arrays)})
+
+    def _write(self, name: str, arrays: dict[str, np.ndarray]) -> str:
+        """Writes arrays to a file; returns its SHA-256."""
+        buffer = BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type] # its stub takes them for flags
+        content = buffer.getvalue()
+        write_atomically(self.directory / name, lambda aside: aside.write_bytes(content))
+        return hashlib.sha256(content).hexdigest()
+
+    def _arrays(self, entry: dict[str, Any], name: str) -> dict[str, np.ndarray] | None:
+        """The arrays of a file, or `None` if it is damaged or missing."""
+        path = self.directory / name
+        content = path.read_bytes() if path.exists() else b""
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            return None
+        with np.load(BytesIO(content), allow_pickle=False) as file:
+            return dict(file)
 
     def add(self, indices: np.ndarray, x: np.ndarray) -> None:
         """Adds simulations, and writes a shard if that is cheap enough by now.
@@ -79,16 +106,12 @@ class Store:
         if not self._unwritten:
             return
         start = time.monotonic()
-        buffer = BytesIO()
-        np.savez(
-            buffer,
-            indices=np.concatenate([indices for indices, _ in self._unwritten]),
-            x=np.concatenate([x for _, x in self._unwritten]),
-        )
-        content = buffer.getvalue()
+        arrays = {
+            "indices": np.concatenate([indices for indices, _ in self._unwritten]),
+            "x": np.concatenate([x for _, x in self._unwritten]),
+        }
         name = f"shard-{len(self._entries) - 1:06d}.npz"
-        write_atomically(self.directory / name, lambda aside: aside.write_bytes(content))
-        self._append({"shard": name, "sha256": hashlib.sha256(content).hexdigest()})
+        self._append({"shard": name, "sha256": self._write(name, arrays)})
         self._unwritten = []
         self._last = time.monotonic()
         self._cost = self._last - start

@@ -443,3 +443,55 @@ def test_a_pool_may_serve_several_runs(noisy):
     with Pool(noisy, 1) as pool:
         first, second = (run(noisy, executor=pool).x for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def noise(theta, rng):
+    return theta + rng.normal(size=theta.shape)
+
+
+@pytest.mark.parametrize("executor", [None, 2])
+@pytest.mark.parametrize("batch_size", [1, 20])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_store_of_another_simulator_or_estimator_is_refused(
+    batch_size, executor, finished, tmp_path
+):
+    def first(theta, rng):
+        if not finished and theta[-1, 0] == THETA[-1, 0]:
+            raise RuntimeError("stopped")
+        return noise(theta, rng)
+
+    options = {"store": tmp_path, "batch_size": batch_size, "executor": executor}
+    if finished:
+        run(first, reduce=np.tanh, **options)
+    else:
+        with pytest.raises(SimulationError):
+            run(first, reduce=np.tanh, **options)
+    with pytest.raises(ValueError, match="`get_estimate` must be the one that `store` was written"):
+        run(noise, reduce=lambda x: 1.01 * np.tanh(x), **options)
+    with pytest.raises(ValueError, match="must be the one that `store` was written"):
+        run(lambda theta, rng: noise(theta, rng) + 0.01, reduce=np.tanh, **options)
+    again = run(noise, reduce=np.tanh, **options)
+    np.testing.assert_array_equal(again.x, run(noise, reduce=np.tanh, batch_size=batch_size).x)
+
+
+def test_a_simulator_with_its_own_generator_is_not_refused(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+
+    def own(theta):
+        return noise(theta, rng)
+
+    first = run(own, store=tmp_path)
+    np.testing.assert_array_equal(run(own, store=tmp_path).x, first.x)
+    fixed = tmp_path / "fixed"
+    run(lambda theta: theta, store=fixed)
+    with pytest.raises(ValueError, match="`simulator` must be the one"):
+        run(lambda theta: 2 * theta, store=fixed)
+    assert not caplog.text
+
+
+def test_a_damaged_probe_is_reported(tmp_path, caplog):
+    run(noise, store=tmp_path, batch_size=5)
+    (probe,) = tmp_path.glob("probe-*.npz")
+    probe.unlink()
+    run(noise, store=tmp_path, batch_size=5)
+    assert "used as it is" in caplog.text
