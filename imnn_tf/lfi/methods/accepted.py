@@ -69,3 +69,26 @@ class Accepted(NamedTuple):
             weights[inside],
             self.tolerance,
         )
+
+
+def warn_of_width(tolerance: float, n_params: int) -> None:
+    """Says by how much a tolerance widens a posterior, if that is more than 10 %.
+
+    Estimates that are uniform within a ball of radius `tolerance` in the metric `F` have covariance
+    `tolerance^2 / (n_params + 2) F^-1`. It adds to that of a posterior as narrow as `F` allows,
+    `F^-1`.
+
+    Args:
+        tolerance: The distance within which simulations were accepted.
+        n_params: The number of parameters.
+    """
+    wider = float(np.sqrt(1 + tolerance**2 / (n_params + 2)))
+    if wider > 1.1:
+        logger.warning(
+            "A tolerance of %.2g widens a posterior as narrow as the Fisher information allows to "
+            "%.2f times its width. `adjust=True` corrects for that; a tolerance of %.2g would make "
+            "it 10 %% wider.",
+            tolerance,
+            wider,
+            np.sqrt(0.21 * (n_params + 2)),
+        )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.methods.accepted import Accepted
+from imnn_tf.lfi.methods.accepted import Accepted, warn_of_width
 from imnn_tf.lfi.methods.base import LikelihoodFreeInference
 from imnn_tf.lfi.plots.layout import Label
 from imnn_tf.lfi.plots.scatter import Cloud, scatter, try_scatter
@@ -147,6 +147,8 @@ class SampledInference(LikelihoodFreeInference):
     def result(self, target: int = 0, *, adjust: bool = False) -> Posterior:
         """The posterior of one target, as weighted samples.
 
+        A warning says if the tolerance makes it more than 10 % wider.
+
         Args:
             target: The number of the target, counted from zero.
             adjust: Whether to correct for the tolerance by local-linear regression; see
@@ -156,8 +158,25 @@ class SampledInference(LikelihoodFreeInference):
             IndexError: If there is no such target.
             ValueError: If nothing has been accepted yet.
         """
-        target = self._target_number(target)
-        accepted = self._accepted(target)
+        return self._results([self._target_number(target)], adjust)[0]
+
+    def results(self, *, adjust: bool = False) -> list[Posterior]:
+        """The posteriors of all targets, as weighted samples.
+
+        Args:
+            adjust: Whether to correct for the tolerance by local-linear regression.
+        """
+        return self._results(range(self.targets), adjust)
+
+    def _results(self, chosen: Sequence[int], adjust: bool) -> list[Posterior]:
+        """The posteriors of some targets; warns if a tolerance makes them much wider."""
+        accepted = [self._accepted(target) for target in chosen]
+        if self.distance is None and not adjust:
+            warn_of_width(max(each.tolerance for each in accepted), self.n_params)
+        pairs = zip(chosen, accepted, strict=True)
+        return [self._posterior_of(target, each, adjust) for target, each in pairs]
+
+    def _posterior_of(self, target: int, accepted: Accepted, adjust: bool) -> Posterior:
         if len(accepted.parameters) == 0:
             raise ValueError(
                 f"`ε` must be large enough to accept samples, got {accepted.tolerance} and "
@@ -173,14 +192,6 @@ class SampledInference(LikelihoodFreeInference):
             low=self.prior.low,
             high=self.prior.high,
         )
-
-    def results(self, *, adjust: bool = False) -> list[Posterior]:
-        """The posteriors of all targets, as weighted samples.
-
-        Args:
-            adjust: Whether to correct for the tolerance by local-linear regression.
-        """
-        return [self.result(target, adjust=adjust) for target in range(self.targets)]
 
     def _add(self, simulated: Simulated) -> None:
         """Keeps simulations that were made elsewhere."""
@@ -224,7 +235,7 @@ class SampledInference(LikelihoodFreeInference):
         self._check_bins(bins, ranges)
         run_first()
         low, high = self.prior.low, self.prior.high
-        results = [self.result(each, adjust=adjust) for each in chosen]
+        results = self._results(chosen, adjust)
         return [
             result.marginals(
                 bins, sample_ranges(low, high, result.samples) if ranges is None else ranges
