@@ -281,7 +281,9 @@ class Populations:
             return population.plain()
         known, recycled = self._recycled.get(target, (None, None))
         if known is not population or recycled is None:
-            recycled = population.recycled(self._prior.prob)
+            # The mixture adds the prior to kernels, so its constant matters here.
+            constant = self._prior.normalisation
+            recycled = population.recycled(lambda points: self._prior.prob(points) / constant)
             self._recycled[target] = population, recycled
         return recycled
 

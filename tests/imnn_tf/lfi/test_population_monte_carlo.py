@@ -395,3 +395,33 @@ def test_a_higher_limit_uses_the_same_store(make, gaussian_draws, tmp_path, batc
     assert count[0] < 1850
     alone(**run, max_simulations=2000)
     np.testing.assert_array_equal(again.parameters, alone.parameters)
+
+
+def test_recycling_does_not_depend_on_the_constant_of_the_prior():
+    class Unnormalised:
+        event_shape = (1,)
+
+        def __init__(self, constant):
+            self.constant = constant
+
+        def sample(self, n, seed=None):
+            return np.random.default_rng(seed).normal(0, 2, (n, 1))
+
+        def log_prob(self, theta):
+            return stats.norm(0, 2).logpdf(theta[..., 0]) + np.log(self.constant)
+
+    means = []
+    for constant in (1.0, 100.0, 1e-4):
+        pmc = PopulationMonteCarlo(
+            [[1.0]],
+            Unnormalised(constant),
+            [[1.0]],
+            lambda x: x,
+            lambda theta, rng: rng.normal(theta, 1.0),
+            seed=3,
+            progress=False,
+        )
+        pmc(2000, 4000, percentile=50, tolerance=0.3)
+        means.append(pmc.result().mean()[0])
+    assert abs(means[0] - 0.8) < 0.05
+    np.testing.assert_allclose(means[1:], means[0], atol=0.01)
