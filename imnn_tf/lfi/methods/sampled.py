@@ -133,7 +133,9 @@ class SampledInference(LikelihoodFreeInference):
             got = "neither" if data is None else "both"
             raise ValueError(f"`estimates` or `data` must be given, got {got}.")
         if data is not None:
-            estimates = self.get_estimate(data if hasattr(data, "shape") else np.asarray(data))
+            data = data if hasattr(data, "shape") else np.asarray(data)
+            self._check_shape("data", data)
+            estimates = self.get_estimate(data)
         assert estimates is not None
         found = checks.array("estimates", estimates, shape=points.shape, dtype=float)
         outside = len(points) - np.count_nonzero(self.prior.supports(points))
@@ -192,6 +194,15 @@ class SampledInference(LikelihoodFreeInference):
             low=self.prior.low,
             high=self.prior.high,
         )
+
+    def _check_shape(self, name: str, data: Any) -> None:
+        """Data must have the shape of the targets: an estimator might take others in silence."""
+        expected, got = tuple(self.data.shape)[1:], tuple(data.shape)[1:]
+        if got != expected:
+            raise ValueError(
+                f"`{name}` must have the shape of the targets, {('n', *expected)}, got "
+                f"{tuple(data.shape)}."
+            )
 
     def _add(self, simulated: Simulated) -> None:
         """Keeps simulations that were made elsewhere."""
@@ -361,6 +372,7 @@ class SampledInference(LikelihoodFreeInference):
         """
 
         def estimates(data: np.ndarray) -> np.ndarray:
+            self._check_shape("simulator(parameters)", data)
             if save_sims is not None:
                 save_simulations(save_sims, data)
             return self.get_estimate(data)

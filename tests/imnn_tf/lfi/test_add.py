@@ -138,3 +138,19 @@ def test_wrong_arguments_are_named(make, arguments, message):
     with pytest.raises(ValueError, match=message):
         abc.add(**{"parameters": np.ones((3, 2)), **arguments})
     assert len(abc.parameters) == 0
+
+
+def test_simulations_have_the_shape_of_the_targets(box_prior, mean_variance, target):
+    abc = ApproximateBayesianComputation(
+        target,
+        box_prior,
+        np.eye(2),
+        mean_variance,
+        lambda theta: np.ones((len(theta), 7)),
+        progress=False,
+        seed=1,
+    )
+    with pytest.raises(ValueError, match="must have the shape of the targets"):
+        abc(10)
+    with pytest.raises(ValueError, match="`data` must have the shape of the targets"):
+        abc.add(np.ones((3, 2)), data=np.ones((3, 7)))
