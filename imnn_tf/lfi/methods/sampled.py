@@ -392,9 +392,9 @@ class SampledInference(LikelihoodFreeInference):
             replace(execution, batch_size=batch_size, store=store),
             estimates,
             deadline,
+            self.get_estimate,
         )
         self.failures += result.failures
-        ok = result.ok
-        found = np.empty((0, self.n_params)) if result.x is None else result.x[ok]
-        attempted = int(ok.sum()) + len(result.failures)
-        return Simulated(parameters[ok], found, result.interrupted, attempted)
+        found = np.empty((0, self.n_params)) if result.x is None else result.x[result.ok]
+        attempted = int(result.ok.sum()) + len(result.failures)
+        return Simulated(parameters[result.ok], found, result.interrupted, attempted)

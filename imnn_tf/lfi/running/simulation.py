@@ -93,6 +93,7 @@ def run_simulations(
     execution: Execution,
     reduce: Callable[[np.ndarray], ArrayLike] | None,
     deadline: float = np.inf,
+    estimator: Callable[[np.ndarray], ArrayLike] | None = None,
 ) -> SimulationResult:
     """Does what `simulate` documents, with arguments that were checked before.
 
@@ -104,7 +105,9 @@ def run_simulations(
         reduce: What to keep of the simulations of each call. `None` for all of them.
         deadline: The time of `time.monotonic` after which no call of the simulator starts, except
             for the first.
+        estimator: What `reduce` returns, without files that it writes besides. `None` for `reduce`.
     """
+    estimator = reduce if estimator is None else estimator
     with ExitStack() as stack:
         interrupt = stack.enter_context(deferred_interrupt())
         bar = stack.enter_context(execution.bar(len(theta)))
@@ -141,10 +144,10 @@ def run_simulations(
                 row = int(np.flatnonzero(np.append(run.ok[1:] < run.ok[:-1], True))[0])
                 row = row if run.ok[row] else int(run.ok.argmax())
                 assert run.x is not None
-                check_row(opened, lambda: alone(row), reduce, run.x[row : row + 1])
+                check_row(opened, lambda: alone(row), estimator, run.x[row : row + 1])
             elif run.ok.any():
-                check_probe(opened, lambda: alone(0), reduce)
+                check_probe(opened, lambda: alone(0), estimator)
             elif opened.probe is None and len(theta) and not (seeded and run.batch_size == 1):
-                keep_probe(opened, lambda: alone(0), reduce, seeded=seeded)
+                keep_probe(opened, lambda: alone(0), estimator, seeded=seeded)
         complete(run)
     return run.result()
