@@ -32,7 +32,12 @@ _RUN = {
     "With `accepted`, the least number of draws to make at a time. `None` for no more draws.",
     "accepted": "The number of draws that must be accepted for each target; draws are made until "
     "they are. `None` for any number.",
+    "max_draws": "With `accepted`, the number of draws in all after which to stop, whatever has "
+    "been accepted. `None` for no limit.",
 }
+
+# The number of draws after which a run ends of which all simulations fail.
+_MOST_FAILURES = 1000
 
 
 @described(
@@ -129,9 +134,10 @@ class ApproximateBayesianComputation(RejectionSampling):
         execution = self._execution
         if progress is not None:
             execution = replace(execution, progress=progress)
-        (parameters, estimates, _), distances = self._draw(
+        simulated, distances = self._draw(
             draws, at_once, save_sims, execution, predrawn=predrawn, update=update
         )
+        parameters, estimates = simulated.parameters, simulated.estimates
         return parameters, estimates, self._differences(estimates), distances
 
     __call__ = ABC
@@ -175,15 +181,19 @@ class ApproximateBayesianComputation(RejectionSampling):
         least = checks.integer("min_draws", 1 if min_draws is None else min_draws, minimum=1)
         most = np.inf if max_draws is None else checks.integer("max_draws", max_draws, minimum=1)
         have = (self.distances < tolerances).sum(axis=0)
-        with self._execution.bar() as bar, self._same_workers() as execution:
+        total = None if max_draws is None else int(most)
+        with self._execution.bar(total) as bar, self._same_workers() as execution:
             execution = replace(execution, progress=bar)
-            while (have < wanted).any() and len(self.parameters) < most:
-                missing = self._draws.missing(have, wanted, least)
-                number = int(min(missing, most - len(self.parameters)))
+            tried, in_vain = len(self.parameters), 0
+            while (have < wanted).any() and tried < most:
+                number = int(min(self._draws.missing(have, wanted, least), most - tried))
                 simulated, distances = self._draw(number, at_once, save_sims, execution)
                 have = have + (distances < tolerances).sum(axis=0)
                 bar.set_postfix(accepted=have.tolist())
-                if simulated.interrupted:
+                tried += number
+                in_vain = 0 if len(distances) else in_vain + number
+                # Without this a simulator that always fails would be called for ever.
+                if simulated.interrupted or in_vain >= max(wanted, _MOST_FAILURES):
                     break
         self._draws.accept(tolerances)
 
@@ -197,6 +207,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         ε: Tolerance | None = None,
         draws: int | None = None,
         accepted: int | None = None,
+        max_draws: int | None = None,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
@@ -210,7 +221,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         Raises:
             ValueError: If nothing is accepted, or the bins are too many or out of range.
         """
-        run_first = partial(self._run, ε, draws, accepted, at_once, save_sims)
+        run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
         return self._posterior(run_first, bins, ranges, adjust)
 
     @described(**_RUN)
@@ -224,6 +235,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         ε: Tolerance | None = None,
         draws: int | None = None,
         accepted: int | None = None,
+        max_draws: int | None = None,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
@@ -237,7 +249,7 @@ class ApproximateBayesianComputation(RejectionSampling):
             IndexError: If there is no such target.
             ValueError: If nothing is accepted, or no sample is in range.
         """
-        run_first = partial(self._run, ε, draws, accepted, at_once, save_sims)
+        run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
         return self._marginals(run_first, bins, ranges, adjust, target)
 
     @described(**_RUN)
@@ -253,6 +265,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         ε: Tolerance | None = None,
         draws: int | None = None,
         accepted: int | None = None,
+        max_draws: int | None = None,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
@@ -275,7 +288,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         # Python spells ϵ as ε in the names of arguments, but not in the keys of a dictionary.
         ε = kwargs.pop("ϵ", ε)
         kwargs.update(ax=ax, figsize=figsize, color=color, levels=levels, known=known)
-        run_first = partial(self._run, ε, draws, accepted, at_once, save_sims)
+        run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
         results = bins, ranges, adjust, target
         return self._plot(run_first, *results, label, smoothing=smoothing, **kwargs)
 
@@ -290,6 +303,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         ε: Tolerance | None = None,
         draws: int | None = None,
         accepted: int | None = None,
+        max_draws: int | None = None,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
@@ -310,7 +324,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         """
         ε = kwargs.pop("ϵ", ε)  # the other spelling, as in `plot`
         kwargs.update(ax=ax, figsize=figsize, color=color, known=known)
-        run_first = partial(self._run, ε, draws, accepted, at_once, save_sims)
+        run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
         return self._scatter_plot(run_first, axes, rejected, target, label, **kwargs)
 
     def _run(
@@ -318,6 +332,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         ε: Tolerance | None,
         draws: int | None,
         accepted: int | None,
+        max_draws: int | None,
         at_once: bool | int,
         save_sims: FileName | None,
     ) -> None:
@@ -327,7 +342,7 @@ class ApproximateBayesianComputation(RejectionSampling):
                 raise ValueError("`ε` must be given before anything has been accepted.")
             return
         if accepted is not None:
-            self.get_min_accepted(ε, accepted, draws, at_once, save_sims)
+            self.get_min_accepted(ε, accepted, draws, at_once, save_sims, max_draws=max_draws)
             return
         missing = (0 if draws is None else draws) - len(self.parameters)
         if missing > 0:

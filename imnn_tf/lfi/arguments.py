@@ -69,13 +69,14 @@ SHARED = {
     "timeout": "Seconds that one call of the simulator may take; needs an `executor`. Workers that "
     "were started here are killed when they take longer. Others are no longer waited for, and stay "
     "busy. `None` for no limit.",
-    "on_error": 'What happens when a call of the simulator fails. "raise" stops. "skip" goes on '
-    'without its simulations. "retry" repeats the call with other seeds, up to `retries` times, '
-    "and then skips it.",
-    "retries": 'How often a failed call is repeated if `on_error` is "retry".',
+    "on_error": 'What happens when a call of the simulator fails. "raise" stops. "skip" halves the '
+    "batch until the simulations that fail are found, and goes on without them. "
+    '"retry" repeats these with other seeds, up to `retries` times, and then skips them.',
+    "retries": 'How often a failed simulation is repeated if `on_error` is "retry".',
     "store": "A folder that keeps finished simulations; needs a `seed`. The same calls with the "
     "same seed read them from there and simulate only what is missing, so a script that was "
-    "stopped or killed goes on where it was. `None` keeps nothing.",
+    "stopped or killed goes on where it was. Another simulator or estimator is refused: one "
+    "simulation is run again to find out. `None` keeps nothing.",
     "progress": "Whether to show a progress bar that counts simulations; or a bar to use, with "
     "tqdm's methods `update` and `set_postfix`.",
     "max_pending": "The number of calls that wait in or run on the executor at a time. `None` for "

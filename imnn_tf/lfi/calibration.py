@@ -25,6 +25,8 @@ from scipy import stats
 from imnn_tf.lfi.plots.layout import AxesLike, FigureSize, grid_of_axes
 from imnn_tf.lfi.posterior.samples import Posterior
 from imnn_tf.lfi.prior import Prior
+from imnn_tf.lfi.running.execution import Execution
+from imnn_tf.lfi.running.run import SimulationError
 from imnn_tf.lfi.running.simulation import simulate
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
@@ -62,7 +64,12 @@ class Coverage(NamedTuple):
 
 
 def simulate_targets(
-    prior: Any, simulator: Callable[..., Any], n: int, seed: Seed = None
+    prior: Any,
+    simulator: Callable[..., Any],
+    n: int,
+    seed: Seed = None,
+    *,
+    execution: Execution | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws true parameters from the prior and simulates one target at each.
 
@@ -72,16 +79,25 @@ def simulate_targets(
             `imnn_tf.lfi.simulate` for how it gets random seeds.
         n: The number of targets.
         seed: An integer or a `numpy.random.SeedSequence`. `None` for fresh entropy.
+        execution: How the simulations run: executor, batch size, failures, store and progress.
+            `None` for all in one call in this process, without a bar.
 
     Returns:
-        True parameters, `(n, n_params)`, and targets, `(n,) + input shape`.
+        True parameters, `(n, n_params)`, and targets, `(n,) + input shape`, of the simulations that
+        did not fail.
+
+    Raises:
+        SimulationError: If a simulation fails and `on_error` is "raise", or all of them fail.
     """
     sequence = seed_sequence(seed)
     n = checks.integer("n", n, minimum=1)
     truths = Prior(prior).sample(n, seed=child(sequence, 0))
-    result = simulate(simulator, truths, batch_size=n, seed=child(sequence, 1), progress=False)
-    assert result.x is not None
-    return truths, result.x
+    if execution is None:
+        execution = Execution(batch_size=n, progress=False)
+    result = simulate(simulator, truths, seed=child(sequence, 1), execution=execution)
+    if result.x is None:
+        raise SimulationError("All simulations of targets failed; see `.result`.", result)
+    return truths[result.ok], result.x[result.ok]
 
 
 def sbc_ranks(
@@ -123,8 +139,11 @@ def uniformity(ranks: ArrayLike, draws: int = 99, seed: Seed = 0) -> np.ndarray:
         draws: The number of draws from each posterior that gave the ranks.
         seed: Seed of the random numbers between 0 and 1 that are added to the ranks, so that they
             do not tie: an integer or a `numpy.random.SeedSequence`. `None` for fresh entropy.
+
+    Raises:
+        ValueError: If ranks are above `draws`, or `draws` is far above all of them.
     """
-    values = checks.array("ranks", ranks, shape=(None, None), dtype=float)
+    values = _ranks(ranks, draws)
     rng = np.random.default_rng(seed_sequence(seed))
     spread = (values + rng.uniform(size=values.shape)) / (draws + 1)
     return np.array([stats.kstest(column, "uniform").pvalue for column in spread.T])
@@ -166,15 +185,16 @@ def tarp(
 
     Tests of accuracy with random points, Lemos et al. (2023), arXiv:2302.03026, algorithm 2: a
     ball about a reference point is made to reach the truth. The share of the posterior within it
-    is uniform if and only if the posterior is right. Parameters are scaled to the range of the
-    truths.
+    is uniform if the posterior is right. The converse needs references that depend on the data:
+    with others, such as the default, the prior passes too, and so does any posterior that ignores
+    some of the data. Parameters are scaled to the range of the truths.
 
     Args:
         truths: True parameters, `(n, n_params)`.
         posteriors: The posterior inferred for each truth.
         levels: Credibilities, `(n_levels,)`. `None` for 0.05 to 0.95 in steps of 0.05.
-        references: Reference points as shares of the range of the truths, `(n, n_params)`. `None`
-            for uniform random ones.
+        references: Reference points as shares of the range of the truths, `(n, n_params)`, for
+            example functions of the data. `None` for uniform random ones.
         seed: Seed of the reference points: an integer or a `numpy.random.SeedSequence`. `None`
             for fresh entropy.
 
@@ -224,7 +244,7 @@ def plot_ranks(
     Returns:
         The axes, `(1, n_params)`.
     """
-    values = checks.array("ranks", ranks, shape=(None, None), dtype=float)
+    values = _ranks(ranks, draws)
     n, p = values.shape
     names = checks.strings("labels", labels, p) or [f"Parameter {i + 1}" for i in range(p)]
     axes = grid_of_axes(ax, (1, p), figsize)
@@ -286,6 +306,20 @@ def _truths(truths: ArrayLike, posteriors: Sequence[Posterior]) -> np.ndarray:
     if len(values) != len(posteriors):
         raise ValueError(
             f"`posteriors` must be one for each of {len(values)} truths, got {len(posteriors)}."
+        )
+    return values
+
+
+def _ranks(ranks: ArrayLike, draws: int) -> np.ndarray:
+    """Ranks as an array, `(n, n_params)`, that may come from so many draws."""
+    values = checks.array("ranks", ranks, shape=(None, None), dtype=float)
+    draws = checks.integer("draws", draws, minimum=1)
+    low, top = values.min(initial=draws), values.max(initial=0)
+    # Of ranks that were uniform up to `draws`, all lie in the lower half with chance 2^-size.
+    if low < 0 or top > draws or (values.size >= 40 and 2 * top < draws):
+        raise ValueError(
+            f"`draws` must be that of `sbc_ranks`, the largest possible rank, got {draws} and "
+            f"ranks from {low:g} to {top:g}."
         )
     return values
 

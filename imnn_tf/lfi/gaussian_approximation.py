@@ -12,13 +12,8 @@ from imnn_tf.lfi.arguments import described
 from imnn_tf.lfi.methods.base import LikelihoodFreeInference
 from imnn_tf.lfi.plots.layout import AxesLike, Color, FigureSize, Label
 from imnn_tf.lfi.plots.triangle import LEVELS, triangle
-from imnn_tf.lfi.posterior.gridded import (
-    POINTS,
-    Gridded,
-    add_log_prior,
-    axes_of_grid,
-    full_grid,
-)
+from imnn_tf.lfi.posterior import gridded
+from imnn_tf.lfi.posterior.gridded import POINTS, Gridded, axes_of_grid, full_grid
 from imnn_tf.lfi.posterior.histograms import sample_ranges
 from imnn_tf.lfi.posterior.marginals import Marginals
 from imnn_tf.lfi.posterior.normal import Normal
@@ -168,18 +163,22 @@ class GaussianApproximation(LikelihoodFreeInference):
         """Log of the integral of likelihood times prior, `(targets,)`.
 
         With up to three parameters it is computed by the trapezium rule, on a grid that closes in
-        on the region where the product is not negligible. With more, it is the mean of the prior
-        density under the Gaussian likelihood, over 65,536 points of a Sobol sequence with a fixed
-        seed.
+        on the product, along principal axes if parameters are correlated or the prior is narrow.
+        With more, it is a mean over 65,536 points of a Sobol sequence with a fixed seed.
 
         Raises:
             ValueError: If the product vanishes everywhere on the grid, or a subclass with its
                 own likelihood has more than three parameters.
         """
-        targets = range(self.targets)
-        if self.n_params in POINTS or not self._is_gaussian:
-            return np.array([self._gridded(target).log_evidence() for target in targets])
-        return np.array([self._normal(target).log_evidence(self.prior) for target in targets])
+        return np.array([self._log_evidence(target) for target in range(self.targets)])
+
+    def _log_evidence(self, target: int) -> float:
+        likelihood = self._normal(target) if self._is_gaussian else None
+        if likelihood is not None and self.n_params not in POINTS:
+            return likelihood.log_evidence(self.prior)
+        if likelihood is None or likelihood.fits_axes(self.prior):
+            return self._gridded(target).log_evidence()
+        return gridded.whitened_log_evidence(likelihood, self.prior)
 
     def result(self, target: int = 0, *, n: int = 10_000, seed: Seed = 0) -> Posterior:
         """The posterior of one target, as weighted samples.
@@ -335,11 +334,11 @@ class GaussianApproximation(LikelihoodFreeInference):
         return Evaluation(values, log_like)
 
     def _evaluate_posterior(self, grid: ArrayLike | None, gridsize: GridSize) -> Evaluation:
-        """Evaluates likelihood times prior; sets the attributes that show the last evaluation."""
+        """Evaluates likelihood times prior; sets the attributes of the last evaluation."""
         values, log_like = self._evaluate_likelihood(grid, gridsize)
         points = values.reshape((self.n_params, -1)).T
         self.log_prior = self.prior.log_prob(points).reshape((1, *values.shape[1:]))
-        self.log_post = add_log_prior(log_like, self.log_prior)
+        self.log_post = gridded.add_log_prior(log_like, self.log_prior)
         return Evaluation(values, self.log_post)
 
     def _log_like(self, points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -39,8 +39,10 @@ _RUN = {
     "takes small steps.",
     "tolerance": "Stop when all particles are within this distance; the tolerance does not go "
     "below it. `None` for no such rule.",
-    "max_simulations": "Stop after this number of simulations for a target. `None` for no limit.",
-    "max_seconds": "Stop after this time. `None` for no limit.",
+    "max_simulations": "Stop after this number of simulations for a target, the first ones at "
+    "draws from the prior included. `None` for no limit.",
+    "max_seconds": "Stop after this time: no further batch of simulations starts. `None` for no "
+    "limit.",
     "min_change": "Stop after a generation that shrank the tolerance by less than this share. "
     "`None` for no such rule.",
 }
@@ -143,7 +145,8 @@ class PopulationMonteCarlo(WeightedParticles):
         Raises:
             SimulationError: If a simulation fails and `on_error` is "raise".
             ValueError: If there is nothing to start from, `initial_draws` is below `draws`,
-                there is no rule to stop by, or a number is out of range.
+                `max_simulations` below `initial_draws`, there is no rule to stop by, or a number
+                is out of range.
         """
         rules = tolerance, max_simulations, max_seconds, min_change
         schedule = Schedule(percentile, criterion, *rules)
@@ -151,14 +154,19 @@ class PopulationMonteCarlo(WeightedParticles):
             draws = checks.integer("draws", draws, minimum=self.n_params + 1)
         with ExitStack() as stack:
             schedule.interrupt = stack.enter_context(deferred_interrupt())
-            bar = stack.enter_context(self._execution.bar())
+            total = None if max_simulations is None else self.targets * int(max_simulations)
+            bar = stack.enter_context(self._execution.bar(total))
             execution = replace(stack.enter_context(self._same_workers()), progress=bar)
             simulate = partial(
-                self._simulate, at_once=at_once, save_sims=save_sims, execution=execution
+                self._simulate,
+                at_once=at_once,
+                save_sims=save_sims,
+                execution=execution,
+                deadline=schedule.deadline,
             )
             populations = self._populations
             if not populations.each:
-                populations.start(draws, initial_draws, simulate)
+                populations.start(draws, initial_draws, schedule, simulate)
             active = list(range(len(populations.each)))
             while active:  # in turns, so that no target alone pays for time that runs out
                 for target in active.copy():

@@ -1,6 +1,8 @@
 """Makes priors of any origin take and return float64 arrays, and finds their bounds."""
 
 import inspect
+import logging
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,8 @@ from numpy.typing import ArrayLike
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed, child, seed_sequence, stateless_seed
+
+logger = logging.getLogger(__name__)
 
 
 class Prior:
@@ -131,6 +135,41 @@ class Prior:
             Booleans, `(...)`.
         """
         return self.log_prob(parameters) > -np.inf
+
+    @cached_property
+    def normalisation(self) -> float:
+        """The integral of `prob`: one, or an estimate if that is off by more than 10 %.
+
+        With a density `g` on the support, `1 / integral` is the mean of `g / prob` over draws from
+        the prior. A Gaussian that is cut off where the prior becomes small serves as `g`.
+        """
+        n, sequence = 20_000, child(seed_sequence(0), 1)
+        draws = self.sample(n, seed=sequence)
+        shares = [0.025, 0.16, 0.5, 0.84, 0.975]
+        first, low, centre, high, last = np.quantile(draws, shares, axis=0)
+        scale = np.where(high > low, 0.35 * (high - low), 1.0)
+
+        def held(points: np.ndarray) -> np.ndarray:
+            return ((points >= first) & (points <= last)).all(axis=1) & self.supports(points)
+
+        rng = np.random.default_rng(sequence)
+        inside = held(centre + scale * rng.normal(size=draws.shape)).mean()
+        if inside < 0.01:
+            return 1.0  # the draws do not lie about one centre: nothing can be said
+        squares = (((draws - centre) / scale) ** 2).sum(axis=1)
+        log_g = -squares / 2 - np.log(scale * np.sqrt(2 * np.pi)).sum() - np.log(inside)
+        with np.errstate(over="ignore"):
+            ratios = np.where(held(draws), np.exp(log_g - self.log_prob(draws)), 0.0)
+        ratios = ratios[np.isfinite(ratios)]
+        mean, error = ratios.mean(), ratios.std() / np.sqrt(n)
+        if not mean > 0 or abs(np.log(mean)) < max(0.1, 5 * error / mean):
+            return 1.0
+        logger.warning(
+            "`prior.log_prob` is not normalised: the density integrates to %.3g by an estimate "
+            "from its draws. Results that need the constant are divided by it.",
+            1 / mean,
+        )
+        return float(1 / mean)
 
     def finite_range(self, seed: Seed = 0) -> tuple[np.ndarray, np.ndarray]:
         """A finite box for plots: the bounds, with quantiles in the place of infinite ones.

@@ -195,15 +195,24 @@ def _checked_fisher(Fisher: Numbers, targets: int, n_params: int) -> np.ndarray:
             f"`Fisher` must have shape {shape}, or {(targets, *shape)} with one for each target, "
             f"got {F.shape}."
         )
+    diagonal = np.diagonal(F, axis1=-2, axis2=-1)
+    if not (diagonal > 0).all():
+        raise ValueError(
+            f"`Fisher` must be positive definite, got a smallest eigenvalue of "
+            f"{np.linalg.eigvalsh(F).min()}."
+        )
+    # In units of which the diagonal is one, what is small does not depend on the parameters' units.
+    unit = np.sqrt(diagonal)
+    scale = unit[..., :, np.newaxis] * unit[..., np.newaxis, :]
     # A Fisher information that was summed up in float32 is symmetric only to rounding.
     mirrored = F.swapaxes(-2, -1)
-    scale = np.abs(F).max(axis=(-2, -1), keepdims=True)
-    if not np.isclose(F, mirrored, rtol=1e-3, atol=1e-4 * scale).all():
+    if not (np.abs(F - mirrored) <= 1e-3 * np.abs(mirrored) + 1e-4 * scale).all():
         raise ValueError(f"`Fisher` must be symmetric, got {F.tolist()}.")
     F = (F + mirrored) / 2
-    smallest = np.linalg.eigvalsh(F).min()
+    smallest = np.linalg.eigvalsh(F / scale).min()
     if smallest <= 0:
         raise ValueError(
-            f"`Fisher` must be positive definite, got a smallest eigenvalue of {smallest}."
+            f"`Fisher` must be positive definite, got a smallest eigenvalue of {smallest} in units "
+            "of which the diagonal is one."
         )
     return F

@@ -1,5 +1,6 @@
 """How population Monte Carlo starts, how one generation follows another, and when to stop."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from imnn_tf.lfi.prior import Prior
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import child
 
+logger = logging.getLogger(__name__)
+
 # Proposals that are simulated at a time at most, which bounds the memory they need.
 _MOST_AT_A_TIME = 65_536
 
@@ -28,6 +31,7 @@ class Schedule:
 
     Attributes:
         interrupt: Set when the user presses Ctrl-C.
+        deadline: The time of `time.monotonic` at which to stop.
 
     Raises:
         TypeError: If an argument is not a number.
@@ -62,7 +66,9 @@ class Schedule:
         self.tolerance = given.get("tolerance", 0.0)
         self.max_simulations = given.get("max_simulations", np.inf)
         self.min_change = given.get("min_change", -1.0)
-        self._deadline = time.monotonic() + given.get("max_seconds", np.inf)
+        if self.max_simulations % 1 and np.isfinite(self.max_simulations):
+            raise ValueError(f"`max_simulations` must be a whole number, got {max_simulations}.")
+        self.deadline = time.monotonic() + given.get("max_seconds", np.inf)
         percentile = 95.0 if percentile is None else percentile
         self.quantile = checks.real("percentile", percentile, above=0, below=100) / 100
         self.interrupt = threading.Event()
@@ -73,7 +79,7 @@ class Schedule:
             return "interrupt"
         if simulations >= self.max_simulations:
             return "max_simulations"
-        return "max_seconds" if time.monotonic() > self._deadline else None
+        return "max_seconds" if time.monotonic() > self.deadline else None
 
     def reached(self, population: Population) -> str | None:
         """The rule by which a population is done, if any."""
@@ -139,13 +145,23 @@ class Populations:
             )
         self._added = self._added.joined(simulated)
 
-    def start(self, draws: int | None, initial_draws: int | None, simulate: Simulate) -> None:
+    def start(
+        self,
+        draws: int | None,
+        initial_draws: int | None,
+        schedule: Schedule,
+        simulate: Simulate,
+    ) -> None:
         """Chooses the nearest simulations at draws from the prior; after Ctrl-C it does nothing.
+
+        If the time is up before there are enough simulations for a population, they are kept for
+        the next call.
 
         Args:
             draws: The number of particles.
             initial_draws: The number of simulations, those that were added included. `None` for
                 these alone.
+            schedule: When to stop.
             simulate: Simulates.
         """
         added = len(self._added.parameters)
@@ -156,6 +172,11 @@ class Populations:
         initial = max(checks.integer("initial_draws", initial_draws), added)
         if initial < draws:
             raise ValueError(f"`initial_draws` must be at least `draws`, {draws}, got {initial}.")
+        if initial - added > schedule.max_simulations:
+            raise ValueError(
+                f"`max_simulations` must be at least `initial_draws`, {initial - added}, got "
+                f"{schedule.max_simulations:.0f}."
+            )
         simulated = self._added
         if initial > added:
             key, self._starts = self._starts, self._starts + 1
@@ -164,7 +185,18 @@ class Populations:
             if new.interrupted:
                 return
             simulated = simulated.joined(new)
-        parameters, estimates, _ = simulated
+            if new.attempted < len(drawn) and len(simulated.parameters) < draws:
+                logger.warning(
+                    "`max_seconds` ended the first simulations after %d of %d, too few for %d "
+                    "particles. The next call goes on from there.",
+                    new.attempted,
+                    len(drawn),
+                    draws,
+                )
+                self._added = simulated
+                return
+            initial = added + new.attempted
+        parameters, estimates = simulated.parameters, simulated.estimates
         if len(parameters) < draws:
             raise ValueError(
                 f"`initial_draws` must give {draws} simulations, got {len(parameters)} that did "
@@ -195,8 +227,12 @@ class Populations:
         mixture = Mixture.of(population.parameters, population.weights)
         key = (1, target, len(population.rounds))
         kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        accepted = simulations = tried = 0
+        accepted = simulations = proposed = tried = 0
         while accepted < size:
+            # Without this a simulator that always fails would be called for ever.
+            if simulations >= size and not any(len(rows) for rows, _, _ in kept):
+                self.each[target] = replace(population, stopped_by="failures")
+                return False
             left = schedule.max_simulations - population.simulations - simulations
             if schedule.exhausted(population.simulations + simulations) is not None:
                 break
@@ -206,16 +242,17 @@ class Populations:
             number = int(min(wanted, left, _MOST_AT_A_TIME))
             rng = np.random.default_rng(child(self._seed, *key, len(kept), 1))
             points, draws_made = propose(mixture, self._prior.supports, number, rng)
-            parameters, estimates, _ = simulate(points, (*key, len(kept), 0))
-            distances = self._distance(estimates, target)
-            kept.append((parameters, estimates, distances))
+            new = simulate(points, (*key, len(kept), 0))
+            distances = self._distance(new.estimates, target)
+            kept.append((new.parameters, new.estimates, distances))
             tried += draws_made
-            simulations += number
+            proposed += number
+            simulations += new.attempted
             accepted += int((distances < tolerance).sum())
             bar.set_postfix(target=target, tolerance=tolerance, accepted=accepted)
         if kept:
             columns = [np.concatenate(column) for column in zip(*kept, strict=True)]
-            drawn = Round(mixture, simulations / tried, *columns)
+            drawn = Round(mixture, proposed / tried, *columns)
             self.each[target] = population.followed_by(
                 drawn, simulations, size, tolerance, self._prior
             )
@@ -244,7 +281,9 @@ class Populations:
             return population.plain()
         known, recycled = self._recycled.get(target, (None, None))
         if known is not population or recycled is None:
-            recycled = population.recycled(self._prior.prob)
+            # The mixture adds the prior to kernels, so its constant matters here.
+            constant = self._prior.normalisation
+            recycled = population.recycled(lambda points: self._prior.prob(points) / constant)
             self._recycled[target] = population, recycled
         return recycled
 

@@ -22,7 +22,8 @@ def regression_adjusted(
     parameters are regressed on estimates with Epanechnikov weights,
     `1 - (distance / tolerance)^2` (their equation 3), and the slope times the difference of
     the estimates is subtracted (their equation 5). A parameter with two bounds is regressed as
-    its logit, one with a single bound as a log, so that it stays inside.
+    its logit, one with a single bound as a log, so that it stays inside. The result does not
+    depend on the units of parameters and estimates.
 
     Args:
         parameters: Accepted parameters, `(n, p)`.
@@ -56,6 +57,9 @@ def regression_adjusted(
     high = np.full(p, np.inf) if high is None else high
     unbounded = _unbounded(np.asarray(parameters, dtype=float), low, high)
     root = np.sqrt(weights)[:, np.newaxis]
+    # The solver drops directions that are short next to the others, so all get length one.
+    scale = np.abs(x).max(axis=0, initial=0.0)
+    x = x / np.where(scale > 0, scale, 1.0)
     design = np.column_stack([np.ones(n), x])
     solution = np.linalg.lstsq(root * design, root * unbounded, rcond=None)[0]
     return _bounded(unbounded - x @ solution[1:], low, high), weights / weights.sum()
@@ -65,26 +69,39 @@ def _unbounded(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndar
     """Maps parameters, `(n, p)`, from within their bounds onto the real line."""
     mapped = values.copy()
     for i, (a, b) in enumerate(zip(low, high, strict=True)):
-        # A sample on its bound would be mapped to infinity; a rounding error away it is not.
-        tiny = np.finfo(np.float32).eps
+        above, below = _off_bound(values[:, i] - a), _off_bound(b - values[:, i])
         if np.isfinite(a) and np.isfinite(b):
-            share = np.clip((values[:, i] - a) / (b - a), tiny, 1 - tiny)
-            mapped[:, i] = np.log(share) - np.log1p(-share)
+            mapped[:, i] = np.log(above) - np.log(below)
         elif np.isfinite(a):
-            mapped[:, i] = np.log(np.clip(values[:, i] - a, tiny, None))
+            mapped[:, i] = np.log(above)
         elif np.isfinite(b):
-            mapped[:, i] = -np.log(np.clip(b - values[:, i], tiny, None))
+            mapped[:, i] = -np.log(below)
     return mapped
+
+
+def _off_bound(distances: np.ndarray) -> np.ndarray:
+    """Distances from a bound, `(n,)`, with those of zero replaced by the smallest of the others.
+
+    A sample on its bound would be mapped to infinity. No fixed number can stand for zero, because
+    it would depend on the unit of the parameter.
+    """
+    positive = distances[distances > 0]
+    return np.maximum(distances, positive.min() if len(positive) else 1.0)
 
 
 def _bounded(mapped: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """The inverse of `_unbounded`."""
     values = mapped.copy()
     for i, (a, b) in enumerate(zip(low, high, strict=True)):
-        if np.isfinite(a) and np.isfinite(b):
-            values[:, i] = a + (b - a) / (1 + np.exp(-mapped[:, i]))
-        elif np.isfinite(a):
-            values[:, i] = a + np.exp(mapped[:, i])
-        elif np.isfinite(b):
-            values[:, i] = b - np.exp(-mapped[:, i])
+        column = mapped[:, i]
+        with np.errstate(over="ignore"):  # infinity lies outside the support, and is dropped there
+            if np.isfinite(a) and np.isfinite(b):
+                # Measured from the nearer bound, so that nothing is lost to rounding.
+                nearer = np.exp(-np.abs(column))
+                step = (b - a) * (nearer / (1 + nearer))
+                values[:, i] = np.where(column < 0, a + step, b - step)
+            elif np.isfinite(a):
+                values[:, i] = a + np.exp(column)
+            elif np.isfinite(b):
+                values[:, i] = b - np.exp(-column)
     return values

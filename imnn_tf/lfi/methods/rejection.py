@@ -238,7 +238,7 @@ class RejectionSampling(SampledInference):
         return np.stack(each, axis=1)
 
     def _add(self, simulated: Simulated) -> None:
-        parameters, estimates, _ = simulated
+        parameters, estimates = simulated.parameters, simulated.estimates
         self._draws.append(parameters, estimates, self._distances(estimates))
 
     def _accepted(self, target: int) -> Accepted:

@@ -10,19 +10,25 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.methods.accepted import Accepted
+from imnn_tf.lfi.methods.accepted import Accepted, warn_of_width
 from imnn_tf.lfi.methods.base import LikelihoodFreeInference
 from imnn_tf.lfi.plots.layout import Label
-from imnn_tf.lfi.plots.scatter import Cloud, scatter
-from imnn_tf.lfi.plots.triangle import triangle
-from imnn_tf.lfi.posterior.histograms import Bins, Ranges, bounded_ranges, sample_ranges
+from imnn_tf.lfi.plots.scatter import Cloud, scatter, try_scatter
+from imnn_tf.lfi.plots.triangle import triangle, try_options
+from imnn_tf.lfi.posterior.histograms import (
+    Bins,
+    Ranges,
+    bin_edges,
+    bounded_ranges,
+    sample_ranges,
+)
 from imnn_tf.lfi.posterior.marginals import Marginals
 from imnn_tf.lfi.posterior.samples import Posterior
 from imnn_tf.lfi.running.execution import Execution
 from imnn_tf.lfi.running.executors import Pool
 from imnn_tf.lfi.running.run import Failure
-from imnn_tf.lfi.running.simulation import simulate
-from imnn_tf.lfi.running.store import save_simulations
+from imnn_tf.lfi.running.simulation import run_simulations
+from imnn_tf.lfi.running.store import folder_of, save_simulations
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
 from imnn_tf.utils.types import Numbers
@@ -44,11 +50,13 @@ class Simulated(NamedTuple):
         parameters: Their parameters, `(n, n_params)`.
         estimates: Their estimates, `(n, n_params)`.
         interrupted: Whether Ctrl-C ended the run early.
+        attempted: The number of simulations, failed ones included.
     """
 
     parameters: np.ndarray
     estimates: np.ndarray
     interrupted: bool = False
+    attempted: int = 0
 
     def joined(self, other: "Simulated") -> "Simulated":
         """These simulations followed by others."""
@@ -56,6 +64,7 @@ class Simulated(NamedTuple):
             np.concatenate([self.parameters, other.parameters]),
             np.concatenate([self.estimates, other.estimates]),
             other.interrupted,
+            self.attempted + other.attempted,
         )
 
 
@@ -124,7 +133,9 @@ class SampledInference(LikelihoodFreeInference):
             got = "neither" if data is None else "both"
             raise ValueError(f"`estimates` or `data` must be given, got {got}.")
         if data is not None:
-            estimates = self.get_estimate(data if hasattr(data, "shape") else np.asarray(data))
+            data = data if hasattr(data, "shape") else np.asarray(data)
+            self._check_shape("data", data)
+            estimates = self.get_estimate(data)
         assert estimates is not None
         found = checks.array("estimates", estimates, shape=points.shape, dtype=float)
         outside = len(points) - np.count_nonzero(self.prior.supports(points))
@@ -138,6 +149,8 @@ class SampledInference(LikelihoodFreeInference):
     def result(self, target: int = 0, *, adjust: bool = False) -> Posterior:
         """The posterior of one target, as weighted samples.
 
+        A warning says if the tolerance makes it more than 10 % wider.
+
         Args:
             target: The number of the target, counted from zero.
             adjust: Whether to correct for the tolerance by local-linear regression; see
@@ -147,8 +160,25 @@ class SampledInference(LikelihoodFreeInference):
             IndexError: If there is no such target.
             ValueError: If nothing has been accepted yet.
         """
-        target = self._target_number(target)
-        accepted = self._accepted(target)
+        return self._results([self._target_number(target)], adjust)[0]
+
+    def results(self, *, adjust: bool = False) -> list[Posterior]:
+        """The posteriors of all targets, as weighted samples.
+
+        Args:
+            adjust: Whether to correct for the tolerance by local-linear regression.
+        """
+        return self._results(range(self.targets), adjust)
+
+    def _results(self, chosen: Sequence[int], adjust: bool) -> list[Posterior]:
+        """The posteriors of some targets; warns if a tolerance makes them much wider."""
+        accepted = [self._accepted(target) for target in chosen]
+        if self.distance is None and not adjust:
+            warn_of_width(max(each.tolerance for each in accepted), self.n_params)
+        pairs = zip(chosen, accepted, strict=True)
+        return [self._posterior_of(target, each, adjust) for target, each in pairs]
+
+    def _posterior_of(self, target: int, accepted: Accepted, adjust: bool) -> Posterior:
         if len(accepted.parameters) == 0:
             raise ValueError(
                 f"`ε` must be large enough to accept samples, got {accepted.tolerance} and "
@@ -165,13 +195,14 @@ class SampledInference(LikelihoodFreeInference):
             high=self.prior.high,
         )
 
-    def results(self, *, adjust: bool = False) -> list[Posterior]:
-        """The posteriors of all targets, as weighted samples.
-
-        Args:
-            adjust: Whether to correct for the tolerance by local-linear regression.
-        """
-        return [self.result(target, adjust=adjust) for target in range(self.targets)]
+    def _check_shape(self, name: str, data: Any) -> None:
+        """Data must have the shape of the targets: an estimator might take others in silence."""
+        expected, got = tuple(self.data.shape)[1:], tuple(data.shape)[1:]
+        if got != expected:
+            raise ValueError(
+                f"`{name}` must have the shape of the targets, {('n', *expected)}, got "
+                f"{tuple(data.shape)}."
+            )
 
     def _add(self, simulated: Simulated) -> None:
         """Keeps simulations that were made elsewhere."""
@@ -189,6 +220,7 @@ class SampledInference(LikelihoodFreeInference):
         self, run_first: RunFirst, bins: Bins, ranges: Ranges | None, adjust: bool
     ) -> np.ndarray:
         """Histograms of the samples of all targets, `(targets, bins_1, ..., bins_p)`."""
+        self._check_bins(bins, ranges)
         run_first()
         results = self.results(adjust=adjust)
         if ranges is None:
@@ -211,9 +243,10 @@ class SampledInference(LikelihoodFreeInference):
     ) -> list[Marginals]:
         """Histograms of single parameters and of pairs, for each target chosen."""
         chosen = self._target_numbers(target)
+        self._check_bins(bins, ranges)
         run_first()
         low, high = self.prior.low, self.prior.high
-        results = [self.result(each, adjust=adjust) for each in chosen]
+        results = self._results(chosen, adjust)
         return [
             result.marginals(
                 bins, sample_ranges(low, high, result.samples) if ranges is None else ranges
@@ -233,12 +266,21 @@ class SampledInference(LikelihoodFreeInference):
     ) -> np.ndarray:
         """Draws the marginals as a triangle; `drawing` are options of `triangle`."""
         chosen = self._target_numbers(target)
-        return triangle(
-            self._marginals(run_first, bins, ranges, adjust, chosen),
-            labels=self.axis_labels,
-            label=self._target_labels(chosen, label),
-            **drawing,
-        )
+        drawing["label"] = self._target_labels(chosen, label)
+        # A name that is wrong must not cost simulations. Two parameters have all kinds of panels.
+        size, axis = min(self.n_params, 2), np.linspace(-2, 2, 5)
+        squares = sum(each**2 for each in np.meshgrid(*[axis] * size))
+        tried = Marginals.of_grid(np.exp(-squares), [axis] * size)
+        try_options([tried] * len(chosen), self.n_params, **drawing)
+        marginals = self._marginals(run_first, bins, ranges, adjust, chosen)
+        return triangle(marginals, labels=self.axis_labels, **drawing)
+
+    def _check_bins(self, bins: Bins, ranges: Ranges | None) -> None:
+        """Raises what is wrong with bins before anything is simulated."""
+        spans = [(0.0, 1.0)] * self.n_params if ranges is None else list(ranges)
+        if len(spans) != self.n_params:
+            raise ValueError(f"`ranges` must have {self.n_params} entries, got {len(spans)}.")
+        bin_edges(bins, spans)
 
     def _scatter_plot(
         self,
@@ -253,6 +295,8 @@ class SampledInference(LikelihoodFreeInference):
         x, y = checks.choice("axes", axes, _SCATTERED).split("_")
         share = checks.real("rejected", 0 if rejected is None else rejected, minimum=0, maximum=1)
         chosen = self._target_numbers(target)
+        drawing["label"] = self._target_labels(chosen, label or "Accepted")
+        try_scatter(self.n_params, len(chosen), **drawing)
         run_first()
         names = self.axis_labels
         labels = {"parameter": names, "estimate": [f"Estimate of {name}" for name in names]}
@@ -271,7 +315,6 @@ class SampledInference(LikelihoodFreeInference):
             horizontal=self.estimate[chosen] if y == "estimate" else None,
             vertical=self.estimate[chosen] if x == "estimate" else None,
             pairs=x == y,
-            label=self._target_labels(chosen, label or "Accepted"),
             **drawing,
         )
 
@@ -314,6 +357,7 @@ class SampledInference(LikelihoodFreeInference):
         at_once: bool | int,
         save_sims: FileName | None,
         execution: Execution,
+        deadline: float = np.inf,
     ) -> Simulated:
         """Simulates at parameters, `(n, n_params)`, and estimates.
 
@@ -324,9 +368,11 @@ class SampledInference(LikelihoodFreeInference):
             at_once: Whether all of them go to the simulator in one call, or how many.
             save_sims: Name of a file for the simulations.
             execution: How the simulations run.
+            deadline: The time of `time.monotonic` after which no further batch starts.
         """
 
         def estimates(data: np.ndarray) -> np.ndarray:
+            self._check_shape("simulator(parameters)", data)
             if save_sims is not None:
                 save_simulations(save_sims, data)
             return self.get_estimate(data)
@@ -338,14 +384,17 @@ class SampledInference(LikelihoodFreeInference):
             elif at_once and execution.executor is None:
                 batch_size = max(len(parameters), 1)
         if store is not None:
-            store = Path(store) / "-".join(f"{part:04d}" for part in key)
-        result = simulate(
+            store = folder_of(Path(store) / "-".join(f"{part:04d}" for part in key), parameters)
+        result = run_simulations(
             self._required_simulator(),
             parameters,
-            seed=child(self.seed, *key),
-            reduce=estimates,
-            execution=replace(execution, batch_size=batch_size, store=store),
+            child(self.seed, *key),
+            replace(execution, batch_size=batch_size, store=store),
+            estimates,
+            deadline,
+            self.get_estimate,
         )
         self.failures += result.failures
         found = np.empty((0, self.n_params)) if result.x is None else result.x[result.ok]
-        return Simulated(parameters[result.ok], found, result.interrupted)
+        attempted = int(result.ok.sum()) + len(result.failures)
+        return Simulated(parameters[result.ok], found, result.interrupted, attempted)

@@ -58,6 +58,30 @@ def grid_of_axes(
     return figure.subplots(rows, columns, squeeze=False)
 
 
+def check_axes(n_params: int, options: dict[str, Any]) -> None:
+    """Checks the options `ax`, `known` and `figsize` of a figure, and removes them.
+
+    Args:
+        n_params: The number of parameters.
+        options: Options of a figure of `(n_params, n_params)` axes.
+    """
+    ax, known = options.pop("ax", None), options.pop("known", None)
+    size = options.pop("figsize", None)
+    if ax is not None:
+        grid_of_axes(ax, (n_params, n_params))
+    if known is not None:
+        checks.array("known", known, shape=(n_params,), dtype=float)
+    if size is not None:
+        checks.array("figsize", size, shape=(2,), dtype=float)
+
+
+def hidden_axes(n: int) -> np.ndarray:
+    """Axes, `(n, n)`, of a figure that is neither shown nor kept."""
+    from matplotlib.figure import Figure
+
+    return Figure().subplots(n, n, squeeze=False)
+
+
 def target_names(label: Label, targets: int) -> list[str | None]:
     """A name in the legend for each target; several with one name or none are numbered."""
     if targets == 1 and (label is None or isinstance(label, str)):

@@ -16,7 +16,9 @@ from imnn_tf.lfi.plots.layout import (
     Color,
     FigureSize,
     Label,
+    check_axes,
     grid_of_axes,
+    hidden_axes,
     target_names,
     target_styles,
 )
@@ -115,6 +117,19 @@ def scatter(
     entries += [(str(name), look) for name, look in zip(names, looks, strict=True)]
     _add_legend(axes, entries, pairs)
     return axes
+
+
+def try_scatter(n_params: int, targets: int, **options: Any) -> None:
+    """Raises what `scatter` would raise because of its options, in a figure that nobody sees.
+
+    Args:
+        n_params: The number of parameters.
+        targets: The number of targets that would be drawn.
+        **options: Keywords of `scatter`, without labels and values of the axes.
+    """
+    check_axes(n_params, options)
+    cloud = Cloud(np.zeros((1, 1)), np.zeros((1, 1)), np.ones(1))
+    scatter([cloud] * targets, [], xlabels=[""], ylabels=[""], ax=hidden_axes(1), **options)
 
 
 def _looks(color: Color | Sequence[Color] | None, targets: int, panel: Axes) -> list[_Look]:

@@ -16,7 +16,9 @@ from imnn_tf.lfi.plots.layout import (
     Color,
     FigureSize,
     Label,
+    check_axes,
     grid_of_axes,
+    hidden_axes,
     target_names,
     target_styles,
 )
@@ -79,6 +81,19 @@ def triangle(
     if any(names):
         _add_legend(axes)
     return axes
+
+
+def try_options(marginals: Sequence[Marginals], n_params: int, **options: Any) -> None:
+    """Raises what `triangle` would raise because of its options, in a figure that nobody sees.
+
+    Args:
+        marginals: Any densities of one or two parameters, one `Marginals` for each target.
+        n_params: The number of parameters that would be drawn.
+        **options: Keywords of `triangle`, without `labels`.
+    """
+    check_axes(n_params, options)
+    size = len(marginals[0].points)
+    triangle(marginals, labels=[""] * size, ax=hidden_axes(size), **options)
 
 
 def _draw(

@@ -1,16 +1,20 @@
 """Posteriors of few parameters on grids that close in on them."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from imnn_tf.lfi.posterior.marginals import GridAxes, integral, trapezium_widths
+from imnn_tf.lfi.posterior.normal import Normal
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.utils import checks
 
 # Points along each axis of a grid that finds and measures a posterior, by the number of
 # parameters. With more parameters such a grid does not fit into memory.
 POINTS = {1: 2048, 2: 384, 3: 80}
+# The most points of a grid that a user asks for: more would take gigabytes.
+MOST_CELLS = 10_000_000
 
 
 class Gridded:
@@ -78,6 +82,34 @@ class Gridded:
         return np.clip(moved, self._prior.low, self._prior.high)
 
 
+def whitened_log_evidence(likelihood: Normal, prior: Prior) -> float:
+    """Log of the integral of a Gaussian likelihood times a prior, of up to three parameters.
+
+    The grid lies along the principal axes of the product, where this is as wide as it is long, so
+    that neither correlations nor scales matter.
+
+    Args:
+        likelihood: The likelihood.
+        prior: The prior.
+
+    Raises:
+        ValueError: If the product is zero everywhere on the grid.
+    """
+    frame = likelihood.times(prior)
+    p = len(frame.centre)
+
+    def log_joint(axes: GridAxes) -> np.ndarray:
+        standard = np.stack(np.meshgrid(*axes, indexing="ij")).reshape((p, -1)).T
+        points = frame.draws(standard)
+        joint = add_log_prior(likelihood.log_prob(points), prior.log_prob(points))
+        return joint.reshape([len(axis) for axis in axes])
+
+    axes = zoom(log_joint, np.full(p, -12.0), np.full(p, 12.0), POINTS[p], 30)
+    total = log_integral(log_joint(axes), [trapezium_widths(axis) for axis in axes])
+    # The volume of a cell among the parameters is that among standard numbers over sqrt(det F).
+    return float(total - np.linalg.slogdet(frame.fisher)[1] / 2)
+
+
 def add_log_prior(log_like: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
     """Adds log densities of one shape, or of shapes that broadcast.
 
@@ -114,12 +146,22 @@ def full_grid(low: np.ndarray, high: np.ndarray, gridsize: int | Sequence[int]) 
 
     Returns:
         The points, `(p, n_1, ..., n_p)`.
+
+    Raises:
+        ValueError: If there are more than `MOST_CELLS` of them.
     """
     p = len(low)
     sizes = [*gridsize] if isinstance(gridsize, Sequence | np.ndarray) else [gridsize] * p
     if len(sizes) != p:
         raise ValueError(f"`gridsize` must have {p} entries, got {len(sizes)}: {gridsize}.")
     sizes = [checks.integer("gridsize", size, minimum=1) for size in sizes]
+    cells = math.prod(sizes)
+    if cells > MOST_CELLS:
+        raise ValueError(
+            f"`gridsize` must make at most {MOST_CELLS} points, got {cells} in {p} dimensions; "
+            f"{int(MOST_CELLS ** (1 / p))} along each axis will do, or pass single points as "
+            "`grid`, or take samples from `result()`."
+        )
     axes = [np.linspace(*ends) for ends in zip(low, high, sizes, strict=True)]
     return np.stack(np.meshgrid(*axes, indexing="ij"))
 

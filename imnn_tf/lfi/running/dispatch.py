@@ -40,11 +40,11 @@ class Dispatcher:
             while run.queue or self._suspects or self._pending:
                 source = self._suspects or run.queue
                 while source and len(self._pending) < (1 if self._suspects else limit):
-                    if run.interrupt.is_set() or not self._submit(source[0]):
+                    if run.stopping or not self._submit(source[0]):
                         break
                     source.popleft()
                 if not self._pending:
-                    if run.interrupt.is_set():
+                    if run.stopping:
                         break
                     continue
                 wait(self._pending, timeout=_PATIENCE, return_when=FIRST_COMPLETED)

@@ -89,7 +89,7 @@ class Execution:
 
     @property
     def attempts(self) -> int:
-        """How often a call of the simulator is tried."""
+        """How often a simulation is tried."""
         return 1 + (self.retries if self.on_error == "retry" else 0)
 
     def bar(self, total: int | None = None) -> AbstractContextManager[Any]:

@@ -1,8 +1,8 @@
 """One run of simulations: what is left to simulate, what has been simulated, what failed."""
 
-import hashlib
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from imnn_tf.lfi.running.execution import Execution, ProgressBar
-from imnn_tf.lfi.running.store import Store
+from imnn_tf.lfi.running.store import Store, digest
 from imnn_tf.lfi.running.tasks import Task, random_argument, run_task
 from imnn_tf.utils.seeds import child, integer_seeds
 
@@ -83,7 +83,7 @@ class Rows(NamedTuple):
     Attributes:
         start: The first row.
         stop: The row after the last.
-        failed: How often the call has failed.
+        failed: How often these rows have failed with seeds of their own.
         suspect: Whether a worker died while the call was running.
     """
 
@@ -94,7 +94,7 @@ class Rows(NamedTuple):
 
 
 class Run:
-    """The state of a run; `imnn_tf.lfi.simulate` explains the arguments.
+    """The state of a run; `imnn_tf.lfi.simulate` and `run_simulations` explain the arguments.
 
     Attributes:
         queue: Rows that are still to be simulated.
@@ -111,10 +111,12 @@ class Run:
         reduce: Callable[[np.ndarray], ArrayLike] | None,
         interrupt: threading.Event,
         bar: ProgressBar,
+        deadline: float = np.inf,
     ) -> None:
         self.simulator, self.theta, self.seed = simulator, theta, seed
         self.execution, self.reduce = execution, reduce
         self.interrupt, self.bar = interrupt, bar
+        self._deadline, self._started = deadline, False
         self.batch_size = 1 if execution.batch_size is None else execution.batch_size
         self.random_argument = random_argument(simulator)
         self.store: Store | None = None
@@ -136,9 +138,15 @@ class Run:
         """What a store must have been written with to belong to this run."""
         return {
             "seed": [str(self.seed.entropy), *self.seed.spawn_key],
-            "theta": hashlib.sha256(np.ascontiguousarray(self.theta).tobytes()).hexdigest(),
+            "theta": digest(self.theta),
             "batch_size": self.batch_size,
         }
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no further call may start: after Ctrl-C, or when the time is up."""
+        late = self._started and time.monotonic() > self._deadline
+        return late or self.interrupt.is_set()
 
     def result(self) -> SimulationResult:
         """The outcome so far."""
@@ -157,7 +165,7 @@ class Run:
 
     def serially(self) -> None:
         """Simulates all rows in this process."""
-        while self.queue and not self.interrupt.is_set():
+        while self.queue and not self.stopping:
             rows = self.queue.popleft()
             try:
                 x = run_task(self.simulator, self.task(rows))
@@ -168,6 +176,7 @@ class Run:
 
     def task(self, rows: Rows) -> Task:
         """The call of the simulator for some rows."""
+        self._started = True
         # A generator is made from the seed of the first row. Simulators that take no seeds get
         # that key too: Dask regards tasks as the same that differ in nothing.
         stop = rows.stop if self.random_argument == "seeds" else rows.start + 1
@@ -189,20 +198,35 @@ class Run:
             if not finite.all():
                 count = wanted - int(finite.sum())
                 error = f"{count} of {wanted} simulations reduced to infinite or NaN values"
-                # The call succeeded and its other simulations are kept, so it is not repeated.
-                self._give_up(rows, indices[~finite], FloatingPointError(error))
+                # The call succeeded and its other simulations are kept, so only these are repeated.
+                self._retry_rows(rows, indices[~finite], FloatingPointError(error))
                 indices, x = indices[finite], x[finite]
+        new = int(np.count_nonzero(~self.ok[indices]))
         self._keep(indices, x)
         if self.store is not None and len(indices):
             self.store.add(indices, x)
-        self.bar.update(len(indices))
+        self.bar.update(new)
 
     def failed(self, rows: Rows, error: BaseException) -> None:
-        """Puts rows whose call failed back into the queue, or gives them up."""
-        if rows.failed + 1 < self.execution.attempts:
-            self.queue.appendleft(rows._replace(failed=rows.failed + 1))
+        """Halves rows whose call failed, until the ones that fail are found.
+
+        The rows that are found are repeated with other seeds, or given up. A run that stops at a
+        failure does not look for them.
+        """
+        if rows.stop - rows.start > 1 and self.execution.on_error != "raise":
+            middle = (rows.start + rows.stop) // 2
+            self.queue.appendleft(rows._replace(start=middle))
+            self.queue.appendleft(rows._replace(stop=middle))
         else:
-            self._give_up(rows, np.arange(rows.start, rows.stop), error)
+            self._retry_rows(rows, np.arange(rows.start, rows.stop), error)
+
+    def _retry_rows(self, rows: Rows, indices: np.ndarray, error: BaseException) -> None:
+        """Puts rows that failed back into the queue, one by one, or gives them up."""
+        if rows.failed + 1 < self.execution.attempts:
+            again = [Rows(i, i + 1, rows.failed + 1, rows.suspect) for i in indices.tolist()]
+            self.queue.extendleft(reversed(again))
+        else:
+            self._give_up(rows, indices, error)
 
     def _give_up(self, rows: Rows, indices: np.ndarray, error: BaseException) -> None:
         """Lists simulations as failed, and ends the run if it has to."""

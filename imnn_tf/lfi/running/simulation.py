@@ -14,8 +14,10 @@ from imnn_tf.lfi.arguments import described
 from imnn_tf.lfi.running.dispatch import Dispatcher
 from imnn_tf.lfi.running.execution import Execution, ProgressBar
 from imnn_tf.lfi.running.executors import Pool, Workers
-from imnn_tf.lfi.running.run import Run, SimulationResult
+from imnn_tf.lfi.running.probe import check_probe, check_row, keep_probe
+from imnn_tf.lfi.running.run import Rows, Run, SimulationResult
 from imnn_tf.lfi.running.store import Store
+from imnn_tf.lfi.running.tasks import run_task
 from imnn_tf.utils import checks
 from imnn_tf.utils.interrupt import deferred_interrupt
 from imnn_tf.utils.seeds import Seed, seed_sequence
@@ -27,8 +29,7 @@ from imnn_tf.utils.seeds import Seed, seed_sequence
     theta="Parameters, `(n, n_params)`.",
     seed="An integer or a `numpy.random.SeedSequence`. `None` for fresh entropy, which the result "
     "then holds.",
-    batch_size="The number of simulations in one call of the simulator. `None` for 1. If one of "
-    "them fails, the whole call fails.",
+    batch_size="The number of simulations in one call of the simulator. `None` for 1.",
     reduce="Applied in this process to the simulations of each call, `(n,) + shape`. What it "
     "returns, `(n, ...)`, is kept in their place. A simulation for which that is not finite has "
     "failed.",
@@ -60,7 +61,8 @@ def simulate(
 
     Each simulation has a seed of its own, a child of `seed`; a generator is made from the seed of
     the first simulation in its call. So the results depend on `seed`, and with generators on
-    `batch_size`, but not on where simulations run or in which order they finish.
+    `batch_size` and on which simulations fail, but not on where simulations run or in which order
+    they finish.
 
     After the first Ctrl-C the run ends as soon as the calls that are running have finished, and
     returns what it has. A second one raises `KeyboardInterrupt`.
@@ -81,19 +83,71 @@ def simulate(
     execution = Execution.of(execution, *separate)
     if execution.store is not None and seed is None:
         raise ValueError("`seed` must be given with a `store`, to find a run again; got None.")
+    return run_simulations(simulator, parameters, seed_sequence(seed), execution, reduce)
+
+
+def run_simulations(
+    simulator: Callable[..., Any],
+    theta: np.ndarray,
+    seed: np.random.SeedSequence,
+    execution: Execution,
+    reduce: Callable[[np.ndarray], ArrayLike] | None,
+    deadline: float = np.inf,
+    estimator: Callable[[np.ndarray], ArrayLike] | None = None,
+) -> SimulationResult:
+    """Does what `simulate` documents, with arguments that were checked before.
+
+    Args:
+        simulator: The simulator.
+        theta: Parameters, `(n, n_params)`, float64.
+        seed: The sequence whose children seed the simulations.
+        execution: How the simulations run.
+        reduce: What to keep of the simulations of each call. `None` for all of them.
+        deadline: The time of `time.monotonic` after which no call of the simulator starts, except
+            for the first.
+        estimator: What `reduce` returns, without files that it writes besides. `None` for `reduce`.
+    """
+    estimator = reduce if estimator is None else estimator
     with ExitStack() as stack:
         interrupt = stack.enter_context(deferred_interrupt())
-        bar = stack.enter_context(execution.bar(len(parameters)))
-        run = Run(simulator, parameters, seed_sequence(seed), execution, reduce, interrupt, bar)
+        bar = stack.enter_context(execution.bar(len(theta)))
+        run = Run(simulator, theta, seed, execution, reduce, interrupt, bar, deadline)
+        workers = execution.executor
+        if workers is not None and not isinstance(workers, Pool):
+            workers = stack.enter_context(Pool(simulator, workers))
+
+        def complete(run: Run) -> None:
+            if workers is None:
+                run.serially()
+            else:
+                Dispatcher(run, workers).simulate()
+
+        def alone(row: int) -> np.ndarray | None:
+            """Simulates one row on its own: `(1,) + shape`, or `None` if that fails."""
+            task = run.task(Rows(row, row + 1))
+            try:
+                if workers is None:
+                    return run_task(simulator, task)
+                return workers.submit(task).result(execution.timeout)
+            except Exception:
+                if workers is not None:
+                    workers.stop(kill=True)
+                return None
+
         if execution.store is not None:
             opened = Store(execution.store, run.identity())
             stack.callback(opened.close)
             run.open_store(opened)
-        workers = execution.executor
-        if workers is None:
-            run.serially()
-        else:
-            if not isinstance(workers, Pool):
-                workers = stack.enter_context(Pool(simulator, workers))
-            Dispatcher(run, workers).simulate()
+            seeded = run.random_argument != "nothing"
+            if run.ok.any() and seeded and run.batch_size == 1:
+                # Any stored row would do: the last one before those that are missing.
+                row = int(np.flatnonzero(np.append(run.ok[1:] < run.ok[:-1], True))[0])
+                row = row if run.ok[row] else int(run.ok.argmax())
+                assert run.x is not None
+                check_row(opened, lambda: alone(row), estimator, run.x[row : row + 1])
+            elif run.ok.any():
+                check_probe(opened, lambda: alone(0), estimator)
+            elif opened.probe is None and len(theta) and not (seeded and run.batch_size == 1):
+                keep_probe(opened, lambda: alone(0), estimator, seeded=seeded)
+        complete(run)
     return run.result()

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from imnn_tf.utils.checkpoint import write_atomically
+from imnn_tf.utils.checkpoint import CorruptFileError, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +59,41 @@ class Store:
     def load(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields the indices, `(n,)`, and simulations, `(n,) + shape`, of every undamaged shard."""
         for entry in self._entries[1:]:
-            path = self.directory / entry["shard"]
-            inside = path.name == entry["shard"] and path.is_file()  # no path to another folder
-            content = path.read_bytes() if inside else b""
-            if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-                logger.warning("%s is damaged; its simulations are run again.", path)
-                continue
-            with np.load(BytesIO(content), allow_pickle=False) as shard:
-                yield shard["indices"], shard["x"]
+            if "shard" in entry:
+                arrays = self._arrays(entry, entry["shard"])
+                if arrays is None:
+                    logger.warning("%s is damaged; its simulations are run again.", entry["shard"])
+                else:
+                    yield arrays["indices"], arrays["x"]
+
+    @property
+    def probe(self) -> dict[str, np.ndarray] | None:
+        """What `set_probe` kept, or `None`."""
+        entries = [entry for entry in self._entries if "probe" in entry]
+        return self._arrays(entries[-1], entries[-1]["probe"]) if entries else None
+
+    def set_probe(self, **arrays: np.ndarray) -> None:
+        """Keeps arrays by which a later run can tell whether its functions are still the same."""
+        name = f"probe-{len(self._entries) - 1:06d}.npz"
+        self._append({"probe": name, "sha256": self._write(name, arrays)})
+
+    def _write(self, name: str, arrays: dict[str, np.ndarray]) -> str:
+        """Writes arrays to a file; returns its SHA-256."""
+        buffer = BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type] # its stub takes them for flags
+        content = buffer.getvalue()
+        write_atomically(self.directory / name, lambda aside: aside.write_bytes(content))
+        return hashlib.sha256(content).hexdigest()
+
+    def _arrays(self, entry: dict[str, Any], name: str) -> dict[str, np.ndarray] | None:
+        """The arrays of a file, or `None` if it is damaged or missing."""
+        path = self.directory / name
+        inside = path.name == name and path.is_file()  # no path to another folder
+        content = path.read_bytes() if inside else b""
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            return None
+        with np.load(BytesIO(content), allow_pickle=False) as file:
+            return dict(file)
 
     def add(self, indices: np.ndarray, x: np.ndarray) -> None:
         """Adds simulations, and writes a shard if that is cheap enough by now.
@@ -84,16 +111,12 @@ class Store:
         if not self._unwritten:
             return
         start = time.monotonic()
-        buffer = BytesIO()
-        np.savez(
-            buffer,
-            indices=np.concatenate([indices for indices, _ in self._unwritten]),
-            x=np.concatenate([x for _, x in self._unwritten]),
-        )
-        content = buffer.getvalue()
+        arrays = {
+            "indices": np.concatenate([indices for indices, _ in self._unwritten]),
+            "x": np.concatenate([x for _, x in self._unwritten]),
+        }
         name = f"shard-{len(self._entries) - 1:06d}.npz"
-        write_atomically(self.directory / name, lambda aside: aside.write_bytes(content))
-        self._append({"shard": name, "sha256": hashlib.sha256(content).hexdigest()})
+        self._append({"shard": name, "sha256": self._write(name, arrays)})
         self._unwritten = []
         self._last = time.monotonic()
         self._cost = self._last - start
@@ -109,13 +132,60 @@ class Store:
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) != len(content):  # the process was killed while it wrote a line
             self._manifest.truncate(len(whole))
-        return [json.loads(line) for line in whole.splitlines()]
+        try:
+            return _entries_of(whole, self.directory)
+        except CorruptFileError:
+            self._manifest.close()
+            raise
 
     def _append(self, entry: dict[str, Any]) -> None:
         self._manifest.write(json.dumps(entry).encode() + b"\n")
         self._manifest.flush()
         os.fsync(self._manifest.fileno())
         self._entries.append(json.loads(json.dumps(entry)))
+
+
+def _entries_of(content: bytes, directory: Path) -> list[dict[str, Any]]:
+    """The entries in the lines of a manifest."""
+    try:
+        entries = [json.loads(line) for line in content.splitlines()]
+    except ValueError:
+        entries = [None]
+    if not all(isinstance(each, dict) and each.keys() & {"identity", "sha256"} for each in entries):
+        raise CorruptFileError(f"{directory / 'manifest.jsonl'} is damaged.")
+    return entries
+
+
+def digest(array: np.ndarray) -> str:
+    """SHA-256 of the numbers of an array."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def folder_of(directory: Path, theta: np.ndarray) -> Path:
+    """The folder for simulations at some parameters.
+
+    Another limit, or another number of draws, leads to other parameters. Their simulations are
+    kept beside those that are there.
+
+    Args:
+        directory: The folder that is used if it is new, or holds these parameters.
+        theta: Parameters, `(n, n_params)`.
+    """
+    manifest = directory / "manifest.jsonl"
+    whole = manifest.read_bytes().rpartition(b"\n")[0] if manifest.exists() else b""
+    if not whole:
+        return directory
+    if _entries_of(whole, directory)[0].get("identity", {}).get("theta") == digest(theta):
+        return directory
+    other = directory.with_name(f"{directory.name}-{digest(theta)[:12]}")
+    if not other.exists():
+        logger.warning(
+            "%s holds simulations at other parameters. They are left alone, and the new ones are "
+            "simulated into %s.",
+            directory,
+            other.name,
+        )
+    return other
 
 
 def save_simulations(name: str | os.PathLike[str], data: np.ndarray) -> Path:

@@ -3,9 +3,11 @@
 import exact
 import numpy as np
 import pytest
+import tensorflow_probability as tfp
 
 from imnn_tf.lfi import ApproximateBayesianComputation, PopulationMonteCarlo, Posterior
 
+tfd = tfp.distributions
 TOLERANCE = 1.0
 SEEDS = 20
 
@@ -117,3 +119,24 @@ def test_recycling_pays(populations):
 
     # Recycling more than halves the variance. F(19, 19) exceeds 2.2 by chance in 5 % of cases.
     assert (spread(populations[True]) < spread(populations[False]) / 2).all()
+
+
+@pytest.mark.parametrize("p", [1, 2, 5, 10])
+@pytest.mark.parametrize("tolerance", [0.5, 1.0, 2.0])
+def test_width_of_the_posterior_at_a_tolerance_is_predicted(p, tolerance, caplog):
+    # A flat prior and unit errors: theta | estimates in a ball is N(target, 1) plus the ball.
+    rng = np.random.default_rng(7)
+    direction = rng.normal(size=(100_000, p))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    estimates = tolerance * direction * rng.uniform(size=(100_000, 1)) ** (1 / p)
+    prior = tfd.Independent(tfd.Uniform(np.full(p, -50.0), np.full(p, 50.0)), 1)
+    abc = ApproximateBayesianComputation(np.zeros((1, p)), prior, np.eye(p), lambda x: x, seed=1)
+    abc.add(estimates + rng.normal(size=estimates.shape), estimates)
+    abc.accept_reject(1.001 * tolerance)
+    wider = np.sqrt(1 + tolerance**2 / (p + 2))
+    plain = abc.result()
+    np.testing.assert_allclose(plain.std(), wider, rtol=0.01)
+    assert (f"to {wider:.2f} times" in caplog.text) == (wider > 1.1)
+    told = len(caplog.records)
+    np.testing.assert_allclose(abc.result(adjust=True).std(), 1, rtol=0.02)
+    assert len(caplog.records) == told

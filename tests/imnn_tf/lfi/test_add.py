@@ -138,3 +138,32 @@ def test_wrong_arguments_are_named(make, arguments, message):
     with pytest.raises(ValueError, match=message):
         abc.add(**{"parameters": np.ones((3, 2)), **arguments})
     assert len(abc.parameters) == 0
+
+
+def test_simulations_have_the_shape_of_the_targets(box_prior, mean_variance, target):
+    abc = ApproximateBayesianComputation(
+        target,
+        box_prior,
+        np.eye(2),
+        mean_variance,
+        lambda theta: np.ones((len(theta), 7)),
+        progress=False,
+        seed=1,
+    )
+    with pytest.raises(ValueError, match="must have the shape of the targets"):
+        abc(10)
+    with pytest.raises(ValueError, match="`data` must have the shape of the targets"):
+        abc.add(np.ones((3, 2)), data=np.ones((3, 7)))
+
+
+def test_the_check_of_a_store_writes_no_simulations(
+    box_prior, mean_variance, target, gaussian_draws, tmp_path
+):
+    for _ in range(2):
+        abc = ApproximateBayesianComputation(
+            target, box_prior, np.eye(2), mean_variance, gaussian_draws, progress=False, seed=1,
+            store=tmp_path / "store",
+        )  # fmt: skip
+        abc(50, save_sims=tmp_path / "sims")
+    assert [path.name for path in tmp_path.glob("*.npy")] == ["sims.npy"]
+    assert np.load(tmp_path / "sims.npy").shape == (50, 10)

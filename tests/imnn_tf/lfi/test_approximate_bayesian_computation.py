@@ -342,3 +342,74 @@ def test_distances_are_checked(make):
         make(distance=3)
     with pytest.raises(ValueError, match=r"`distance\(estimates, target\)` must have shape \(7,\)"):
         make(distance=lambda estimates, target: estimates)(7)
+
+
+def test_draws_that_all_fail_come_to_an_end(box_prior, mean_variance, target):
+    def broken(theta, rng):
+        raise RuntimeError("no")
+
+    abc = ApproximateBayesianComputation(
+        target, box_prior, np.eye(2), mean_variance, broken, on_error="skip", progress=False, seed=1
+    )
+    with pytest.raises(ValueError, match="`draws` must be simulated"):
+        abc.get_min_accepted(1.0, 10, min_draws=500)
+    with pytest.raises(ValueError, match="`draws` must be simulated"):
+        abc.get_min_accepted(1.0, 10, max_draws=30)
+
+
+def test_one_failing_row_in_a_hundred_costs_one_row(box_prior, mean_variance, target):
+    def failing(theta, rng):
+        if (theta[:, 0] > 9.8).any():
+            raise RuntimeError("no")
+        return rng.normal(theta[:, :1], np.sqrt(theta[:, 1:]), (len(theta), 10))
+
+    abc = ApproximateBayesianComputation(
+        target,
+        box_prior,
+        np.eye(2),
+        mean_variance,
+        failing,
+        on_error="skip",
+        progress=False,
+        seed=1,
+    )
+    parameters, *_ = abc(5000)
+    assert len(parameters) + len(abc.failures) == 5000
+    assert 20 < len(abc.failures) < 90
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_drwas": 5},
+        {"label": ["a", "b"]},
+        {"color": ["red", "blue"]},
+        {"known": [1.0]},
+        {"levels": [2.0]},
+        {"smoothing": -1.0},
+        {"bins": 0},
+        {"ranges": [(0, 1)]},
+        {"ax": np.zeros((3, 3))},
+    ],
+)
+def test_names_are_checked_before_anything_runs(box_prior, mean_variance, target, wrong):
+    def never(theta, rng):
+        raise KeyboardInterrupt
+
+    abc = ApproximateBayesianComputation(
+        target, box_prior, np.eye(2), mean_variance, never, progress=False, seed=1
+    )
+    known = {"label", "color", "known", "ax", "max_drwas"}
+    with pytest.raises((TypeError, ValueError, AttributeError), match=f".*{next(iter(wrong))}"):
+        abc.plot(ε=1.0, draws=10, **wrong)
+    if set(wrong) <= known:
+        with pytest.raises((TypeError, ValueError, AttributeError)):
+            abc.scatter_plot(ε=1.0, draws=10, **wrong)
+
+
+def test_plots_take_the_limit_on_draws(box_prior, mean_variance, target, gaussian_draws):
+    abc = ApproximateBayesianComputation(
+        target, box_prior, np.eye(2), mean_variance, gaussian_draws, progress=False, seed=1
+    )
+    abc.plot(ε=5.0, accepted=10**6, draws=100, max_draws=500)
+    assert abc.num_draws == 500

@@ -6,6 +6,7 @@ from scipy import stats
 
 from imnn_tf.lfi import (
     ApproximateBayesianComputation,
+    Execution,
     GaussianApproximation,
     PopulationMonteCarlo,
     Posterior,
@@ -188,3 +189,25 @@ def test_plots(truths):
 def test_numbers_must_agree():
     with pytest.raises(ValueError, match="`posteriors` must be one for each of 2 truths, got 1"):
         calibration.sbc_ranks(np.zeros((2, 1)), [Posterior([[0.0]])])
+
+
+@pytest.mark.parametrize("draws", [50, 98, 300, 10_000])
+def test_ranks_of_another_number_of_draws_are_refused(draws):
+    ranks = np.random.default_rng(0).integers(0, 100, (200, 2))
+    assert (calibration.uniformity(ranks, 99) > 1e-3).all()
+    with pytest.raises(ValueError, match="`draws` must be that of `sbc_ranks`"):
+        calibration.uniformity(ranks, draws)
+
+
+def test_targets_that_fail_are_left_out():
+    def failing(theta):
+        if (theta[:, 0] > 9).any():
+            raise RuntimeError("no")
+        return theta
+
+    prior = tfd.Independent(tfd.Uniform([0.0], [10.0]), 1)
+    execution = Execution(on_error="skip", batch_size=10, executor=2, progress=False)
+    truths, data = calibration.simulate_targets(prior, failing, 60, seed=1, execution=execution)
+    np.testing.assert_array_equal(truths, data)
+    assert 40 < len(truths) < 60
+    assert truths.max() <= 9

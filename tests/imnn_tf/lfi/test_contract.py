@@ -160,3 +160,14 @@ def test_public_names():
     assert dir(imnn_tf.lfi) == sorted(imnn_tf.lfi.__all__)
     with pytest.raises(AttributeError, match="no attribute 'LFI'"):
         _ = imnn_tf.lfi.LFI
+
+
+@pytest.mark.parametrize("cls", [GaussianApproximation, ApproximateBayesianComputation])
+def test_a_fisher_information_may_span_any_scales(box_prior, cls):
+    unit = np.array([1e-8, 1e8])
+    F = np.array([[2.0, 1.99999], [1.99999, 2.0]]) * np.outer(unit, unit)
+    made = cls(np.zeros((1, 10)), box_prior, F, lambda data: data[:, :2])
+    np.testing.assert_array_equal(made.F, F)
+    for wrong in ([[2.0, 2.1], [2.1, 2.0]], [[2.0, 0.5], [0.6, 2.0]]):
+        with pytest.raises(ValueError, match="`Fisher` must be"):
+            cls(np.zeros((1, 10)), box_prior, wrong * np.outer(unit, unit), lambda x: x[:, :2])

@@ -279,3 +279,35 @@ def test_wrong_grids_are_named(two_targets):
         two_targets.plot(np.zeros((2, 4)))
     with pytest.raises(ValueError, match="`grid` must be a full grid"):
         two_targets.plot(np.stack(np.meshgrid(np.arange(3), np.arange(4))))
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 5, 10])
+@pytest.mark.parametrize("correlation", [0.0, 0.999])
+@pytest.mark.parametrize("width", [1e-5, 0.3, 1.0, 30.0])
+@pytest.mark.parametrize("unit", [1e-12, 1e12])
+def test_evidence_with_a_gaussian_prior_is_that_of_the_closed_form(p, correlation, width, unit):
+    covariance = unit**2 * ((1 - correlation) * np.eye(p) + correlation)
+    estimate = unit * np.linspace(-0.5, 0.5, p)
+    prior = tfd.MultivariateNormalDiag(np.zeros(p), np.full(p, width * unit))
+    ga = GaussianApproximation(
+        estimate[np.newaxis], prior, np.linalg.inv(covariance), lambda data: data
+    )
+    total = covariance + (width * unit) ** 2 * np.eye(p)
+    exact = stats.multivariate_normal(np.zeros(p), total / unit**2).logpdf(estimate / unit)
+    np.testing.assert_allclose(ga.log_evidence() + p * np.log(unit), exact, atol=0.02)
+
+
+@pytest.mark.parametrize("low", [-1e-6, 0.5])
+def test_evidence_with_a_box_narrower_than_the_likelihood(low):
+    prior = tfd.Independent(tfd.Uniform(np.full(2, low), np.full(2, low + 2e-6)), 1)
+    ga = GaussianApproximation(np.zeros((1, 2)), prior, np.eye(2), lambda data: data)
+    exact = stats.multivariate_normal(np.zeros(2)).logpdf(np.full(2, low + 1e-6))
+    np.testing.assert_allclose(ga.log_evidence(), exact, atol=1e-3)
+    assert np.isfinite(ga.posterior(np.full(2, low + 1e-6))).all()
+
+
+def test_a_grid_of_too_many_points_is_refused():
+    prior = tfd.MultivariateNormalDiag(np.zeros(6), np.ones(6))
+    ga = GaussianApproximation(np.zeros((1, 6)), prior, np.eye(6), lambda data: data)
+    with pytest.raises(ValueError, match="got 64000000 in 6 dimensions; 14 along each axis"):
+        ga.log_prob()

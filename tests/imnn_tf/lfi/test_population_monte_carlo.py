@@ -283,6 +283,19 @@ def test_failures_are_left_out_or_raised(make, gaussian_draws):
         make(simulator=flaky, on_error="skip", batch_size=1)(50, 50, criterion=0.5)
 
 
+def test_a_generation_in_which_nothing_succeeds_ends(make, gaussian_draws, box_prior):
+    def broken(theta, rng):
+        raise RuntimeError("no")
+
+    rng = np.random.default_rng(0)
+    theta = rng.uniform([-10, 0.1], [10, 10], (200, 2))
+    pmc = make(simulator=broken, on_error="skip")
+    pmc.add(theta, data=gaussian_draws(theta, rng))
+    pmc(50, criterion=0.1)
+    assert pmc.stopped_by == ["failures"]
+    assert pmc.parameters.shape == (1, 50, 2)
+
+
 def test_processes_give_the_same_and_are_kept(make):
     here, there = make(batch_size=10), make(batch_size=10, executor=2)
     for pmc in (here, there):
@@ -330,3 +343,85 @@ def test_another_thread_may_run_it(make):
     thread.start()
     thread.join()
     assert pmc.stopped_by == ["criterion"]
+
+
+@pytest.mark.parametrize("executor", [None, 2])
+def test_the_time_limit_holds_to_one_batch(make, gaussian_draws, executor):
+    def slow(theta, rng):
+        time.sleep(0.02)
+        return gaussian_draws(theta, rng)
+
+    pmc = make(simulator=slow, batch_size=1, executor=executor)
+    start = time.monotonic()
+    pmc(20, 25, percentile=50, max_seconds=5.0)
+    assert time.monotonic() - start < 6.5
+    assert pmc.stopped_by == ["max_seconds"]
+    # The weights know how many of the proposals were simulated.
+    last = pmc._populations.each[0].rounds[-1]
+    assert last.inside <= 1
+    if executor is None:
+        late = make(simulator=slow, batch_size=1)
+        late(500, 500, criterion=0.1, max_seconds=0.2)  # too few for a population: kept
+        assert late.num_draws.size == 0
+        late(10, 12, criterion=0.1, max_seconds=0.01)
+        assert late.parameters.shape == (1, 10, 2)
+
+
+def test_limits_on_simulations_are_checked_before_the_first_one(make):
+    def never(theta, rng):
+        raise AssertionError
+
+    pmc = make(simulator=never)
+    with pytest.raises(ValueError, match="`max_simulations` must be at least `initial_draws`, 400"):
+        pmc(50, 400, max_simulations=100)
+    with pytest.raises(ValueError, match="`max_simulations` must be a whole number"):
+        pmc(50, 400, max_simulations=1000.5)
+
+
+@pytest.mark.parametrize("batch_size", [None, 10])
+def test_a_higher_limit_uses_the_same_store(make, gaussian_draws, tmp_path, batch_size):
+    count = [0]
+
+    def counting(theta, rng):
+        count[0] += len(theta)
+        return gaussian_draws(theta, rng)
+
+    options = {"simulator": counting, "batch_size": batch_size}
+    run = {"draws": 80, "initial_draws": 160, "percentile": 50}
+    make(**options, store=tmp_path)(**run, max_simulations=500)
+    count[0] = 0
+    again, alone = make(**options, store=tmp_path), make(**options)
+    again(**run, max_simulations=2000)
+    assert count[0] < 1850
+    alone(**run, max_simulations=2000)
+    np.testing.assert_array_equal(again.parameters, alone.parameters)
+
+
+def test_recycling_does_not_depend_on_the_constant_of_the_prior():
+    class Unnormalised:
+        event_shape = (1,)
+
+        def __init__(self, constant):
+            self.constant = constant
+
+        def sample(self, n, seed=None):
+            return np.random.default_rng(seed).normal(0, 2, (n, 1))
+
+        def log_prob(self, theta):
+            return stats.norm(0, 2).logpdf(theta[..., 0]) + np.log(self.constant)
+
+    means = []
+    for constant in (1.0, 100.0, 1e-4):
+        pmc = PopulationMonteCarlo(
+            [[1.0]],
+            Unnormalised(constant),
+            [[1.0]],
+            lambda x: x,
+            lambda theta, rng: rng.normal(theta, 1.0),
+            seed=3,
+            progress=False,
+        )
+        pmc(2000, 4000, percentile=50, tolerance=0.3)
+        means.append(pmc.result().mean()[0])
+    assert abs(means[0] - 0.8) < 0.05
+    np.testing.assert_allclose(means[1:], means[0], atol=0.01)

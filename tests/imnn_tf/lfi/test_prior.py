@@ -123,3 +123,37 @@ def test_what_is_wrong_is_said():
         Prior(bad)
     with pytest.raises(TypeError, match="`seed` must be an integer"):
         Prior(Disc()).sample(3, seed="x")
+
+
+class Scaled:
+    """A prior of which the density is wrong by a constant."""
+
+    def __init__(self, distribution, constant):
+        self.distribution, self.constant = distribution, constant
+        self.event_shape, self.dtype = distribution.event_shape, distribution.dtype
+
+    def sample(self, n, seed=None):
+        return self.distribution.sample(n, seed=seed)
+
+    def log_prob(self, points):
+        return self.distribution.log_prob(points) + np.log(self.constant)
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        tfd.MultivariateNormalDiag(np.zeros(10), np.full(10, 1e-9)),
+        tfd.Independent(tfd.Uniform(np.zeros(2), np.full(2, 1e9)), 1),
+        tfd.Blockwise([tfd.LogNormal(-20.0, 1.0), tfd.Exponential(1e-3), tfd.Beta(2.0, 5.0)]),
+        tfd.Independent(tfd.StudentT(3.0, np.zeros(1), np.ones(1)), 1),
+    ],
+)
+@pytest.mark.parametrize("constant", [1e-6, 1.0, 7.8])
+def test_the_constant_of_an_unnormalised_prior_is_found(distribution, constant, caplog):
+    found = Prior(Scaled(distribution, constant)).normalisation
+    if constant == 1:
+        assert found == 1
+        assert not caplog.text
+    else:
+        np.testing.assert_allclose(found, constant, rtol=0.1)
+        assert "not normalised" in caplog.text

@@ -196,6 +196,54 @@ def test_what_reduces_to_nan_has_failed():
         run(lambda theta: theta, reduce=log)
 
 
+@pytest.mark.parametrize("executor", [None, 2])
+@pytest.mark.parametrize("batch_size", [7, 500])
+def test_failures_are_of_rows_not_of_batches(batch_size, executor):
+    def failing(theta, seeds):
+        if (theta > 98).any():
+            raise RuntimeError("too large")
+        return seeds
+
+    theta = np.random.default_rng(5).permutation(np.arange(500.0) % 100)[:, np.newaxis]
+    for options in ({"on_error": "skip"}, {"on_error": "retry", "retries": 2}):
+        result = run(failing, theta, batch_size=batch_size, executor=executor, **options)
+        np.testing.assert_array_equal(result.ok, theta[:, 0] < 99)
+        np.testing.assert_array_equal(result.x[result.ok], result.seeds[result.ok])
+        assert [failure.index for failure in result.failures] == np.flatnonzero(~result.ok).tolist()
+        assert {failure.attempts for failure in result.failures} == {1 + options.get("retries", 0)}
+
+
+def test_a_time_limit_and_a_dying_worker_cost_only_the_rows_to_blame():
+    def bad(theta):
+        if (theta == 3).any():
+            time.sleep(60)
+        if (theta == 17).any():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return theta
+
+    theta = np.arange(20.0)[:, np.newaxis]
+    result = run(bad, theta, batch_size=4, executor=2, timeout=2.0, on_error="skip")
+    np.testing.assert_array_equal(np.flatnonzero(~result.ok), [3, 17])
+    np.testing.assert_array_equal(result.x[result.ok], theta[result.ok])
+
+
+def test_retry_repeats_what_reduces_to_nan():
+    def log(x):
+        with np.errstate(invalid="ignore"):
+            return np.log(x)
+
+    def noise(theta, rng):
+        return rng.normal(size=len(theta))
+
+    for batch_size in (1, 20):
+        result = run(noise, reduce=log, batch_size=batch_size, on_error="retry", retries=40)
+        assert result.ok.all()
+        assert np.isfinite(result.x).all()
+    gone = run(lambda theta: -abs(theta), reduce=log, batch_size=20, on_error="retry", retries=2)
+    assert {failure.attempts for failure in gone.failures} == {3}
+    assert not gone.ok.any()
+
+
 def test_time_limit_takes_late_batches_out_and_spares_the_others(caplog):
     def stuck(theta):
         time.sleep(60 * (theta[0, 0] == 5))
@@ -395,3 +443,55 @@ def test_a_pool_may_serve_several_runs(noisy):
     with Pool(noisy, 1) as pool:
         first, second = (run(noisy, executor=pool).x for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def noise(theta, rng):
+    return theta + rng.normal(size=theta.shape)
+
+
+@pytest.mark.parametrize("executor", [None, 2])
+@pytest.mark.parametrize("batch_size", [1, 20])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_store_of_another_simulator_or_estimator_is_refused(
+    batch_size, executor, finished, tmp_path
+):
+    def first(theta, rng):
+        if not finished and theta[-1, 0] == THETA[-1, 0]:
+            raise RuntimeError("stopped")
+        return noise(theta, rng)
+
+    options = {"store": tmp_path, "batch_size": batch_size, "executor": executor}
+    if finished:
+        run(first, reduce=np.tanh, **options)
+    else:
+        with pytest.raises(SimulationError):
+            run(first, reduce=np.tanh, **options)
+    with pytest.raises(ValueError, match="`get_estimate` must be the one that `store` was written"):
+        run(noise, reduce=lambda x: 1.01 * np.tanh(x), **options)
+    with pytest.raises(ValueError, match="must be the one that `store` was written"):
+        run(lambda theta, rng: noise(theta, rng) + 0.01, reduce=np.tanh, **options)
+    again = run(noise, reduce=np.tanh, **options)
+    np.testing.assert_array_equal(again.x, run(noise, reduce=np.tanh, batch_size=batch_size).x)
+
+
+def test_a_simulator_with_its_own_generator_is_not_refused(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+
+    def own(theta):
+        return noise(theta, rng)
+
+    first = run(own, store=tmp_path)
+    np.testing.assert_array_equal(run(own, store=tmp_path).x, first.x)
+    fixed = tmp_path / "fixed"
+    run(lambda theta: theta, store=fixed)
+    with pytest.raises(ValueError, match="`simulator` must be the one"):
+        run(lambda theta: 2 * theta, store=fixed)
+    assert not caplog.text
+
+
+def test_a_damaged_probe_is_reported(tmp_path, caplog):
+    run(noise, store=tmp_path, batch_size=5)
+    (probe,) = tmp_path.glob("probe-*.npz")
+    probe.unlink()
+    run(noise, store=tmp_path, batch_size=5)
+    assert "used as it is" in caplog.text

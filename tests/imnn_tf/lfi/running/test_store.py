@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from imnn_tf.lfi.running.store import Store, save_simulations
+from imnn_tf.lfi.running.store import Store, folder_of, save_simulations
+from imnn_tf.utils.checkpoint import CorruptFileError
 
 IDENTITY = {"seed": ["1", 2], "theta": "abc"}
 
@@ -103,3 +104,16 @@ def test_saved_simulations_never_overwrite(tmp_path):
     assert names == ["sims.npy", "sims_1.npy", "sims_2.npy"]
     assert save_simulations(tmp_path / "v0.2.npy", np.zeros(1)).name == "v0.2.npy"
     np.testing.assert_array_equal(np.load(tmp_path / "sims_1.npy"), 1)
+
+
+@pytest.mark.parametrize("line", [b'{"identity": {"the', b"[]", b'{"something": 1}', b"\xff\xfe"])
+def test_a_damaged_list_of_shards_is_named(tmp_path, line):
+    store = Store(tmp_path, IDENTITY)
+    store.add(np.arange(2), np.zeros((2, 1)))
+    store.close()
+    path = tmp_path / "manifest.jsonl"
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    with pytest.raises(CorruptFileError, match=r"manifest\.jsonl is damaged"):
+        Store(tmp_path, IDENTITY)
+    with pytest.raises(CorruptFileError, match=r"manifest\.jsonl is damaged"):
+        folder_of(tmp_path, np.zeros((2, 1)))
