@@ -145,6 +145,55 @@ def test_every_step_can_be_measured(tmp_path):
     assert after.keys() == logs.keys()
 
 
+def absolute_error(target, trajectory):
+    """The mean over all steps, which a squeezed trajectory would not give."""
+    return tf.reduce_mean(tf.abs(trajectory - target[:, tf.newaxis]), (1, 2, 3))
+
+
+@pytest.mark.parametrize("form", ["function", "list", "lambda"])
+def test_a_function_as_loss_sees_the_whole_trajectory(form):
+    y, x, *args = draw(6, 5)
+    rim = small_rim(T=SIZE)  # as many steps as parameters, so that wrong shapes would broadcast
+    loss = {
+        "function": absolute_error,
+        "list": [absolute_error],
+        "lambda": lambda target, trajectory: absolute_error(target, trajectory),
+    }[form]
+    rim.compile(loss=loss, metrics=[absolute_error], jit_compile=False)
+    logs = rim.evaluate((y, *args), x, verbose=0, return_dict=True)
+    expected = np.mean(np.abs(np.asarray(rim((y, *args))) - x[:, None]))
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(logs["absolute_error"], expected, rtol=1e-5)
+
+
+def test_a_function_as_loss_is_saved(tmp_path):
+    y, x, *args = draw(6, 5)
+    rim = small_rim()
+    rim.compile(loss=absolute_error, jit_compile=False)
+    rim.fit((y, *args), x, verbose=0)
+    before = rim.evaluate((y, *args), x, verbose=0)
+    rim.save(tmp_path / "rim.keras")
+    functions = {"score_fn": score_fn, "absolute_error": absolute_error}
+    again = keras.saving.load_model(tmp_path / "rim.keras", custom_objects=functions)
+    np.testing.assert_allclose(again.evaluate((y, *args), x, verbose=0), before, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"loss": "mse"}, "loss"),
+        ({"loss": keras.losses.MeanSquaredError()}, "loss"),
+        ({"loss": keras.losses.mean_squared_error}, "loss"),
+        ({"metrics": ["mae"]}, "metrics"),
+        ({"metrics": [keras.metrics.RootMeanSquaredError()]}, "metrics"),
+        ({"weighted_metrics": [keras.metrics.MeanSquaredError()]}, "weighted_metrics"),
+    ],
+)
+def test_losses_that_would_squeeze_the_trajectory_are_refused(options, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be a function of the targets"):
+        small_rim().compile(**options)
+
+
 def test_compiling_again_replaces_the_metrics():
     data = draw(4, 5)
     rim = small_rim()
