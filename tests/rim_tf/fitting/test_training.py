@@ -5,6 +5,7 @@ import tensorflow as tf
 from problems import SIZE, draw, score_fn, small_network, small_rim
 
 from rim_tf import RIM, Hourglass, TrajectoryLoss
+from rim_tf.fitting.data import arrange
 from rim_tf.fitting.keywords import make_callbacks, make_optimizer
 from rim_tf.fitting.schedules import Warmup
 from rim_tf.problem.likelihoods import GaussianLikelihood
@@ -84,6 +85,31 @@ def test_seed_decides_the_order():
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
     assert any(not np.array_equal(a, c) for a, c in zip(first, other, strict=True))
+
+
+def orders(seed, global_seed):
+    """The numbers of the examples in the order of two epochs."""
+    examples = tf.data.Dataset.range(9).map(lambda n: (n, n))
+    if global_seed is not None:
+        tf.random.set_seed(global_seed)
+    try:
+        data, steps = arrange(examples, batch_size=4, shuffle=True, seed=seed)
+        return np.concatenate([y[0] for y, _ in data.take(2 * steps).as_numpy_iterator()])
+    finally:
+        tf.random.set_seed(None)
+
+
+def test_the_order_of_examples_depends_on_no_global_seed():
+    expected = orders(3, None)
+    for epoch in (expected[:9], expected[9:]):
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(9))
+    assert not np.array_equal(expected[:9], expected[9:])
+    for global_seed in (0, 1, 2**31 - 1):
+        np.testing.assert_array_equal(orders(3, global_seed), expected)
+    assert not np.array_equal(orders(4, 0), expected)
+    # The order of version 0.3, if there was no global seed.
+    old = [8, 1, 6, 5, 4, 0, 2, 7, 3, 0, 6, 5, 2, 1, 7, 3, 4, 8]
+    np.testing.assert_array_equal(expected, old)
 
 
 def test_plain_keras_works_too():
