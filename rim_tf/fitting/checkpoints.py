@@ -222,14 +222,16 @@ def _setup(config: Mapping[str, Json]) -> dict[str, Json]:
     arguments = {name: config[name] for name in _DECISIVE if name in config}
     functions = dict(config.get("functions", {}))
     functions["link_function"] = functions.get("link_function") or "identity"
-    return _as_json({**arguments, **functions})
+    return _without_names(_as_json({**arguments, **functions}))
 
 
 def _without_names(config: Json) -> Json:
-    """A configuration without the names, which Keras numbers."""
+    """A configuration without names, which Keras numbers, and the files that hold its classes."""
     if not isinstance(config, dict):
         return config
-    return {key: _without_names(value) for key, value in config.items() if key != "name"}
+    return {
+        key: _without_names(value) for key, value in config.items() if key not in ("name", "module")
+    }
 
 
 def _as_json(value: Any) -> Json:
