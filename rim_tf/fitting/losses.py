@@ -92,7 +92,9 @@ def weighted_mean(errors: tf.Tensor, weights: Numbers = None) -> tf.Tensor:
         return tf.reduce_mean(errors)
     weights = broadcast_weights(weights, errors)
     # A batch that is masked as a whole has a loss of zero, not NaN.
-    return tf.math.divide_no_nan(tf.reduce_sum(weights * errors), tf.reduce_sum(weights))
+    # An entry without weight may be NaN.
+    total = tf.reduce_sum(tf.math.multiply_no_nan(errors, weights))
+    return tf.math.divide_no_nan(total, tf.reduce_sum(weights))
 
 
 @keras.saving.register_keras_serializable("rim_tf")
@@ -142,6 +144,11 @@ class TrajectoryLoss(keras.losses.Loss):
         Returns:
             A scalar; under `tf.distribute`, this replica's share of it.
         """
+        if sample_weight is not None:
+            # An error of NaN would have a slope of NaN, whatever its weight.
+            y_true = tf.convert_to_tensor(y_true)
+            weights = broadcast_weights(sample_weight, y_true)
+            y_true = tf.where(tf.equal(weights, 0), tf.zeros_like(y_true), y_true)
         loss = weighted_mean(self.call(y_true, y_pred), sample_weight)
         # Keras adds up the gradients of the replicas, so each may only count for its share.
         return loss / tf.distribute.get_strategy().num_replicas_in_sync
