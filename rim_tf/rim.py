@@ -13,7 +13,7 @@ from imnn_tf.utils.types import Json, KerasOptimizer, Numbers
 from rim_tf import networks, prediction  # noqa: F401 - importing networks registers them
 from rim_tf.fitting import checkpoints, keywords
 from rim_tf.fitting.data import Data, inputs_of
-from rim_tf.fitting.losses import TrajectoryLoss
+from rim_tf.fitting.losses import as_trajectory_losses, check_metrics
 from rim_tf.fitting.metrics import TrajectoryMetrics
 from rim_tf.networks.protocol import State, StepNetwork, check_network
 from rim_tf.problem.functions import check_functions, restore_functions, store_functions
@@ -105,8 +105,7 @@ class RIM(keras.Model):
         observation_channels: int = 0,
         **kwargs: Any,
     ):
-        # Under mixed precision Keras would round the observation to 16 bits before `call` sees
-        # it. Only the network works in low precision; score and iterates do not.
+        # Under mixed precision Keras would round the observation to 16 bits before `call` sees it.
         super().__init__(autocast=False, **kwargs)
         self.dimensions = checks.sizes("dimensions", dimensions, unknown=True)
         self.network = network
@@ -207,12 +206,14 @@ class RIM(keras.Model):
             step_metrics: Whether to log the error, and chi-squared if there is a likelihood, of
                 every iterate too, as `error_1`, `chi2_1` and so on. Defaults to False.
             **kwargs: Other arguments of Keras's `compile`. Its `metrics` are given the unlinked
-                targets and the trajectory.
+                targets and the trajectory too.
 
         Raises:
             TypeError: If `step_metrics` is neither True nor False.
+            ValueError: If a loss or metric is one of Keras's own.
         """
         checks.flag("step_metrics", step_metrics)
+        check_metrics(kwargs)
         self._trajectory_metrics.measure_steps(self.T if step_metrics else 0)
         # Not kept as a dictionary: Keras would track the user's metrics in it, and log them twice.
         self.recompile = functools.partial(
@@ -220,7 +221,7 @@ class RIM(keras.Model):
         )
         super().compile(
             optimizer=optimizer,
-            loss=TrajectoryLoss() if loss is None else loss,
+            loss=as_trajectory_losses(loss),
             jit_compile=self._resolve_jit(jit_compile),
             **kwargs,
         )
@@ -234,8 +235,7 @@ class RIM(keras.Model):
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a model that Keras has loaded, as it was when saved."""
-        # Keras leaves this out for a model with its own `compile`. The optimiser must have its
-        # variables before Keras reads them from the file.
+        # The optimiser must have its variables before Keras reads them from the file.
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 

@@ -35,14 +35,21 @@ class Patience(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts the epochs without improvement, and stops the model when there are too many."""
+        if self.monitor not in (logs or {}):  # an epoch without validation
+            return
         value = float((logs or {})[self.monitor])
         if value < (1 - self.tolerance) * self.best:
             self.best, self.misses = value, 0
             return
         self.misses += 1
-        if self.misses >= self.patience:
+        if self.spent:
             _log.info("Stopped: no improvement in %d epochs.", self.misses)
             self.model.stop_training = True
+
+    @property
+    def spent(self) -> bool:
+        """Whether there have been too many epochs without improvement."""
+        return self.misses >= self.patience
 
     def get_state(self) -> dict[str, float]:
         """What a resumed fit needs to know."""

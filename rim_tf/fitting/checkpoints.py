@@ -9,7 +9,7 @@ it is read. If one is damaged, the one before it is used.
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,18 @@ from imnn_tf.utils.types import Json, KerasModel
 _log = logging.getLogger(__name__)
 
 CONFIGURATION = "rim.json"
+
+# The arguments of a RIM that decide a fit, beside its functions and its network.
+_DECISIVE = (
+    "dimensions",
+    "T",
+    "fields",
+    "initialization_method",
+    "score_preprocessing_method",
+    "vectorize",
+    "score_gradient",
+    "observation_channels",
+)
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -62,6 +74,9 @@ class Checkpoints(keras.callbacks.Callback):
         self._with_state = [each for each in others if hasattr(each, "set_state")]
         self.history: dict[str, list[float]] = {}
         self.epoch = 0
+        self._scores: dict[int, float] = {}
+        self._optimizer: dict[str, Json] = {}
+        self._goes_back = False
 
     def resume(self, rim: KerasModel, epoch: int | None = None) -> int:
         """Puts the model, the optimiser and the callbacks back to a checkpoint.
@@ -75,11 +90,14 @@ class Checkpoints(keras.callbacks.Callback):
 
         Raises:
             ValueError: If the checkpoint asked for is missing or damaged, or if it is of another
-                model.
+                model or optimiser.
         """
+        self._optimizer = _without_names(_as_json(rim.optimizer.get_config()))
         saved = _read(self.directory, epoch)
         if saved is None:
             return 0
+        self._check_setup(rim, saved)
+        self._goes_back = epoch is not None
         # An optimiser makes its variables at the first update, unless it is told to earlier.
         rim.optimizer.build(rim.trainable_variables)
         checkpoint.assign("model", rim.variables, saved.variables("model"))
@@ -94,6 +112,11 @@ class Checkpoints(keras.callbacks.Callback):
             callback.set_state(state)
         self.history, self.seed = saved.settings["history"], saved.settings["seed"]
         self.epoch = saved.settings["epoch"]
+        self._optimizer = saved.settings.get("optimizer", self._optimizer)
+        scores = saved.settings.get("scores")
+        if scores is None:  # a file of version 0.3, where every epoch had one
+            scores = dict(enumerate(self.history[self.monitor], 1))
+        self._scores = {int(key): value for key, value in scores.items()}
         _log.info("Resumed %s after %d epochs.", self.directory, self.epoch)
         return self.epoch
 
@@ -104,6 +127,14 @@ class Checkpoints(keras.callbacks.Callback):
         checkpoint.write_atomically(
             self.directory / CONFIGURATION, lambda aside: aside.write_text(text, encoding="utf-8")
         )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Deletes the epochs after the one that the fit went back to, before the first new one."""
+        if self._goes_back:
+            self._goes_back = False
+            for later in saved_epochs(self.directory):
+                if later > epoch:
+                    _path(self.directory, later).unlink()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves the fit if it is time, or if this epoch is the last."""
@@ -119,8 +150,25 @@ class Checkpoints(keras.callbacks.Callback):
         self.model.history.history = {name: list(each) for name, each in self.history.items()}
         self.model.history.epoch = list(range(self.epoch))
 
+    def _check_setup(self, rim: KerasModel, saved: SavedFit) -> None:
+        """Raises a ValueError that names what differs from the fit that is to be resumed."""
+        model, before = _setup(rim.get_config()), _setup(read_configuration(self.directory))
+        now = {**model, **self._optimizer}
+        before |= saved.settings.get("optimizer", {})  # not in files of version 0.3
+        for name in before.keys() & now.keys():
+            # The optimiser of a model that was fitted in this process has the rate of its end.
+            if name == "learning_rate" and now[name] == saved.settings.get("last_rate"):
+                continue
+            if before[name] != now[name]:
+                raise ValueError(
+                    f"`{name}` must be as in the fit in {self.directory}, {before[name]!r}, to "
+                    f"resume it, got {now[name]!r}. Use another folder for another fit."
+                )
+
     def _save(self) -> None:
-        score = self.history[self.monitor][-1]
+        # An epoch without validation has the score of the last one with it, or its loss.
+        score = self.history.get(self.monitor, self.history["loss"])[-1]
+        self._scores[self.epoch] = score
         if not math.isfinite(score):
             _log.warning("Epoch %d not saved: %s is %s.", self.epoch, self.monitor, score)
             return
@@ -139,6 +187,9 @@ class Checkpoints(keras.callbacks.Callback):
             "epoch": self.epoch,
             "score": score,
             "seed": self.seed,
+            "scores": self._scores,
+            "optimizer": self._optimizer,
+            "last_rate": _as_json(optimizer.get_config()).get("learning_rate"),
             "history": self.history,
             "callbacks": [callback.get_state() for callback in self._with_state],
         }
@@ -148,9 +199,8 @@ class Checkpoints(keras.callbacks.Callback):
     def _delete_old(self) -> None:
         """Deletes all checkpoints but the best and the newest."""
         epochs = saved_epochs(self.directory)
-        scores = self.history[self.monitor]
-        # After a fit went back to an earlier epoch, files may be left of epochs not yet done again.
-        ranked = sorted(epochs, key=lambda epoch: scores[min(epoch, len(scores)) - 1])
+        # A file that was damaged when the fit was resumed has no score.
+        ranked = sorted(epochs, key=lambda epoch: self._scores.get(epoch, math.inf))
         for epoch in set(epochs) - {*ranked[: self.keep], max(epochs)}:
             _path(self.directory, epoch).unlink()
 
@@ -165,6 +215,28 @@ def read_configuration(directory: Path) -> dict[str, Json]:
         return json.loads((directory / CONFIGURATION).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"`directory` must hold {CONFIGURATION}, got {directory}.") from None
+
+
+def _setup(config: Mapping[str, Json]) -> dict[str, Json]:
+    """What of a configuration decides the fit. Keras numbers the names of models and layers."""
+    arguments = {name: config[name] for name in _DECISIVE if name in config}
+    functions = dict(config.get("functions", {}))
+    functions["link_function"] = functions.get("link_function") or "identity"
+    return _without_names(_as_json({**arguments, **functions}))
+
+
+def _without_names(config: Json) -> Json:
+    """A configuration without names, which Keras numbers, and the files that hold its classes."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _without_names(value) for key, value in config.items() if key not in ("name", "module")
+    }
+
+
+def _as_json(value: Any) -> Json:
+    """A value as it comes back from a JSON file."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def restore_weights(rim: KerasModel, directory: Path, which: str | int) -> None:

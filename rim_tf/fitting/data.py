@@ -17,6 +17,9 @@ from imnn_tf.utils import checks
 Data: TypeAlias = Any
 Nest: TypeAlias = Any
 
+# What TensorFlow takes for the global seed where none was set.
+_SEED_WITHOUT_GLOBAL = 87654321
+
 
 class Batches(NamedTuple):
     """What goes into Keras's `fit` and `evaluate`.
@@ -179,13 +182,28 @@ def _from_examples(
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = examples
         if shuffle:
-            # `shuffle` takes a single seed, so every epoch needs one of its own.
+            # A shuffle takes a single seed, so every epoch needs one of its own.
             limits: Any = {"minval": None, "maxval": None}  # all integers
             own: Any = tf.random.stateless_uniform(
                 [], tf.stack([seed, epoch]), dtype=tf.int64, **limits
             )
-            order = order.shuffle(count, own, reshuffle_each_iteration=False)
+            order = _shuffled(order, count, own)
         return order.batch(batch_size)
 
     batches = tf.data.Dataset.counter(first_epoch).flat_map(one_epoch)
     return Batches(batches.prefetch(2), -(-count // batch_size))
+
+
+def _shuffled(examples: tf.data.Dataset, count: int, seed: tf.Tensor) -> tf.data.Dataset:
+    """`Dataset.shuffle` of all examples, without the global seed that it mixes in."""
+    variant = tf.raw_ops.ShuffleDataset(
+        # The raw operation takes the data set as the tensor that stands for it.
+        input_dataset=tf.data.experimental.to_variant(examples),
+        buffer_size=tf.constant(count, tf.int64),
+        seed=tf.constant(_SEED_WITHOUT_GLOBAL, tf.int64),
+        seed2=tf.math.floormod(seed, tf.constant(2**31 - 1, tf.int64)),  # as TensorFlow does
+        output_types=tf.nest.flatten(tf.compat.v1.data.get_output_types(examples)),
+        output_shapes=tf.nest.flatten(tf.compat.v1.data.get_output_shapes(examples)),
+        reshuffle_each_iteration=False,
+    )
+    return tf.data.experimental.from_variant(variant, examples.element_spec)

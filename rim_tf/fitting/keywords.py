@@ -140,6 +140,8 @@ def fit(
         saver = Checkpoints(directory, checkpoints, models_to_keep, monitor, seed, callbacks)
         first_epoch = saver.resume(rim, model_checkpoint) or first_epoch
         seed = saver.seed
+        if any(isinstance(each, Patience) and each.spent for each in callbacks):
+            epochs = first_epoch  # Keras would only ask after another epoch
         callbacks.append(saver)  # the last, because it saves what the others decided
     order: dict[str, Any] = {"shuffle": shuffle, "seed": seed, "first_epoch": first_epoch}
     data, data_steps = arrange(x, y, sample_weight, batch_size=batch_size, **order)

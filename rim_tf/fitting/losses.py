@@ -1,6 +1,6 @@
 """The loss of a whole trajectory, and how much each of its steps counts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -92,7 +92,9 @@ def weighted_mean(errors: tf.Tensor, weights: Numbers = None) -> tf.Tensor:
         return tf.reduce_mean(errors)
     weights = broadcast_weights(weights, errors)
     # A batch that is masked as a whole has a loss of zero, not NaN.
-    return tf.math.divide_no_nan(tf.reduce_sum(weights * errors), tf.reduce_sum(weights))
+    # An entry without weight may be NaN.
+    total = tf.reduce_sum(tf.math.multiply_no_nan(errors, weights))
+    return tf.math.divide_no_nan(total, tf.reduce_sum(weights))
 
 
 @keras.saving.register_keras_serializable("rim_tf")
@@ -142,6 +144,11 @@ class TrajectoryLoss(keras.losses.Loss):
         Returns:
             A scalar; under `tf.distribute`, this replica's share of it.
         """
+        if sample_weight is not None:
+            # An error of NaN would have a slope of NaN, whatever its weight.
+            y_true = tf.convert_to_tensor(y_true)
+            weights = broadcast_weights(sample_weight, y_true)
+            y_true = tf.where(tf.equal(weights, 0), tf.zeros_like(y_true), y_true)
         loss = weighted_mean(self.call(y_true, y_pred), sample_weight)
         # Keras adds up the gradients of the replicas, so each may only count for its share.
         return loss / tf.distribute.get_strategy().num_replicas_in_sync
@@ -169,3 +176,91 @@ class TrajectoryLoss(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         """All constructor arguments."""
         return {"schedule": self.schedule, "name": self.name}
+
+
+@keras.saving.register_keras_serializable("rim_tf")
+class FunctionLoss(keras.losses.Loss):
+    """A user's function as a loss.
+
+    Keras's own wrapper of functions makes both arrays have the same number of axes. From a
+    trajectory of one channel it would take away the axis of the channels.
+
+    Args:
+        function: `function(targets, trajectory)`, of unlinked targets `[batch, *sizes, channels]`
+            and the trajectory `[batch, T, *sizes, channels]`. It returns losses of any shape with
+            the batch as first axis, or a scalar. Keras takes the mean.
+        name: The name of the loss. Defaults to `None`, that of the function.
+    """
+
+    def __init__(self, function: Callable[..., tf.Tensor], name: str | None = None):
+        own = getattr(function, "__name__", type(function).__name__)
+        super().__init__(name=name or own.strip("<>"))  # TensorFlow takes no "<lambda>"
+        self.function = function
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """What the function returns."""
+        return self.function(y_true, y_pred)
+
+    def get_config(self) -> dict[str, Any]:
+        """All constructor arguments."""
+        return {
+            "function": keras.saving.serialize_keras_object(self.function),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "FunctionLoss":
+        """Makes the loss from its configuration."""
+        return cls(keras.saving.deserialize_keras_object(config["function"]), config["name"])
+
+
+def as_trajectory_losses(loss: Any) -> Any:
+    """The losses that a user passes to `compile`, in a form that sees whole trajectories.
+
+    Args:
+        loss: A function, a `keras.losses.Loss`, `None` for `TrajectoryLoss()`, or a list or
+            dictionary of them.
+
+    Returns:
+        A nest of the structure of `loss`, with each function wrapped.
+
+    Raises:
+        ValueError: If a loss is one of Keras's own.
+    """
+
+    def convert(each: Any) -> Any:
+        if each is None:
+            return TrajectoryLoss()
+        found = keras.losses.get(each)
+        _refuse_keras("loss", each, found)
+        return found if isinstance(found, keras.losses.Loss) else FunctionLoss(found)
+
+    return keras.tree.map_structure(convert, loss)
+
+
+def check_metrics(arguments: Mapping[str, Any]) -> None:
+    """Checks that no metric is one of Keras's own, which do not know trajectories.
+
+    Args:
+        arguments: Arguments of Keras's `compile` by name, of which `metrics` and
+            `weighted_metrics` are checked.
+
+    Raises:
+        ValueError: If a metric is one of Keras's own.
+    """
+    for name in ("metrics", "weighted_metrics"):
+        for each in keras.tree.flatten(arguments.get(name)):
+            found = keras.metrics.get(each)
+            # Keras's wrapper of a function hands on what it gets.
+            _refuse_keras(name, each, getattr(found, "_fn", found))
+
+
+def _refuse_keras(name: str, given: Any, found: Any) -> None:
+    """Raises an error for a loss or metric of Keras, which compares two arrays of one shape."""
+    kind = found if hasattr(found, "__name__") else type(found)
+    if found is not None and kind.__module__.split(".")[0] == "keras":
+        raise ValueError(
+            f"`{name}` must be a function of the targets [batch, ...] and the trajectory "
+            f"[batch, T, ...], or an object made for them such as TrajectoryLoss, got {given!r}, "
+            "which compares arrays of one shape."
+        )

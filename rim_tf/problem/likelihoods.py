@@ -11,6 +11,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from imnn_tf.utils import checks
+from rim_tf.problem.alignment import check_alignment, check_covariance
 from rim_tf.problem.parameters import Values
 
 GIVEN: Final = "given"
@@ -38,8 +39,13 @@ class GaussianLikelihood:
         score(x)  = J_F(x)^T C^-1 (y - F(x))
 
     The user gives no adjoint: the score is a vector-Jacobian product of the operator `F`, which
-    automatic differentiation finds. A masked datum has no weight. With a full covariance the
-    result is the likelihood of the data that are not masked, marginalised over the others.
+    automatic differentiation finds. A masked datum has no weight, and its value and its noise may
+    be NaN. With a full covariance the result is the likelihood of the data that are not masked,
+    marginalised over the others.
+
+    Data may be complex. Their transpose is then the Hermitian one, `sigma` is the standard
+    deviation of the real part and of the imaginary part each, and `covariance` is Hermitian,
+    `C = E[n n^H] / 2`, with `E[n n^T] = 0`. Chi-squared is real, and so are the parameters.
 
     Every method is called as `(x, y, *operands, noise, mask)`. `x` are the parameters,
     `[batch, *sizes, channels]` or a dictionary by field, and `y` are the data, `[batch, *data]`.
@@ -53,7 +59,7 @@ class GaussianLikelihood:
             acts on the parameters with all their axes flattened into one.
         sigma: The standard deviation of independent noise, in the unit of the data. Either
             "given" (the default), `[batch]` or `[batch, *data]`, or a positive number or an array
-            `[*data]` for all examples.
+            `[*data]` for all examples. An axis may have length one.
         covariance: The full covariance of the noise, instead of `sigma`. Either "given",
             `[batch, n, n]` for `n` data with all axes flattened into one, or an array `[n, n]`
             for all examples. Defaults to `None`, independent noise.
@@ -62,8 +68,8 @@ class GaussianLikelihood:
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If `sigma` is not positive, or `covariance` is not symmetric and positive
-            definite.
+        ValueError: If `sigma` is not positive where data count, or `covariance` is not Hermitian
+            and positive definite. A shape that does not fit is found at the first call.
     """
 
     def __init__(
@@ -76,13 +82,13 @@ class GaussianLikelihood:
     ):
         self._matrix: np.ndarray | None = None
         if not callable(operator) and not _is_given(operator):
-            self._matrix = checks.array("operator", operator, shape=(None, None))
+            self._matrix = _check_matrix("operator", operator)
         self._operator = operator
         self._full = covariance is not None
-        self._noise = _check_noise(sigma, covariance)
         self._mask = mask
         if mask is not None and not _is_given(mask):
             self._mask = checks.array("mask", mask)
+        self._noise = _check_noise(sigma, covariance, self._mask)
 
     def predict(self, x: Values, *operands: Any) -> tf.Tensor:
         """The data without noise, `[batch, *data]`."""
@@ -90,15 +96,22 @@ class GaussianLikelihood:
             return self._operator(x, *operands)
         flat = tf.reshape(x, [tf.shape(x)[0], -1])
         if self._matrix is not None:
+            if self._matrix.dtype.kind == "c":
+                flat = tf.complex(flat, tf.zeros_like(flat))
             return tf.matmul(flat, tf.constant(self._matrix.T, flat.dtype))
+        if tf.as_dtype(operands[0].dtype).is_complex:
+            flat = tf.complex(flat, tf.zeros_like(flat))
         return tf.linalg.matvec(operands[0], flat)
 
     def chi2(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
         """The sum of squared residuals in units of the noise, `[batch]`."""
         operands, noise, mask = self._unpack(args)
-        residual = y - self.predict(x, *operands)
-        weighted = self._weigh(residual, noise, mask)
-        return tf.reduce_sum(residual * weighted, list(range(1, len(residual.shape))))
+        residual, weighted = self._weigh(y, self.predict(x, *operands), noise, mask)
+        if residual.dtype.is_complex:
+            product = tf.math.real(tf.math.conj(residual) * weighted)
+        else:
+            product = residual * weighted
+        return tf.reduce_sum(product, list(range(1, len(residual.shape))))
 
     def energy(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
         """Minus the log likelihood up to a constant, `[batch]`."""
@@ -110,7 +123,7 @@ class GaussianLikelihood:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
             prediction = self.predict(x, *operands)
-        weighted: Any = self._weigh(y - prediction, noise, mask)
+        weighted: Any = self._weigh(y, prediction, noise, mask)[1]
         # A field that the operator does not use has a score of zero, not None.
         return tape.gradient(
             prediction,
@@ -133,19 +146,41 @@ class GaussianLikelihood:
         noise = operands.pop() if _is_given(self._noise) else self._noise
         return operands, noise, mask
 
-    def _weigh(self, residual: tf.Tensor, noise: Any, mask: Any) -> tf.Tensor:
-        """Applies `C^-1`, of the data that are not masked, to a residual `[batch, *data]`."""
+    def _weigh(
+        self, y: tf.Tensor, prediction: tf.Tensor, noise: Any, mask: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The residual `r` and `C^-1 r`, `[batch, *data]`, both zero where data are masked."""
+        y = tf.convert_to_tensor(y, prediction.dtype)
+        if not prediction.shape.is_compatible_with(y.shape):
+            raise ValueError(
+                f"`operator` must return the shape of `y`, {tuple(y.shape)}, "
+                f"got {tuple(prediction.shape)}."
+            )
+        residual = y - prediction
+        noise = tf.convert_to_tensor(noise)
+        if noise.dtype.is_complex and not residual.dtype.is_complex:
+            raise TypeError(f"`covariance` must be real for real data, got {noise.dtype.name}.")
         noise = tf.cast(noise, residual.dtype)
+        masked = None
         if mask is not None:
-            mask = tf.broadcast_to(tf.cast(mask, residual.dtype), tf.shape(residual))
+            mask = tf.cast(mask, residual.dtype)
+            check_alignment("mask", mask, residual, _is_given(self._mask), leading=False)
+            mask = tf.broadcast_to(mask, tf.shape(residual))
+            # A product with zero would not do: what is masked may be NaN or infinite.
+            masked = tf.equal(mask, 0)
+            residual = tf.where(masked, tf.zeros_like(residual), residual)
         if self._full:
-            return _solve(noise, residual, mask)
+            check_covariance(noise, residual, _is_given(self._noise))
+            return residual, _solve(noise, residual, mask)
+        check_alignment("sigma", noise, residual, _is_given(self._noise))
         if _is_given(self._noise):
             # One level for each example, [batch], has to line up with the first axis of the data.
             axes = [1] * (len(residual.shape) - len(noise.shape))
             noise = tf.reshape(noise, tf.concat([tf.shape(noise), axes], 0))
+        if masked is not None:
+            noise = tf.where(masked, tf.ones_like(noise), noise)
         weighted = residual / tf.square(noise)
-        return weighted if mask is None else mask * weighted
+        return residual, weighted if mask is None else mask * weighted
 
 
 def _solve(covariance: tf.Tensor, residual: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
@@ -163,6 +198,9 @@ def _solve(covariance: tf.Tensor, residual: tf.Tensor, mask: tf.Tensor | None) -
             return tf.reshape(solution, tf.shape(residual))
     else:
         kept = tf.reshape(mask, [-1, count])
+        both = kept[:, :, tf.newaxis] * kept[:, tf.newaxis, :]
+        # What is masked may be NaN or infinite, which stays so in a product with zero.
+        covariance = tf.where(tf.equal(both, 0), tf.zeros_like(both), covariance)
         covariance = covariance * kept[:, :, tf.newaxis] * kept[:, tf.newaxis, :]
         factor = tf.linalg.cholesky(covariance + tf.linalg.diag(1.0 - kept))
         flat = kept * flat
@@ -175,19 +213,40 @@ def _is_given(value: object) -> bool:
     return isinstance(value, str) and value == GIVEN
 
 
-def _check_noise(sigma: Constant, covariance: Constant | None) -> np.ndarray | Literal["given"]:
+def _check_matrix(name: str, value: Constant) -> np.ndarray:
+    """A finite matrix of real or complex numbers."""
+    matrix = np.asarray(value)
+    if matrix.dtype.kind != "c":
+        return checks.array(name, value, shape=(None, None))
+    parts = [checks.array(name, part, shape=(None, None)) for part in (matrix.real, matrix.imag)]
+    return parts[0] + 1j * parts[1]
+
+
+def _check_noise(
+    sigma: Constant, covariance: Constant | None, mask: Any
+) -> np.ndarray | Literal["given"]:
     if covariance is None:
         if _is_given(sigma):
             return GIVEN
         sigma = checks.array("sigma", sigma)
-        if (sigma <= 0).any():
+        wrong = sigma <= 0
+        if isinstance(mask, np.ndarray):
+            try:
+                wrong = wrong & (mask != 0)
+            except ValueError:
+                raise ValueError(
+                    f"`mask` must have the shape of `sigma`, {sigma.shape}, got {mask.shape}."
+                ) from None
+        if wrong.any():
             raise ValueError(f"`sigma` must be positive, got a minimum of {sigma.min()}.")
         return sigma
     if not _is_given(sigma):
         raise ValueError("`sigma` must be left out with a `covariance`.")
     if _is_given(covariance):
         return GIVEN
-    covariance = checks.array("covariance", covariance, shape=(None, None), dtype=np.float64)
+    covariance = _check_matrix("covariance", covariance)
+    if covariance.dtype.kind != "c":
+        covariance = covariance.astype(np.float64)
     try:
         np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
@@ -196,6 +255,7 @@ def _check_noise(sigma: Constant, covariance: Constant | None) -> np.ndarray | L
             f"{covariance.shape} that has no Cholesky factor."
         ) from None
     # NumPy's factorisation reads one triangle only, so it accepts matrices that are not symmetric.
-    if not np.allclose(covariance, covariance.T):
-        raise ValueError("`covariance` must be symmetric, got one that is not.")
+    if not np.allclose(covariance, covariance.conj().T):
+        kind = "Hermitian" if covariance.dtype.kind == "c" else "symmetric"
+        raise ValueError(f"`covariance` must be {kind}, got one that is not.")
     return covariance

@@ -30,17 +30,24 @@ LinkChoice: TypeAlias = str | Link | TensorFunction | Mapping[str, Any] | None
 InverseChoice: TypeAlias = TensorFunction | Mapping[str, TensorFunction] | None
 
 # The inverses are applied to training targets, which may lie exactly on the edge of a link's
-# range: a pixel may be zero. They are moved inside by one machine epsilon, which keeps the
-# logarithm finite and is still distinct from the edge in the working precision.
+# range: a pixel may be zero. At zero they are moved inside to the smallest normal number, so that
+# parameters of any scale keep their values. At other edges they are moved inside by one machine
+# epsilon, which is still distinct from the edge in the working precision.
 
 
 def _above_zero(x: tf.Tensor) -> tf.Tensor:
-    return tf.maximum(x, np.finfo(x.dtype.name).eps)
+    return tf.maximum(x, np.finfo(x.dtype.name).tiny)
 
 
 def _inside(x: tf.Tensor, low: float, high: float) -> tf.Tensor:
     margin = np.finfo(x.dtype.name).eps
     return tf.clip_by_value(x, low + margin, high - margin)
+
+
+def _softplus_inverse(x: tf.Tensor) -> tf.Tensor:
+    x = _above_zero(x)
+    # expm1 overflows for large x, where the inverse is x to every digit.
+    return tf.where(x > 50.0, x, tf.math.log(tf.math.expm1(tf.minimum(x, 50.0))))
 
 
 def _logit(x: tf.Tensor) -> tf.Tensor:
@@ -56,7 +63,7 @@ LINKS = {
         lambda x: tf.exp(np.log(10.0) * x), lambda x: tf.math.log(_above_zero(x)) / np.log(10.0)
     ),
     "sigmoid": Link(tf.sigmoid, _logit),
-    "softplus": Link(tf.math.softplus, lambda x: tf.math.log(tf.math.expm1(_above_zero(x)))),
+    "softplus": Link(tf.math.softplus, _softplus_inverse),
     "tanh": Link(tf.tanh, lambda x: tf.math.atanh(_inside(x, -1.0, 1.0))),
 }
 """The links that have a name."""

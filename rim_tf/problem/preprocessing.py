@@ -109,7 +109,10 @@ class Adam(Identity):
         # The means start from zero. Dividing by 1 - beta^t makes them means of the scores alone.
         t = tf.cast(step + 1, score.dtype)
         unbias = tf.sqrt(1 - tf.pow(self.beta_2, t)) / (1 - tf.pow(self.beta_1, t))
-        return mean * unbias / (tf.sqrt(square) + self.epsilon), (mean, square)
+        # The slope of the root is infinite at zero, and zero times infinity would be NaN.
+        zero = tf.equal(square, 0)
+        root = tf.where(zero, 0.0, tf.sqrt(tf.where(zero, 1.0, square)))
+        return mean * unbias / (root + self.epsilon), (mean, square)
 
     def get_config(self) -> dict[str, Any]:
         """All constructor arguments."""

@@ -67,6 +67,17 @@ def score_from_energy(energy_fn: EnergyFunction) -> ScoreFunction:
     return score_fn
 
 
+def _check_energies(energies: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+    batch = u.shape[:1]
+    if not energies.shape.is_compatible_with(batch):
+        raise ValueError(
+            f"`energy_fn` must return the shape {tuple(batch)}, got {tuple(energies.shape)}."
+        )
+    if not energies.dtype.is_floating:
+        raise TypeError(f"`energy_fn` must return real numbers, got {energies.dtype.name}.")
+    return energies
+
+
 def through_link(score_fn: ScoreFunction, link: Callable[[tf.Tensor], Values]) -> ScoreFunction:
     """The score with respect to the unlinked parameters, by the chain rule.
 
@@ -128,6 +139,8 @@ def unlinked_score(
     Returns:
         `score_fn(u, y, *args)`, `[batch, *sizes, channels]`.
 
+        It raises a ValueError or TypeError if the function returns another shape or type.
+
     Raises:
         ValueError: If neither function is given.
     """
@@ -137,7 +150,9 @@ def unlinked_score(
     elif energy_fn is not None:
         energy = batched(energy_fn)
         # Differentiated as a whole: one backward pass goes through the energy and the link.
-        score = score_from_energy(lambda u, *args: energy(link(u), *args))
+        score = score_from_energy(
+            lambda u, *args: _check_energies(tf.convert_to_tensor(energy(link(u), *args)), u)
+        )
     else:
         raise ValueError("One of `score_fn` and `energy_fn` must be given, got neither.")
     if gradient:

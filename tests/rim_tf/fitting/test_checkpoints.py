@@ -208,6 +208,61 @@ def test_a_fit_can_go_back_to_an_epoch(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_going_back_forgets_the_epochs_after(tmp_path):
+    """Otherwise a fit killed after going back would jump to them."""
+    fit(make_rim(), 4, tmp_path, models_to_keep=5)
+    fit(make_rim(), 2, tmp_path, model_checkpoint=1, models_to_keep=5)
+    assert saved_epochs(tmp_path) == [1, 2]
+
+
+def test_going_back_without_training_deletes_nothing(tmp_path):
+    fit(make_rim(), 2, tmp_path)
+    fit(make_rim(), 1, tmp_path, model_checkpoint=1)
+    assert saved_epochs(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({"link_function": "exp"}, {}, "`link_function`"),
+        ({"initialization_method": "model"}, {}, "`initialization_method`"),
+        ({}, {"learning_rate": 1e-3}, "`learning_rate`"),
+        ({}, {"ema_decay": 0.5}, "`ema_momentum`"),
+    ],
+)
+def test_another_setup_is_not_resumed_in_silence(tmp_path, change, options, words):
+    fit(make_rim(), 1, tmp_path)
+    with pytest.raises(ValueError, match=f"{words} must be as in the fit in"):
+        fit(make_rim(**change), 2, tmp_path, **options)
+
+
+def test_another_number_of_steps_is_not_resumed_in_silence(tmp_path):
+    fit(make_rim(), 1, tmp_path)
+    other = small_rim(network=Noisy(), score_preprocessing_method="adam", T=4)
+    other.compile(jit_compile=False)
+    with pytest.raises(ValueError, match="`T` must be as in the fit in"):
+        fit(other, 2, tmp_path)
+
+
+def test_spent_patience_trains_no_further_epoch(tmp_path):
+    options = {"patience": 1, "tolerance": 0.99}
+    first = fit(make_rim(), 9, tmp_path, **options)
+    again = make_rim()
+    history = fit(again, 9, tmp_path, **options)
+    assert history.history == first.history
+    assert int(again.optimizer.iterations) == 5 * len(first.epoch)
+    assert len(fit(make_rim(), 9, tmp_path, **{**options, "patience": 2}).epoch) > len(first.epoch)
+
+
+def test_patience_waits_for_validation(tmp_path):
+    """Epochs without validation are saved, and are no misses."""
+    data = {"validation_data": draw(8, 1), "validation_freq": 3, "patience": 2, "tolerance": 0.99}
+    history = fit(make_rim(), 20, tmp_path, **data)
+    assert len(history.epoch) == 9
+    assert len(history.history["val_loss"]) == 3
+    assert max(saved_epochs(tmp_path)) == 9
+
+
 def test_a_folder_is_named_for_the_fit(tmp_path):
     fit(make_rim(), 1, logdir=tmp_path / "new", logname="mine")
     fit(make_rim(), 1, logdir=tmp_path / "new", logname_prefix="try")

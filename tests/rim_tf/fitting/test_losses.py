@@ -39,6 +39,22 @@ def test_entries_without_weight_neither_pull_nor_dilute(shape):
     np.testing.assert_allclose(TrajectoryLoss()(spoiled, trajectory, mask), expected, rtol=1e-6)
 
 
+def test_a_target_without_weight_may_be_nan():
+    random = np.random.default_rng(2)
+    x, trajectory = random.normal(size=(5, 7, 2)), tf.constant(random.normal(size=(5, 3, 7, 2)))
+    mask = random.uniform(size=(5, 7)) < 0.5
+    results = []
+    for hidden in (0.0, np.nan):
+        target = np.where(mask[..., None], x, hidden)
+        with tf.GradientTape() as tape:
+            tape.watch(trajectory)
+            loss = TrajectoryLoss()(target, trajectory, mask)
+        results.append((loss, tape.gradient(loss, trajectory)))
+        results[-1] += (weighted_mean(tf.constant(target), mask),)
+    for clean, spoiled in zip(*results, strict=True):
+        np.testing.assert_array_equal(spoiled, clean)
+
+
 def test_no_weight_at_all_is_zero():
     assert float(weighted_mean(tf.ones((2, 3)), np.zeros(2))) == 0.0
 

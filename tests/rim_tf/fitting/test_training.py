@@ -5,6 +5,7 @@ import tensorflow as tf
 from problems import SIZE, draw, score_fn, small_network, small_rim
 
 from rim_tf import RIM, Hourglass, TrajectoryLoss
+from rim_tf.fitting.data import arrange
 from rim_tf.fitting.keywords import make_callbacks, make_optimizer
 from rim_tf.fitting.schedules import Warmup
 from rim_tf.problem.likelihoods import GaussianLikelihood
@@ -86,6 +87,31 @@ def test_seed_decides_the_order():
     assert any(not np.array_equal(a, c) for a, c in zip(first, other, strict=True))
 
 
+def orders(seed, global_seed):
+    """The numbers of the examples in the order of two epochs."""
+    examples = tf.data.Dataset.range(9).map(lambda n: (n, n))
+    if global_seed is not None:
+        tf.random.set_seed(global_seed)
+    try:
+        data, steps = arrange(examples, batch_size=4, shuffle=True, seed=seed)
+        return np.concatenate([y[0] for y, _ in data.take(2 * steps).as_numpy_iterator()])
+    finally:
+        tf.random.set_seed(None)
+
+
+def test_the_order_of_examples_depends_on_no_global_seed():
+    expected = orders(3, None)
+    for epoch in (expected[:9], expected[9:]):
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(9))
+    assert not np.array_equal(expected[:9], expected[9:])
+    for global_seed in (0, 1, 2**31 - 1):
+        np.testing.assert_array_equal(orders(3, global_seed), expected)
+    assert not np.array_equal(orders(4, 0), expected)
+    # The order of version 0.3, if there was no global seed.
+    old = [8, 1, 6, 5, 4, 0, 2, 7, 3, 0, 6, 5, 2, 1, 7, 3, 4, 8]
+    np.testing.assert_array_equal(expected, old)
+
+
 def test_plain_keras_works_too():
     y, x, *args = draw(24, 4)
     rim = small_rim()
@@ -143,6 +169,55 @@ def test_every_step_can_be_measured(tmp_path):
     )
     after = again.evaluate((y, *args), x, verbose=0, return_dict=True)
     assert after.keys() == logs.keys()
+
+
+def absolute_error(target, trajectory):
+    """The mean over all steps, which a squeezed trajectory would not give."""
+    return tf.reduce_mean(tf.abs(trajectory - target[:, tf.newaxis]), (1, 2, 3))
+
+
+@pytest.mark.parametrize("form", ["function", "list", "lambda"])
+def test_a_function_as_loss_sees_the_whole_trajectory(form):
+    y, x, *args = draw(6, 5)
+    rim = small_rim(T=SIZE)  # as many steps as parameters, so that wrong shapes would broadcast
+    loss = {
+        "function": absolute_error,
+        "list": [absolute_error],
+        "lambda": lambda target, trajectory: absolute_error(target, trajectory),
+    }[form]
+    rim.compile(loss=loss, metrics=[absolute_error], jit_compile=False)
+    logs = rim.evaluate((y, *args), x, verbose=0, return_dict=True)
+    expected = np.mean(np.abs(np.asarray(rim((y, *args))) - x[:, None]))
+    np.testing.assert_allclose(logs["loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(logs["absolute_error"], expected, rtol=1e-5)
+
+
+def test_a_function_as_loss_is_saved(tmp_path):
+    y, x, *args = draw(6, 5)
+    rim = small_rim()
+    rim.compile(loss=absolute_error, jit_compile=False)
+    rim.fit((y, *args), x, verbose=0)
+    before = rim.evaluate((y, *args), x, verbose=0)
+    rim.save(tmp_path / "rim.keras")
+    functions = {"score_fn": score_fn, "absolute_error": absolute_error}
+    again = keras.saving.load_model(tmp_path / "rim.keras", custom_objects=functions)
+    np.testing.assert_allclose(again.evaluate((y, *args), x, verbose=0), before, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"loss": "mse"}, "loss"),
+        ({"loss": keras.losses.MeanSquaredError()}, "loss"),
+        ({"loss": keras.losses.mean_squared_error}, "loss"),
+        ({"metrics": ["mae"]}, "metrics"),
+        ({"metrics": [keras.metrics.RootMeanSquaredError()]}, "metrics"),
+        ({"weighted_metrics": [keras.metrics.MeanSquaredError()]}, "weighted_metrics"),
+    ],
+)
+def test_losses_that_would_squeeze_the_trajectory_are_refused(options, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be a function of the targets"):
+        small_rim().compile(**options)
 
 
 def test_compiling_again_replaces_the_metrics():

@@ -133,9 +133,169 @@ def test_chi2_of_the_truth_is_the_number_of_data():
     assert abs(np.mean(chi2) - DATA) < 5 * np.sqrt(2 * DATA / count)
 
 
+IMAGE = np.ones((3, 4, 4, 1))
+
+
+@pytest.mark.parametrize("wrap", [WRAPS["eager"], WRAPS["graph"]], ids=["eager", "graph"])
+@pytest.mark.parametrize(
+    ("likelihood", "x", "y", "extra", "words"),
+    [
+        (
+            GaussianLikelihood(tf.identity, sigma=np.ones((4, 4))),
+            IMAGE,
+            IMAGE,
+            (),
+            r"`sigma` must be a number or have shape \(4, 4, 1\), got \(4, 4\)",
+        ),
+        (
+            GaussianLikelihood(tf.identity, sigma=1.0, mask=np.ones(4)),
+            IMAGE,
+            IMAGE,
+            (),
+            r"`mask` must be a number or have shape \(4, 4, 1\), got \(4,\)",
+        ),
+        (
+            GaussianLikelihood(tf.identity, sigma="given"),
+            IMAGE,
+            IMAGE,
+            (np.ones((3, 1, 4, 4, 1)),),
+            r"`sigma` must have leading axes of the data, \(3, 4, 4, 1\), got \(3, 1, 4, 4, 1\)",
+        ),
+        (
+            GaussianLikelihood(tf.identity, sigma="given"),
+            IMAGE,
+            IMAGE,
+            (np.ones((3, 2)),),
+            r"`sigma` must have leading axes of the data, \(3, 4, 4, 1\), got \(3, 2\)",
+        ),
+        (
+            GaussianLikelihood(tf.identity, sigma=1.0, mask="given"),
+            np.ones((4, 4)),
+            np.ones((4, 4)),
+            (np.ones(4),),
+            r"`mask` must have all axes of the data, \(4, 4\), got \(4,\)",
+        ),
+        (
+            GaussianLikelihood(tf.identity, covariance=np.eye(2)),
+            np.ones((3, 4)),
+            np.ones((3, 4)),
+            (),
+            r"`covariance` must have shape \(4, 4\) for data of shape \(3, 4\), got \(2, 2\)",
+        ),
+        (
+            GaussianLikelihood(tf.identity, covariance="given"),
+            np.ones((3, 4)),
+            np.ones((3, 4)),
+            (np.ones((3, 4)),),
+            r"`covariance` must have shape \(batch, 4, 4\) for data of .*, got \(3, 4\)",
+        ),
+        (
+            GaussianLikelihood(lambda x: x[..., 0], sigma=1.0),
+            IMAGE,
+            IMAGE,
+            (),
+            r"`operator` must return the shape of `y`, \(3, 4, 4, 1\), got \(3, 4, 4\)",
+        ),
+    ],
+)
+def test_shapes_that_would_broadcast_are_named(likelihood, x, y, extra, words, wrap):
+    inputs = [tf.constant(value) for value in (x, y, *extra)]
+    for method in ("score", "chi2"):
+        with pytest.raises(ValueError, match=words):
+            wrap(getattr(likelihood, method))(*inputs)
+
+
+def test_axes_of_length_one_may_broadcast():
+    """A level for each row, for all columns and examples, in every way to say it."""
+    image = np.random.default_rng(0).normal(size=(3, 4, 4, 1))
+    rows = np.arange(1.0, 5.0).reshape(4, 1, 1)
+    expected = np.sum((image / rows) ** 2, (1, 2, 3))
+    for sigma in (rows, rows[np.newaxis], np.broadcast_to(rows, (4, 4, 1))):
+        chi2 = GaussianLikelihood(tf.zeros_like, sigma=sigma).chi2(tf.constant(image), image)
+        np.testing.assert_allclose(chi2, expected, rtol=1e-12)
+    given = np.broadcast_to(rows[..., 0, 0], (3, 4))
+    chi2 = GaussianLikelihood(tf.zeros_like).chi2(tf.constant(image), image, given)
+    np.testing.assert_allclose(chi2, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+def test_what_is_masked_may_be_anything(bad, wrap):
+    """Data, noise levels and covariances without meaning, where nothing was measured."""
+    spoil = MASK == 0
+    kept = MASK[:, :, np.newaxis] * MASK[:, np.newaxis] > 0
+    for likelihood, noise, spoiled in (
+        (GaussianLikelihood(mask="given"), SIGMA, np.where(spoil, bad, SIGMA)),
+        (
+            GaussianLikelihood(covariance="given", mask="given"),
+            COVARIANCE,
+            np.where(kept, COVARIANCE, bad),
+        ),
+    ):
+        for name in ("score", "chi2"):
+            method = wrap(getattr(likelihood, name))
+            x, a, mask = tf.constant(X), tf.constant(A), tf.constant(MASK)
+            clean = method(x, tf.constant(Y), a, tf.constant(noise), mask)
+            dirty = method(x, tf.constant(np.where(spoil, bad, Y)), a, tf.constant(spoiled), mask)
+            np.testing.assert_allclose(dirty, clean, rtol=1e-12)
+
+
+def test_a_fixed_level_of_zero_may_be_masked():
+    sigma = np.where(MASK[0] == 0, 0.0, SIGMA[0])
+    likelihood = GaussianLikelihood(A[0], sigma=sigma, mask=MASK[0])
+    expected = GaussianLikelihood(A[0], sigma=SIGMA[0], mask=MASK[0])
+    x = tf.constant(X)
+    np.testing.assert_allclose(likelihood.score(x, Y), expected.score(x, Y), rtol=1e-12)
+    with pytest.raises(ValueError, match="`sigma` must be positive"):
+        GaussianLikelihood(A[0], sigma=sigma, mask=1 - MASK[0])
+
+
+IMAGINARY = np.random.default_rng(3).normal(size=(BATCH, DATA, SIZE))
+COMPLEX_Y = Y + 1j * Y[::-1]
+HERMITIAN = COVARIANCE[0] + 1j * (ROOT[0, :, :DATA] - ROOT[0, :, :DATA].T) / 20
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+@pytest.mark.parametrize("noise", ["level", "masked", "covariance", "masked covariance"])
+def test_complex_data_are_their_real_and_imaginary_parts(noise, wrap):
+    """The same problem with real data, in which the two parts stand one behind the other."""
+    matrix = A[0] + 1j * IMAGINARY[0]
+    stacked = np.concatenate([matrix.real, matrix.imag])
+    mask = MASK[0] if "masked" in noise else np.ones(DATA)
+    options, real_options = {"sigma": SIGMA[0]}, {"sigma": np.tile(SIGMA[0], 2)}
+    if "covariance" in noise:
+        both = np.block([[HERMITIAN.real, -HERMITIAN.imag], [HERMITIAN.imag, HERMITIAN.real]])
+        options, real_options = {"covariance": HERMITIAN}, {"covariance": both}
+    ours = GaussianLikelihood(matrix, mask=mask, **options)
+    real = GaussianLikelihood(stacked, mask=np.tile(mask, 2), **real_options)
+    x, y = tf.constant(X), tf.constant(COMPLEX_Y)
+    parts = tf.concat([tf.math.real(y), tf.math.imag(y)], -1)
+    for name in ("score", "chi2", "energy"):
+        value = wrap(getattr(ours, name))(x, y)
+        assert value.dtype == tf.float64
+        np.testing.assert_allclose(value, getattr(real, name)(x, parts), rtol=1e-9)
+    np.testing.assert_allclose(score_from_energy(ours.energy)(x, y), ours.score(x, y), rtol=1e-9)
+
+
+def test_a_complex_operator_and_covariance_may_come_with_each_example():
+    matrix = A + 1j * IMAGINARY
+    fixed = GaussianLikelihood(matrix[0], covariance=HERMITIAN)
+    given = GaussianLikelihood(covariance="given")
+    x, y = tf.constant(X), tf.constant(COMPLEX_Y)
+    each = [np.broadcast_to(value, (BATCH, *value.shape)) for value in (matrix[0], HERMITIAN)]
+    np.testing.assert_allclose(given.score(x, y, *each), fixed.score(x, y), rtol=1e-9)
+    with pytest.raises(TypeError, match="`covariance` must be real for real data"):
+        GaussianLikelihood(A[0], covariance=HERMITIAN).chi2(x, tf.constant(Y))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
+        (
+            lambda: GaussianLikelihood(covariance=HERMITIAN + 1j * np.ones((DATA, DATA)) / 9),
+            ValueError,
+            "`covariance` must be Hermitian",
+        ),
         (lambda: GaussianLikelihood(sigma=0.0), ValueError, "`sigma` must be positive"),
         (
             lambda: GaussianLikelihood(sigma=1.0, covariance=np.eye(2)),

@@ -23,6 +23,17 @@ def test_targets_on_the_boundary_stay_finite(name):
     assert np.isfinite(LINKS[name].inverse(tf.constant(edges))).all()
 
 
+@pytest.mark.parametrize("name", ["exp", "power10", "softplus"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_targets_of_any_scale_come_back(name, dtype):
+    """Thirty decades below one, images of 0 to 255, and ten thousand times that."""
+    x = tf.constant([*np.logspace(-30, 2, 33), 88.0, 89.0, 255.0, 2.55e6], dtype)
+    link = LINKS[name]
+    # The number before the rounding of its logarithm: up to 70 times one part in 2**23.
+    tolerance = 3e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(link.forward(link.inverse(x)), x, rtol=tolerance)
+
+
 def test_links_have_the_values_of_their_names():
     x = tf.constant([0.0, 1.0], "float64")
     np.testing.assert_allclose(LINKS["power10"].forward(x), [1.0, 10.0])

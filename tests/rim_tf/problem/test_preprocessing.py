@@ -62,6 +62,23 @@ def test_moments_and_steps_are_those_of_keras(method, optimizer, moments):
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
+def test_a_score_of_zero_has_a_finite_gradient(name, jit):
+    method = get_preprocessing(name)
+
+    @tf.function(jit_compile=jit)
+    def slope(score):
+        with tf.GradientTape() as tape:
+            tape.watch(score)
+            memory = method.initial_state(score)
+            for step in range(3):
+                seen, memory = method(score, memory, step)
+        return tape.gradient(seen, score)
+
+    assert np.isfinite(slope(tf.constant([0.0, 1.0, 0.0, -1e-3]))).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_memory_is_handed_on_not_kept(name):
     """Two interleaved trajectories see what each would see alone."""
     method = get_preprocessing(name)

@@ -125,6 +125,23 @@ def test_scores_that_do_not_fit_are_named(fields, options, words):
         unlinked_score(link, **options)(tf.ones((3, 5, 2)))
 
 
+@pytest.mark.parametrize(
+    ("energy", "error", "words"),
+    [
+        (lambda x: tf.reduce_sum(x**2), ValueError, r"must return the shape \(3,\), got \(\)"),
+        (lambda x: x[..., 0] ** 2, ValueError, r"must return the shape \(3,\), got \(3, 4\)"),
+        (
+            lambda x: tf.cast(x[:, 0, 0], "complex128"),
+            TypeError,
+            "`energy_fn` must return real numbers, got complex128",
+        ),
+    ],
+)
+def test_energies_of_another_shape_are_refused(energy, error, words):
+    with pytest.raises(error, match=words):
+        unlinked_score(tf.identity, energy_fn=energy)(tf.ones((3, 4, 1), "float64"))
+
+
 def test_fields_share_the_chain_rule():
     parameters = Parameters(3, {"source": 2, "mass": 1}, {"source": "exp"})
     u = tf.constant(np.random.default_rng(1).normal(size=(2, 4, 3)))
