@@ -161,18 +161,18 @@ class Compression:
 
     @property
     def Finv(self) -> tf.Tensor:
-        """Inverse of the Fisher information, the covariance of the estimates."""
+        """Inverse of the Fisher information, `[n_params, n_params]`: covariance of the estimates."""
         return tf.linalg.inv(self.F)
 
     @property
     def F_external(self) -> tf.Tensor | None:
-        """Fisher information of the external summaries alone, if there are any."""
+        """Fisher information of the external summaries alone, `[n_params, n_params]`, or `None`."""
         external = self.measurement.external
         return None if external is None else external.fisher
 
     @property
     def gain(self) -> float | None:
-        """`det F` over that of the external summaries alone, if there are any."""
+        """`det F` over that of the external summaries alone, or `None`."""
         _, info, external = self.measurement
         if external is None:
             return None

@@ -221,7 +221,7 @@ def _cholesky(matrix: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
 
 
 def divergence_from_identity(information: Information) -> tf.Tensor:
-    """`tr C − ln det C − n_summaries`: zero where `C = 1`, positive elsewhere, smooth throughout.
+    """`tr C − ln det C − n_summaries`, `[]`: zero where `C = 1`, positive elsewhere, smooth.
 
     It is twice the Kullback-Leibler divergence from N(0, C) to N(0, 1).
     """
@@ -230,7 +230,7 @@ def divergence_from_identity(information: Information) -> tf.Tensor:
 
 
 def distance_from_identity(information: Information) -> tf.Tensor:
-    """`‖C − 1‖ + ‖C⁻¹ − 1‖` in the Frobenius norm, the published regulariser.
+    """`‖C − 1‖ + ‖C⁻¹ − 1‖` in the Frobenius norm, `[]`: the published regulariser.
 
     References:
         Charnock, Lavaux & Wandelt (2018), arXiv:1802.03537.
@@ -363,6 +363,6 @@ def estimate(
 
 
 def determinant(log_determinant: Any) -> np.ndarray:
-    """Determinants from their logarithms, in double precision to avoid overflow."""
+    """Determinants from their logarithms, of any shape, in double precision to avoid overflow."""
     with np.errstate(over="ignore"):
         return np.exp(np.asarray(log_determinant, np.float64))

@@ -58,7 +58,7 @@ class Objective:
         return self.regularisation.loss(info), info
 
     def gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
-        """Loss and gradient on the simulations of an update."""
+        """Loss, `[]`, and gradient, one tensor of the shape of each weight, on an update's data."""
         if simulations.n_batches > 1:
             return self.streamed_gradient(simulations, update)
         batch = simulations.batches(update).at(0)
@@ -68,7 +68,7 @@ class Objective:
         return Gradient(loss, info, self._by_weights(tape, loss.total))
 
     def streamed_gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
-        """Loss and gradient a batch at a time, in two passes and the memory of one batch.
+        """Loss, `[]`, and gradient a batch at a time, in two passes and the memory of one batch.
 
         The loss is a function of the scatter and the slope, to which every simulation adds on
         its own. The first pass adds them up. With the gradient by them held fixed, the second

@@ -85,7 +85,7 @@ class Summariser:
         Args:
             simulations: The simulations.
             training: Whether layers act as in training.
-            update: The number of the update whose simulations to take.
+            update: The number of the update whose simulations to take, `[]`.
         """
         fixed = simulations.fixed(update)
         return self.replicas.statistics(
@@ -230,7 +230,7 @@ def sum_over_batches(
     Args:
         model: The model, if its random layers draw numbers in `add`.
         simulations: The simulations.
-        add: Takes the index of a batch and the sum so far; returns the sum with that batch.
+        add: Takes the index of a batch, `[]`, and the sum so far; returns the sum with that batch.
         zero: The sum of no batches.
         part: The part of the batches to go through.
     """

@@ -81,7 +81,7 @@ class Simulations:
         """Starts a pass over the batches.
 
         Args:
-            update: The number of the update. Simulations made on the fly and the seeds of a
+            update: The number of the update, `[]`. Simulations made on the fly and the seeds of a
                 `map_fn` are different at every update, and always the same at a given one.
             part: The part of the batches to go through.
         """

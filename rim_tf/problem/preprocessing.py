@@ -129,7 +129,7 @@ class RMSprop(Identity):
     Args:
         rho: The decay rate of the mean of the squared scores, in [0, 1). Defaults to 0.9.
         epsilon: Keeps the quotient finite where all scores are zero; positive. Defaults to 1e-7,
-            as in Keras, and stands under the root, as there.
+            as in Keras, where it also stands under the root.
 
     Raises:
         TypeError: If an argument is not a real number.

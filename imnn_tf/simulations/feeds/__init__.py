@@ -32,7 +32,7 @@ class Feed(Protocol):
         """Starts a pass over the batches of a part.
 
         Args:
-            update: The number of the update.
+            update: The number of the update, `[]`.
             part: The part of the batches.
 
         Returns:
