@@ -161,7 +161,7 @@ class Compression:
 
     @property
     def Finv(self) -> tf.Tensor:
-        """Inverse of the Fisher information, `[n_params, n_params]`: covariance of the estimates."""
+        """Covariance of the estimates, the inverse of `F`, `[n_params, n_params]`."""
         return tf.linalg.inv(self.F)
 
     @property
