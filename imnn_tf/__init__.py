@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING
 from imnn_tf.version import __version__
 
 if TYPE_CHECKING:
-    from imnn_tf import lfi, utils
+    from imnn_tf import lfi, networks, utils
     from imnn_tf.estimator import Estimator
     from imnn_tf.imnn import IMNN
     from imnn_tf.refinement import Refinement, refine
 
-__all__ = ["IMNN", "Estimator", "Refinement", "__version__", "lfi", "refine", "utils"]
+__all__ = [
+    "IMNN",
+    "Estimator",
+    "Refinement",
+    "__version__",
+    "lfi",
+    "networks",
+    "refine",
+    "utils",
+]
 
 _HOMES = {
     "IMNN": "imnn_tf.imnn",
@@ -27,7 +36,7 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("lfi", "utils"):
+    if name in ("lfi", "networks", "utils"):
         return import_module(f"imnn_tf.{name}")
     raise AttributeError(f"module 'imnn_tf' has no attribute {name!r}")
 

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+# Registers the layers of `imnn_tf.networks` with Keras, so that their models load without more.
+import imnn_tf.networks.layers  # noqa: F401
 from imnn_tf import information
 from imnn_tf.utils import checkpoint
 from imnn_tf.utils.types import KerasModel, Numbers
