@@ -90,3 +90,46 @@ def test_a_set_network_keeps_the_information_of_catalogues_of_any_length(informa
         batch = max(1, 20000 // n)
         summaries = model.predict(x[..., None], batch_size=batch, verbose=0)
         assert kept_share(score, summaries) > (least if information else 0.98), n
+
+
+LENGTH, COEFFICIENT = 200, 0.5
+
+
+def series(parameters, seed):
+    """Stationary autoregressive series `[batch, LENGTH]` with a coefficient and a variance."""
+    shape = [LENGTH, tf.shape(parameters)[0]]
+    coefficient = parameters[:, 0]
+    steps = tf.random.stateless_normal(shape, seed) * tf.sqrt(parameters[:, 1])
+    first = steps[0] / tf.sqrt(1 - coefficient**2)
+    rest = tf.scan(lambda last, step: coefficient * last + step, steps[1:], first)
+    return tf.transpose(tf.concat([first[None], rest], axis=0))
+
+
+def test_a_series_network_keeps_the_information_of_an_autoregressive_process():
+    theta, step = np.array([COEFFICIENT, 1.0]), np.array([0.04, 0.08])
+
+    def draw(point, n, seed):
+        return series(tf.constant(np.repeat([point], n, axis=0), tf.float32), [seed, 8]).numpy()
+
+    sides = [[draw(theta + sign * row / 2, 100, 9) for row in np.diag(step)] for sign in (-1, 1)]
+    model = networks.series_network(LENGTH, 2, seed=0)
+    fit(
+        model,
+        400,
+        (draw(theta, 500, 7), np.moveaxis(np.array(sides), 2, 0)),
+        n_d=20,
+        θ_fid=theta,
+        δθ=step,
+        simulator=series,
+    )
+    x = draw(theta, 8000, 10)
+    steps = x[:, 1:] - COEFFICIENT * x[:, :-1]
+    first = x[:, 0] ** 2
+    score = np.stack(
+        [
+            (steps * x[:, :-1]).sum(1) + COEFFICIENT * first,
+            ((steps**2).sum(1) + (1 - COEFFICIENT**2) * first) / 2,
+        ],
+        axis=1,
+    )
+    assert kept_share(score, model.predict(x, batch_size=500, verbose=0)) > 0.97
