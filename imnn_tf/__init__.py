@@ -10,12 +10,21 @@ from imnn_tf.utils.backend import require_tensorflow
 from imnn_tf.version import __version__
 
 if TYPE_CHECKING:
-    from imnn_tf import lfi, utils
+    from imnn_tf import lfi, networks, utils
     from imnn_tf.estimator import Estimator
     from imnn_tf.imnn import IMNN
     from imnn_tf.refinement import Refinement, refine
 
-__all__ = ["IMNN", "Estimator", "Refinement", "__version__", "lfi", "refine", "utils"]
+__all__ = [
+    "IMNN",
+    "Estimator",
+    "Refinement",
+    "__version__",
+    "lfi",
+    "networks",
+    "refine",
+    "utils",
+]
 
 _HOMES = {
     "IMNN": "imnn_tf.imnn",
@@ -29,7 +38,7 @@ def __getattr__(name: str) -> object:
     if name in _HOMES:
         require_tensorflow()
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("lfi", "utils"):
+    if name in ("lfi", "networks", "utils"):
         return import_module(f"imnn_tf.{name}")
     raise AttributeError(f"module 'imnn_tf' has no attribute {name!r}")
 

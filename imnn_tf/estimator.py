@@ -13,6 +13,8 @@ import tensorflow as tf
 from keras.src.saving import saving_lib
 from keras.src.saving.serialization_lib import SafeModeScope
 
+# Registers the layers of `imnn_tf.networks` with Keras, so that their models load without more.
+import imnn_tf.networks.layers  # noqa: F401
 from imnn_tf import information
 from imnn_tf.utils import checkpoint
 from imnn_tf.utils.types import KerasModel, Numbers
