@@ -44,9 +44,15 @@ def hidden_folder(parent: Path) -> Iterator[Path]:
         _delete_abandoned(parent)
         while True:
             hidden = Path(tempfile.mkdtemp(prefix=_HIDDEN, dir=parent))
-            descriptor = os.open(hidden, os.O_RDONLY) if os.name == "posix" else None
+            # Another writer may take the new folder for an abandoned one until it is locked.
+            try:
+                descriptor = os.open(hidden, os.O_RDONLY) if os.name == "posix" else None
+            except FileNotFoundError:
+                if not parent.exists():
+                    raise
+                continue
             _lock(descriptor)
-            if hidden.exists():  # else another writer found it before it was locked
+            if hidden.exists():
                 break
             _unlock(descriptor)
     try:

@@ -210,6 +210,19 @@ def assign(name: str, variables: Sequence[KerasVariable], values: Sequence[np.nd
     Raises:
         ValueError: If the number of values or a shape differs. Nothing is assigned then.
     """
+    require_shapes(name, variables, values)
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def require_shapes(
+    name: str, variables: Sequence[KerasVariable], values: Sequence[np.ndarray]
+) -> None:
+    """Checks that saved values are those of some variables; see `assign` for the arguments.
+
+    Raises:
+        ValueError: If the number of values or a shape differs.
+    """
     want = [tuple(variable.shape) for variable in variables]
     got = [tuple(value.shape) for value in values]
     if want != got:
@@ -217,8 +230,6 @@ def assign(name: str, variables: Sequence[KerasVariable], values: Sequence[np.nd
             f"`{name}` must have the saved one's variables, of shapes {got}, got {want}: "
             f"the file is of another {name}."
         )
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
 
 
 def write_together(

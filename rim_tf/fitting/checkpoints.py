@@ -96,6 +96,7 @@ class Checkpoints(keras.callbacks.Callback):
         saved = _read(self.directory, epoch)
         if saved is None:
             return 0
+        checkpoint.require_shapes("model", rim.variables, saved.variables("model"))
         self._check_setup(rim, saved)
         self._goes_back = epoch is not None
         # An optimiser makes its variables at the first update, unless it is told to earlier.
