@@ -46,9 +46,11 @@ def whiten(summariser: Summariser, simulations: Simulations) -> bool:
         probe = simulations.batches(1).at(0).data[:8]
     assign_all(stateful, before)
     moments = summariser.network_alone(total).moments
-    variances, axes = np.linalg.eigh(np.asarray(covariance(moments), np.float64))
-    resolved = np.isfinite(variances).all() and variances[0] > 1e-6 * variances[-1]
-    if not resolved or variances[0] >= SMALLEST_VARIANCE:
+    C = np.asarray(covariance(moments), np.float64)
+    if not np.isfinite(C).all():  # the first update says what is wrong
+        return False
+    variances, axes = np.linalg.eigh(C)
+    if not 1e-6 * variances[-1] < variances[0] < SMALLEST_VARIANCE:
         return False
     # The symmetric square root changes the summaries the least.
     inverse_root = (axes / np.sqrt(variances)) @ axes.T

@@ -93,6 +93,13 @@ def test_models_that_cannot_be_whitened_keep_their_weights(make):
         np.testing.assert_array_equal(kept, weight)
 
 
+def test_summaries_that_are_not_finite_are_left_to_the_first_update():
+    # A decomposition of three or more of them would raise an error of its own.
+    nan = keras.initializers.Constant(np.nan)
+    model = small_model(last=keras.layers.Dense(4, kernel_initializer=nan, dtype="float64"))
+    assert not whiten(Summariser(model, 4), source())
+
+
 def test_random_layers_draw_as_if_nothing_had_been_measured():
     model = small_model(extra=[keras.layers.Dropout(0.5, seed=1, dtype="float64")])
     states = [v.numpy() for v in model.non_trainable_variables]
