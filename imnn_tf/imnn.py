@@ -317,6 +317,7 @@ class IMNN(Compression):
         self._forget_measurement()
         save = partial(self._state.save, self._folder, self.options.fiducial)
         self._session.run(loop, options, keras_callbacks, partial(save, running=True))
+        self._session.warn_of_poor_fit(self.options.fiducial.moves)
         if self.save:
             save()
             self._save_results(f"{weight_file}.weights.h5")

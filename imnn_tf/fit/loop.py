@@ -14,7 +14,7 @@ import tensorflow as tf
 from imnn_tf.fit.grappler import without_memory_optimiser
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import stateful_variables
-from imnn_tf.fit.snapshot import Snapshot
+from imnn_tf.fit.snapshot import BestSnapshot, Score, Snapshot
 from imnn_tf.information import Information, Loss
 from imnn_tf.simulations import Simulations
 from imnn_tf.utils.types import KerasOptimizer
@@ -61,7 +61,7 @@ class UpdateLoop:
         validation_freq: Updates from one validation to the next.
         capacity: The most updates of one call.
         jit_compile: Whether to compile with XLA.
-        best: Where the weights with the highest score are kept, the score being `ln det F`.
+        best: Where the best weights are kept.
         finite: Where the last weights with a finite loss are kept.
 
     Attributes:
@@ -80,7 +80,7 @@ class UpdateLoop:
         validation_freq: int,
         capacity: int,
         jit_compile: bool,
-        best: Snapshot,
+        best: BestSnapshot,
         finite: Snapshot,
     ) -> None:
         self.objective, self._optimiser = objective, optimiser
@@ -162,7 +162,7 @@ class UpdateLoop:
         now = limits.iteration + done
         valid, *validation = self._validate(now, done > 0)
         more = done < limits.updates
-        waited = now - tf.maximum(self.best.update, limits.warm_up)
+        waited = now - tf.maximum(self.best.last_progress, limits.warm_up)
         wanted = more & valid & (waited < limits.patience)
         finite, gradients, score, *training = tf.cond(
             more if self._ahead else wanted, partial(self._gradient, now), self._no_gradient
@@ -181,18 +181,18 @@ class UpdateLoop:
         loss, info, gradients = self.objective.gradient(self.simulations[0], now + 1)
         square = tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
         finite = tf.math.is_finite(loss.total + tf.cast(square, loss.total.dtype))
-        return finite, gradients, info.log_det_fisher, *_row(loss, info)
+        return finite, gradients, Score.of(info), *_row(loss, info)
 
     def _no_gradient(self) -> tuple[Any, ...]:
         trained = self.objective.summariser.model.trainable_variables
         zero = [tf.zeros_like(variable.value) for variable in trained]
-        score = tf.constant(-np.inf, self.simulations[0].dtype)
-        return tf.constant(False), zero, score, *self._no_row()
+        none = tf.constant(np.nan, tf.float64)
+        return tf.constant(False), zero, Score(none, none), *self._no_row()
 
-    def _apply(self, now: tf.Tensor, gradients: list[tf.Tensor], score: tf.Tensor) -> None:
+    def _apply(self, now: tf.Tensor, gradients: list[tf.Tensor], score: Score) -> None:
         """Updates the weights, which have a finite loss and gradient."""
         summariser = self.objective.summariser
-        self.finite.keep(summariser.model, score, now)
+        self.finite.keep(summariser.model, now)
         if not self.validates:
             self.best.keep_if_better(summariser.model, score, now)
         variables = summariser.model.trainable_variables
@@ -210,7 +210,7 @@ class UpdateLoop:
 
         def evaluate() -> tuple[tf.Tensor, ...]:
             loss, info = self.objective.assess(self.objective.summariser.statistics(validation))
-            self.best.keep_if_better(self.objective.summariser.model, info.log_det_fisher, now)
+            self.best.keep_if_better(self.objective.summariser.model, Score.of(info), now)
             return tf.math.is_finite(loss.total), *_row(loss, info)
 
         due = tf.equal(tf.math.floormod(now, self._validation_freq), 0)

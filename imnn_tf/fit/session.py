@@ -14,6 +14,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from imnn_tf.fit.history import History, progress, record
+from imnn_tf.fit.linear import linear_log_det_fisher
 from imnn_tf.fit.loop import UpdateLoop
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
@@ -32,6 +33,9 @@ _SECONDS_PER_CALL = 0.25
 
 # The most updates in one call of the compiled loop, where their duration decides.
 _CAPACITY = 256
+
+# By how much ln det F may be below that of a linear compression: both are measured on a finite set.
+_LINEAR_MARGIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ class Session:
         self._summariser, self._state = summariser, state
         self._training, self._validation = training, validation
         self._loops: dict[tuple[Any, ...], UpdateLoop] = {}
+        self._linear: dict[int, float] = {}
 
     def run(
         self,
@@ -183,6 +188,39 @@ class Session:
                 else f"The model has the last weights with a finite loss, those of update {last}."
             )
             raise InformationError(f"The loss of update {update} is not finite: {reason}. {has}")
+
+    def warn_of_poor_fit(self, moves: int) -> None:
+        """Logs one warning if the best weights are not worth having, with the remedy.
+
+        Args:
+            moves: How often the fiducial point was moved. What a linear compression keeps is
+                measured once for each fiducial point.
+        """
+        best = self._state.best
+        if best.update.numpy() < 0:
+            return
+        if not best.scaled.numpy():
+            logger.warning(
+                "The covariance of the summaries never came near the identity, so the weights are "
+                "not known to be the best. Fit for longer, with a larger learning rate or a "
+                "larger `λ`, and end the model with a `Dense` layer without an activation."
+            )
+            return
+        if self._validation is None:
+            return
+        if moves not in self._linear:
+            self._linear = {
+                moves: linear_log_det_fisher(self._summariser, self._training, self._validation)
+            }
+        kept, linear = best.score.numpy(), self._linear[moves]
+        if kept < linear - _LINEAR_MARGIN:
+            logger.warning(
+                "The fit keeps det F = %.4g on the validation set. A linear compression of the "
+                "same simulations keeps %.4g. Fit for longer (`patience`), with another learning "
+                "rate, or start from a network of `imnn_tf.networks`.",
+                np.exp(kept),
+                np.exp(linear),
+            )
 
     def loop(self, options: FitOptions) -> UpdateLoop:
         """The loop of updates, compiled once for each set of settings.

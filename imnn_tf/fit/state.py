@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from imnn_tf.estimator import MODEL_FILE
 from imnn_tf.fit.history import empty_history
-from imnn_tf.fit.snapshot import Snapshot
+from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
 from imnn_tf.information import Regularisation
 from imnn_tf.simulations.fiducial import FiducialPoint
 from imnn_tf.utils import checkpoint
@@ -36,7 +36,7 @@ class FitState:
     Attributes:
         optimiser: The optimiser, used by this fit alone.
         history: What every update measured.
-        best: The weights with the highest score so far.
+        best: The best weights so far.
         finite: The last weights with a finite loss.
         regularisation: The regularisation of the last fit.
     """
@@ -44,7 +44,7 @@ class FitState:
     def __init__(self, model: KerasModel, optimiser: Any) -> None:
         self._model = model
         self.history = empty_history()
-        self.best, self.finite = Snapshot(model), Snapshot(model)
+        self.best, self.finite = BestSnapshot(model), Snapshot(model)
         self.regularisation = Regularisation()
         # Where a further fit goes on, if the model is not there because it has the best weights.
         self._latest: list[np.ndarray] | None = None
@@ -91,7 +91,7 @@ class FitState:
         self.history["θ_fid"].append(theta_fid)
         self.history["θ_fid_iteration"].append(updates)
         self.best.forget()
-        self.finite.set(self._model.get_weights(), -np.inf, updates)
+        self.finite.set(self._model.get_weights(), updates)
         self._latest = None
         if not keep_optimiser:
             checkpoint.assign("optimiser", self.optimiser.variables, self._initial_optimiser)
@@ -123,7 +123,7 @@ class FitState:
         }
         settings = {
             "optimiser": keras.optimizers.serialize(self.optimiser),
-            "best": [self.best.score.numpy().item(), self.best.update.numpy().item()],
+            "best": self.best.record(),
             "regulariser": dataclasses.astuple(self.regularisation),
             "fiducial": [fiducial.theta.tolist(), fiducial.moves],
         }
@@ -160,7 +160,7 @@ class FitState:
         checkpoint.assign("model", self._variables(), latest)
         checkpoint.assign("optimiser", self.optimiser.variables, optimiser)
         self._model.set_weights(weights)
-        self.best.set(best, *saved.settings["best"])
+        self.best.take_over(best, saved.settings["best"])
         self._latest = latest
         self.regularisation = Regularisation(*saved.settings["regulariser"])
         self.history = {

@@ -9,7 +9,7 @@ from gradients import MODELS, batch_normalised_model, objective_of, one_tape_gra
 
 from imnn_tf import information
 from imnn_tf.fit.loop import MEASURES, UpdateLoop
-from imnn_tf.fit.snapshot import Snapshot
+from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
 
 DTYPE = tf.float64
 
@@ -89,7 +89,7 @@ def loop_of(model, *, validation=True, jit=False, freq=1, learning_rate=3e-3, ca
         validation_freq=freq,
         capacity=capacity,
         jit_compile=jit,
-        best=Snapshot(model),
+        best=BestSnapshot(model),
         finite=Snapshot(model),
     )
 
@@ -299,7 +299,7 @@ def test_the_reason_for_a_loss_that_is_not_finite_is_named(monkeypatch, layer, l
         validation_freq=1,
         capacity=5,
         jit_compile=False,
-        best=Snapshot(model),
+        best=BestSnapshot(model),
         finite=Snapshot(model),
     )
     done, finite, _ = loop.run(5, 0, 0, None)
