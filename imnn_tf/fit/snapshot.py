@@ -14,7 +14,7 @@ class Snapshot:
         model: The model.
 
     Attributes:
-        values: A variable for each of the model's weights.
+        values: One variable for each weight of the model, in the weight's shape.
         score: `ln det F`, `[]`, float64; minus infinity if no weights were kept.
         update: The update after which the model had these weights, `[]`, int64; −1 if none.
     """
@@ -25,13 +25,25 @@ class Snapshot:
         self.update = tf.Variable(tf.constant(-1, tf.int64), trainable=False)
 
     def keep(self, model: KerasModel, score: tf.Tensor, update: tf.Tensor) -> None:
-        """Keeps the weights that a model has."""
+        """Keeps the weights that a model has.
+
+        Args:
+            model: The model.
+            score: `ln det F` with these weights, `[]`.
+            update: The number of the update that gave them, `[]`.
+        """
         assign_all(self.values, [weight.value for weight in model.weights])
         self.score.assign(tf.cast(score, tf.float64))
         self.update.assign(update)
 
     def keep_if_better(self, model: KerasModel, score: tf.Tensor, update: tf.Tensor) -> None:
-        """Keeps the weights that a model has if their score is higher."""
+        """Keeps the weights that a model has if their score is higher than that of those kept.
+
+        Args:
+            model: The model.
+            score: `ln det F` with these weights, `[]`.
+            update: The number of the update that gave them, `[]`.
+        """
         tf.cond(
             tf.cast(score, tf.float64) > self.score,
             lambda: self.keep(model, score, update),
@@ -51,11 +63,18 @@ class Snapshot:
         )
 
     def arrays(self) -> list[np.ndarray]:
-        """The weights as arrays; none if none were kept."""
+        """One array for each weight of the model, in the weight's shape; none if none were kept."""
         return [value.numpy() for value in self.values] if self.update.numpy() >= 0 else []
 
     def set(self, values: list[np.ndarray], score: float, update: int) -> None:
-        """Takes over the weights that `arrays` returned, with their score and update."""
+        """Takes over weights, with their score and update.
+
+        Args:
+            values: One array for each weight of the model, in the weight's shape, as `arrays`
+                returned them. An empty list leaves the weights as they are.
+            score: Their `ln det F`; minus infinity if there are none.
+            update: The number of the update that gave them; −1 if there are none.
+        """
         if values:
             assign_all(self.values, values)
         self.score.assign(score)
