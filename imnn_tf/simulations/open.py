@@ -25,6 +25,14 @@ class SetArguments(NamedTuple):
     """The arguments that one set of simulations comes in, as the user passed them.
 
     Each is an array, a function of labels, TFRecord files or a `tf.data.Dataset`; see `IMNN`.
+
+    Attributes:
+        fiducial: Simulations at the fiducial parameters, `[n_s, *input_shape]`.
+        derivative: Derivative simulations, `[n_d, 2, n_params, *input_shape]`, or exact
+            derivatives, `[n_d, *input_shape, n_params]`.
+        external_fiducial: External summaries of `fiducial`, `[n_s, n_external]`, or `None`.
+        external_derivative: External summaries of `derivative`, `[n_d, 2, n_params, n_external]`,
+            or their exact derivatives, `[n_d, n_external, n_params]`; or `None`.
     """
 
     fiducial: Any
