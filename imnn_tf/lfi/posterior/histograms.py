@@ -21,7 +21,7 @@ def bounded_ranges(
     Args:
         low: Lower bounds, `(p,)`.
         high: Upper bounds, `(p,)`.
-        samples: One or several sets of samples, `(n_i, p)`.
+        samples: One or several sets of samples, `(n_i, p)` each.
 
     Returns:
         `(low, high)` for each parameter.
@@ -80,7 +80,10 @@ def centres(edges: np.ndarray) -> np.ndarray:
 
 
 def total_weight(counts: np.ndarray) -> float:
-    """The weight of all samples in a histogram.
+    """The weight of all samples in a histogram, a number.
+
+    Args:
+        counts: The weight in each bin, `(bins_1, ..., bins_p)`.
 
     Raises:
         ValueError: If there are none.

@@ -106,7 +106,7 @@ def end_with_parent() -> None:
 
 
 def run_packed(packed: PackedSimulator, task: Task) -> np.ndarray:
-    """Runs a task with a pickled simulator."""
+    """Runs a task with a pickled simulator, and returns its simulations, `(n,) + shape`."""
     end_with_parent()
     return run_task(unpack(packed), task)
 
