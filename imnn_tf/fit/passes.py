@@ -303,7 +303,12 @@ def noise_of_batches(model: KerasModel | None) -> Callable[[tf.Tensor], None]:
 
 
 def assign_all(variables: Sequence[KerasVariable], values: Sequence[Numbers]) -> None:
-    """Assigns to each variable the value at its place, an array of the variable's shape."""
+    """Assigns a value to each variable.
+
+    Args:
+        variables: The variables, of any shape.
+        values: One value for each variable, in the variable's shape.
+    """
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 

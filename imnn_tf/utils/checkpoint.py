@@ -239,7 +239,12 @@ def assign(name: str, variables: Sequence[KerasVariable], values: Sequence[np.nd
 def require_shapes(
     name: str, variables: Sequence[KerasVariable], values: Sequence[np.ndarray]
 ) -> None:
-    """Checks that saved values are those of some variables; see `assign` for the arguments.
+    """Checks that saved values fit variables.
+
+    Args:
+        name: The argument that the variables belong to, for the message.
+        variables: Keras or TensorFlow variables, of any shape.
+        values: One array for each variable, in the variable's shape.
 
     Raises:
         ValueError: If the number of values or a shape differs.

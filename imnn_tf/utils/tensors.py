@@ -12,7 +12,7 @@ def known_shape(tensor: tf.Tensor) -> tuple[int, ...]:
 
 
 def identity_like(matrix: tf.Tensor) -> tf.Tensor:
-    """The identity matrix of the size and the type of a square matrix, both `[n, n]`."""
+    """The identity matrix, `[n, n]`, of the size and the type of a square matrix, `[n, n]`."""
     return tf.eye(known_shape(matrix)[0], dtype=matrix.dtype)
 
 

@@ -58,7 +58,8 @@ class MemoryFeed:
             part: The part of the batches, which makes no difference.
 
         Returns:
-            The function `rows_at`.
+            A function of the index of a batch, `[]`. It gives the simulations, `[rows, *shape]`,
+            and, where derivatives are exact, the derivatives, `[rows, *shape, n_params]`.
         """
         del update, part
         return self.rows_at
