@@ -97,7 +97,7 @@ class IMNN(Compression):
         parallel_reads: Number of batches read from files at once, one for each processor by
             default; and number of threads that call a function of labels, one by default.
         external_fiducial: External summaries of the fiducial simulations, `[n_s, n_external]`,
-            used beside the network's. The information is that of both together; the regulariser
+            used with the network's. The information is that of both together; the regulariser
             applies to the network's alone.
         external_derivative: External summaries of the derivative simulations,
             `[n_d, 2, n_params, n_external]`, or their exact derivatives

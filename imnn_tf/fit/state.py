@@ -22,7 +22,7 @@ from imnn_tf.utils.types import KerasModel, KerasOptimizer, KerasVariable, Numbe
 
 FIT_FILE = "fit.npz"
 
-# What the file must hold beside arrays.
+# What the file must hold besides arrays.
 _SETTINGS = ("optimiser", "best", "regulariser", "fiducial")
 
 

@@ -42,12 +42,12 @@ class SetArguments(NamedTuple):
 
     @property
     def simulations(self) -> tuple[Any, Any]:
-        """The fiducial and the derivative simulations."""
+        """The fiducial and the derivative simulations, in the shapes that the class lists."""
         return self[:2]
 
     @property
     def external(self) -> tuple[Any, Any]:
-        """The external summaries of both."""
+        """The external summaries of both, in the shapes that the class lists."""
         return self[2:]
 
 
@@ -67,7 +67,7 @@ def open_sets(
 
     Raises:
         TypeError: If an argument is of the wrong kind.
-        ValueError: If there is a simulator beside a training set, only a part of a set is given,
+        ValueError: If there are both a simulator and a training set, only a part of a set is given,
             or the shapes of the two sets differ.
     """
     if simulator is None:

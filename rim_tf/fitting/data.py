@@ -67,7 +67,7 @@ def arrange(
     Raises:
         TypeError: If `data` has none of these layouts, or another argument has the wrong type.
         ValueError: If `batch_size` is not positive, if the batch axes differ, or if targets or
-            weights come beside a data set.
+            weights come with a data set.
     """
     if batch_size is not None:
         checks.integer("batch_size", batch_size, minimum=1)

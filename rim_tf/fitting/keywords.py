@@ -95,7 +95,7 @@ def fit(
         checkpoints_directory: The folder where the fit is saved. If it already holds a fit, that
             one is resumed. Defaults to `None`, nothing is saved.
         checkpoints: The number of epochs between two checkpoints. Defaults to 10.
-        models_to_keep: How many of the best checkpoints to keep beside the newest. Defaults to 3.
+        models_to_keep: How many of the best checkpoints to keep besides the newest. Defaults to 3.
         model_checkpoint: The epoch of the checkpoint to resume from. Defaults to `None`, the
             newest.
         logdir: A folder in which to make a new folder for the checkpoints, if

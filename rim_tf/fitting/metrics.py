@@ -1,4 +1,4 @@
-"""What training logs beside the loss: error and chi-squared, in the parameters' own space."""
+"""What training logs besides the loss: error and chi-squared, in the parameters' own space."""
 
 from collections.abc import Sequence
 

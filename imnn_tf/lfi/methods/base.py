@@ -203,7 +203,7 @@ def _checked_fisher(Fisher: Numbers, targets: int, n_params: int) -> np.ndarray:
             f"`Fisher` must be positive definite, got a smallest eigenvalue of "
             f"{np.linalg.eigvalsh(F).min()}."
         )
-    # In units of which the diagonal is one, what is small does not depend on the parameters' units.
+    # Scaled so that the diagonal is one, the matrix does not depend on the units of the parameters.
     unit = np.sqrt(diagonal)
     scale = unit[..., :, np.newaxis] * unit[..., np.newaxis, :]
     # A Fisher information that was summed up in float32 is symmetric only to rounding.

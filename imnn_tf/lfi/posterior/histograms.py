@@ -75,7 +75,7 @@ def bin_edges(bins: Bins, ranges: Ranges) -> list[np.ndarray]:
 
 
 def centres(edges: np.ndarray) -> np.ndarray:
-    """The centres of bins, `(bins,)`, of which the edges are `(bins + 1,)`."""
+    """The centres of bins, `(bins,)`, from their edges, `(bins + 1,)`."""
     return (edges[:-1] + edges[1:]) / 2
 
 

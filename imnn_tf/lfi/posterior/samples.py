@@ -305,7 +305,8 @@ class Posterior:
                 entropy.
 
         Returns:
-            `InferenceData` from ArviZ before 1.0, a `DataTree` from later ones.
+            `InferenceData` from ArviZ before 1.0, a `DataTree` from later ones, with draws
+            `(1, n)` of each parameter.
 
         Raises:
             ImportError: If ArviZ is not installed.

@@ -98,7 +98,7 @@ def run_simulations(
     """Does what `simulate` documents, with arguments that were checked before.
 
     Args:
-        simulator: The simulator.
+        simulator: Takes parameters, `(n, n_params)`, and returns simulations, `(n,) + shape`.
         theta: Parameters, `(n, n_params)`, float64.
         seed: The sequence whose children seed the simulations.
         execution: How the simulations run.

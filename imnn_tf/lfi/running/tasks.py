@@ -47,8 +47,8 @@ class PackedSimulator(NamedTuple):
 
 _UNPACKED: dict[str, Callable[..., Any]] = {}
 
-# The processes, of which this is one, that end with the process that started them. A forked process
-# has the set of its parent, but not its threads.
+# The number of this process, once it is sure to end with the process that started it. A forked
+# process has a copy of its parent's set, but not the thread that watches the parent.
 _WATCHED: set[int] = set()
 
 

@@ -89,7 +89,7 @@ class StreamFeed:
 
 @contextmanager
 def reading_errors(*simulations: "Simulations | None") -> Iterator[None]:
-    """Raises the exception of a failed read in the place of TensorFlow's account of it."""
+    """Raises the exception of a failed read itself, instead of the error that TensorFlow makes."""
     try:
         yield
     except tf.errors.OpError as error:

@@ -1,4 +1,4 @@
-"""Simulations of which any can be read at any time."""
+"""Simulations that can be read in any order."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ _READ_AT_ONCE = 2**22
 
 
 class Reader(Protocol):
-    """Simulations of which any can be read at any time.
+    """Simulations that can be read in any order, as often as needed.
 
     Attributes:
         counts: Shape of the array of labels: `(n_s,)` for fiducial simulations,
