@@ -116,7 +116,7 @@ class Compression:
             A named tuple with `fisher`, `[n_params, n_params]`; `log_det_fisher`, `[]`;
             `covariance` and `inverse_covariance`, `[n_summaries, n_summaries]`;
             `log_det_covariance`, `[]`; `mean`, `[n_summaries]`; and `slope`,
-            `[n_params, n_summaries]`.
+            `[n_params, n_summaries]`. External summaries count among the `n_summaries` here.
 
         Raises:
             TypeError: If an argument has the wrong type.

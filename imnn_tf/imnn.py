@@ -114,7 +114,7 @@ class IMNN(Compression):
 
     Attributes:
         history: Lists with an entry for each update. `loss`, `det_F`, `det_C`, `det_Cinv`,
-            `dμ_dθ` (`[n_params, n_summaries]` each), `reg` (the regulariser) and `r` (its
+            `dμ_dθ` (`[n_params, n_summaries + n_external]`), `reg` (the regulariser) and `r` (its
             coupling) are of the training set before the update. The same keys with `val_` in front
             are of the validation set after the updates in `val_iteration`. `θ_fid` has the
             fiducial points, `[n_params]` each, that were moved to after the updates in
