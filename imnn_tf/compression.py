@@ -40,16 +40,21 @@ class Compression:
     Attributes:
         options: As passed.
         F: Fisher information of the summaries, `[n_params, n_params]`.
-        Finv: Its inverse, the covariance of the estimates.
+        Finv: Its inverse, the covariance of the estimates, `[n_params, n_params]`.
         C: Covariance of the summaries, `[n_summaries, n_summaries]`; of the network's followed by
             the external ones, like everything below.
-        Cinv: Its inverse.
+        Cinv: The inverse of `C`, `[n_summaries, n_summaries]`.
         μ: Mean of the summaries at the fiducial parameters, `[n_summaries]`.
         dμ_dθ: Slope of the mean, `[n_params, n_summaries]`.
-        F_external: Fisher information of the external summaries alone; `None` without any.
-        gain: `det F` over that of the external summaries alone; infinite where these say nothing
-            about some combination of the parameters, `None` without any.
-        data, derivative: The training set as it was passed; `None` if not held in memory.
+        F_external: Fisher information of the external summaries alone, `[n_params, n_params]`;
+            `None` without any.
+        gain: `det F` over that of the external summaries alone, a number; infinite where these say
+            nothing about some combination of the parameters, `None` without any.
+        data: The fiducial simulations of the training set, `[n_s, *input_shape]`; `None` if not
+            held in memory.
+        derivative: The derivative simulations of the training set as they were passed,
+            `[n_d, 2, n_params, *input_shape]`, or exact derivatives,
+            `[n_d, *input_shape, n_params]`; `None` if not held in memory.
     """
 
     def __init__(
@@ -108,8 +113,10 @@ class Compression:
                 `[n_d, 2, n_params, n_external]`, if any.
 
         Returns:
-            A named tuple with `fisher`, `log_det_fisher`, `covariance`, `inverse_covariance`,
-            `log_det_covariance`, `mean` and `slope`.
+            A named tuple with `fisher`, `[n_params, n_params]`; `log_det_fisher`, `[]`;
+            `covariance` and `inverse_covariance`, `[n_summaries, n_summaries]`;
+            `log_det_covariance`, `[]`; `mean`, `[n_summaries]`; and `slope`,
+            `[n_params, n_summaries]`. External summaries count among the `n_summaries` here.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -172,7 +179,7 @@ class Compression:
 
     @property
     def gain(self) -> float | None:
-        """`det F` over that of the external summaries alone, or `None`."""
+        """`det F` over that of the external summaries alone, a number, or `None`."""
         _, info, external = self.measurement
         if external is None:
             return None

@@ -75,10 +75,10 @@ class IMNN(Compression):
         at_once: The most fiducial simulations, each with its derivative simulations, that go
             through the model at once; all by default. It bounds the memory of an update and does
             not change its result.
-        map_fn: Function applied to each simulation (a tensor) at every update, but not to data
-            given to `get_estimate`. A second argument without a default gets a seed, two int32
-            numbers for TensorFlow's stateless generators. The seed changes at every update, the
-            members of a derivative share it, and for validation simulations it never changes.
+        map_fn: Function applied to each simulation, a tensor `[*input_shape]`, at every update,
+            but not to data given to `get_estimate`. A second argument without a default gets a
+            seed, two int32 numbers for TensorFlow's stateless generators. The seed changes at every
+            update, the members of a derivative share it, and it never changes for validation.
         check_shape: Accepted for compatibility with imnn-tf 0.2; shapes are always checked.
         simulator: Function `simulator(parameters, seed)` that replaces `fiducial` and
             `derivative`. It takes parameters `[batch, n_params]` and a seed of two non-negative
@@ -97,7 +97,7 @@ class IMNN(Compression):
         parallel_reads: Number of batches read from files at once, one for each processor by
             default; and number of threads that call a function of labels, one by default.
         external_fiducial: External summaries of the fiducial simulations, `[n_s, n_external]`,
-            used beside the network's. The information is that of both together; the regulariser
+            used with the network's. The information is that of both together; the regulariser
             applies to the network's alone.
         external_derivative: External summaries of the derivative simulations,
             `[n_d, 2, n_params, n_external]`, or their exact derivatives
@@ -114,15 +114,16 @@ class IMNN(Compression):
 
     Attributes:
         history: Lists with an entry for each update. `loss`, `det_F`, `det_C`, `det_Cinv`,
-            `dμ_dθ`, `reg` (the regulariser) and `r` (its coupling) are of the training set before
-            the update. The same keys with `val_` in front are of the validation set after the
-            updates in `val_iteration`. `θ_fid` has the fiducial points that were moved to, after
-            the updates in `θ_fid_iteration`.
+            `dμ_dθ` (`[n_params, n_summaries + n_external]`), `reg` (the regulariser) and `r` (its
+            coupling) are of the training set before the update. The same keys with `val_` in front
+            are of the validation set after the updates in `val_iteration`. `θ_fid` has the
+            fiducial points, `[n_params]` each, that were moved to after the updates in
+            `θ_fid_iteration`.
         F, Finv, C, Cinv, μ, dμ_dθ, F_external, gain: What was measured with the weights that the
             last fit ended on; see `imnn_tf.compression.Compression`.
         regulariser, λ, ϵ, α: The regularisation of the last fit: its name, strength, closeness
             and rate.
-        reg, r: The regulariser `Λ₂` at the present weights, and its coupling.
+        reg, r: The regulariser `Λ₂` at the present weights, and its coupling, `[]` each.
         model, optimiser: The Keras model, and the optimiser, which this object alone uses.
 
     Raises:
@@ -327,8 +328,8 @@ class IMNN(Compression):
         """Sets the weights that `fit(reset=True)` starts from.
 
         Args:
-            variables: An array for each of the model's weights, as `model.get_weights()` returns
-                them.
+            variables: One array for each weight of the model, in the weight's shape and in the
+                order of `model.get_weights()`.
 
         Raises:
             ValueError: If their number or shapes are not those of the model's weights.
@@ -368,12 +369,12 @@ class IMNN(Compression):
         """Plots the history of all fits: det F, det C and the regulariser.
 
         Args:
-            regulariser: Whether to plot the regulariser and its coupling.
-            known_det_fisher: The exact determinant of the Fisher information, if known.
-            figsize: Size of the figure in inches.
+            regulariser: Whether to add a panel of the regulariser and its coupling, as by default.
+            known_det_fisher: The exact determinant of the Fisher information, drawn if given.
+            figsize: Width and height of the figure in inches; by default 8 and 3 for each panel.
 
         Returns:
-            The axes, from top to bottom.
+            The axes from top to bottom, `[3]`, or `[2]` without the regulariser.
         """
         return plotting.plot_history(
             self.history,

@@ -40,14 +40,14 @@ def in_batches(
     """Runs a compiled function over arrays in batches of one size.
 
     Args:
-        predict: What `compiled` returned.
-        inputs: The observation and the other arguments of the score, each with the batch as its
-            first axis. A scalar holds for every example.
+        predict: What `compiled` returned, which takes and returns `[batch, ...]`.
+        inputs: The observation and the other arguments of the score, `[batch, ...]` each. A scalar
+            holds for every example.
         batch_size: The number of examples at once. `None` means all of them up to 256.
         dtype: The type of real numbers.
 
     Returns:
-        The results, as NumPy arrays with the batch as their first axis.
+        The results, `[batch, ...]`, as NumPy arrays.
 
     Raises:
         TypeError: If `batch_size` is not an integer.

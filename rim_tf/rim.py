@@ -52,7 +52,7 @@ class RIM(keras.Model):
             numbers to parameters; with `fields`, a dictionary by field. Defaults to the identity.
         inverse_link_function: The inverse of each link that is a function. Defaults to `None`.
         fields: The number of channels of each field by name, if the parameters are several fields
-            on the same grid. `x` is then a dictionary of fields everywhere. Defaults to `None`.
+            on the same grid. `x` is then a dictionary by field everywhere. Defaults to `None`.
         initialization_method: What `u_0` is. "zeros" (the default); "approximate_inverse", the
             inverse link of `approximate_inverse_fn`; or "model", the network's answer to zeros
             (and the observation).
@@ -70,8 +70,7 @@ class RIM(keras.Model):
         **kwargs: Arguments of `keras.Model`, such as `name` and `dtype`.
 
     Call arguments:
-        inputs: The observation, `[batch, ...]`, or a tuple of the observation and the other
-            arguments of the score, each with the batch as its first axis.
+        inputs: The observation `y`, or `(y, *args)` as the score takes them, `[batch, ...]` each.
         T: The number of steps. Defaults to `None`, the model's own.
 
     Raises:
@@ -146,7 +145,7 @@ class RIM(keras.Model):
         self._predictors: dict[Any, Callable[..., Any]] = {}
 
     def call(self, inputs: Data, training: bool = False, T: int | None = None) -> tf.Tensor:
-        """The trajectory, unlinked, `[batch, T, *dimensions, channels]`."""
+        """The unlinked trajectory `[batch, T, *dimensions, channels]` of inputs `[batch, ...]`."""
         y, *args = as_tensors(inputs, self.variable_dtype)
         shown = as_channels(y, self.dimensions, self.observation_channels)
         u, state = self._start(y, args, shown)
@@ -200,13 +199,11 @@ class RIM(keras.Model):
             loss: A function of the unlinked targets, `[batch, *dimensions, channels]`, and the
                 trajectory, `[batch, T, *dimensions, channels]`. Defaults to `TrajectoryLoss()`.
             jit_compile: Whether XLA compiles the model. "auto" (the default) compiles for at most
-                one dimension on any device, because many small operations dominate there, and for
-                more dimensions on an accelerator only, because TensorFlow's own convolutions are
-                faster on a CPU.
+                one dimension, where many small operations dominate, and for more on an accelerator
+                only, because TensorFlow's own convolutions are faster on a CPU.
             step_metrics: Whether to log the error, and chi-squared if there is a likelihood, of
                 every iterate too, as `error_1`, `chi2_1` and so on. Defaults to False.
-            **kwargs: Other arguments of Keras's `compile`. Its `metrics` are given the unlinked
-                targets and the trajectory too.
+            **kwargs: Other arguments of Keras's `compile`. Its `metrics` see what the loss sees.
 
         Raises:
             TypeError: If `step_metrics` is neither True nor False.
@@ -259,14 +256,22 @@ class RIM(keras.Model):
         sample_weight: Numbers = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """The compiled loss, of unlinked targets and trajectory; a scalar."""
+        """The compiled loss of unlinked targets and trajectory, a scalar.
+
+        `x` is `[batch, ...]`, `y` is `[batch, *dimensions, channels]` or a dictionary by field, and
+        `y_pred` is `[batch, T, *dimensions, channels]`; `sample_weight` is as for `fit`.
+        """
         target = self.parameters.target(y, y_pred)
         return super().compute_loss(x, target, y_pred, sample_weight, training)
 
     def compute_metrics(
         self, x: Data, y: Values, y_pred: tf.Tensor, sample_weight: Numbers = None
     ) -> dict[str, Any]:
-        """Adds a batch to the metrics, and returns their values by name."""
+        """Adds a batch to the metrics, and returns their values, scalars, by name.
+
+        `x` is `[batch, ...]`, `y` is `[batch, *dimensions, channels]` or a dictionary by field, and
+        `y_pred` is `[batch, T, *dimensions, channels]`; `sample_weight` is as for `fit`.
+        """
         inputs = as_tensors(x, self.variable_dtype)
         self._trajectory_metrics.update(y_pred, inputs, y, sample_weight)
         target = self.parameters.target(y, y_pred)
@@ -285,17 +290,14 @@ class RIM(keras.Model):
         """Estimates the parameters, in their own space.
 
         Args:
-            y: The observation, `[batch, ...]`; or a tuple of it and the other arguments of the
-                score; or a `tf.data.Dataset` or `keras.utils.PyDataset` of either, which Keras's
-                own `predict` runs through.
-            *args: The other arguments of the score, each with the batch as its first axis. A
-                scalar holds for every example.
+            y: The observation, `[batch, ...]`; a tuple of it and the other arguments of the score;
+                or a `tf.data.Dataset` or `keras.utils.PyDataset` of either, for Keras's `predict`.
+            *args: The other arguments of the score, `[batch, ...]` each, or scalars for all.
             T: The number of steps. Defaults to `None`, the model's own.
             batch_size: The number of examples at once. Defaults to `None`, all of them up to 256.
             trajectory: Whether to return all steps and not the last one alone. Defaults to False.
             jit_compile: Whether XLA compiles the function, as for `compile`. Defaults to "auto".
-            **kwargs: Arguments of Keras's own `predict`, if `y` is a data set: `verbose`,
-                `steps`, `callbacks`.
+            **kwargs: `verbose`, `steps`, `callbacks` of Keras's `predict`, if `y` is a data set.
 
         Returns:
             An array `[batch, *dimensions, channels]`, with `trajectory` an array
@@ -318,7 +320,7 @@ class RIM(keras.Model):
         return prediction.in_batches(self._predictors[key], inputs, batch_size, self.variable_dtype)
 
     def predict_step(self, data: Data) -> Values:
-        """The parameters for one batch of a data set, `[batch, *dimensions, channels]`."""
+        """Parameters, `[batch, *dimensions, channels]`, for one batch of data, `[batch, ...]`."""
         return self.parameters.link(self(inputs_of(data), training=False)[:, -1])
 
     def plot_trajectory(self, y: Data, *args: Any, truth: Values = None, **options: Any) -> Any:
@@ -326,11 +328,10 @@ class RIM(keras.Model):
 
         Args:
             y: The observation, `[batch, ...]`.
-            *args: The other arguments of the score, each with the batch as its first axis.
+            *args: The other arguments of the score, `[batch, ...]` each.
             truth: The true parameters, `[batch, *dimensions, channels]` or a dictionary by field,
                 drawn beside the steps. Defaults to `None`.
-            **options: `T`, the number of steps, and the arguments `example`, `channel` and `axes`
-                of `rim_tf.plotting.plot_trajectory`.
+            **options: `T`, the number of steps, and what `rim_tf.plotting.plot_trajectory` takes.
 
         Returns:
             The Matplotlib axes, `[panels]`, or `[fields, panels]`.
@@ -383,12 +384,11 @@ class RIM(keras.Model):
     def from_checkpoints(
         cls, directory: str | Path, which: str | int = "best", **functions: Any
     ) -> "RIM":
-        """Makes the RIM of a fit that was saved, with its network, weights, T and preprocessing.
+        """Makes the RIM of a saved fit, with its weights, or their moving average if it kept one.
 
         Args:
             directory: The `checkpoints_directory` of the fit.
-            which: "best" (the default), "newest", or the number of an epoch. If the fit kept a
-                moving average of the weights, the model has the averages.
+            which: "best" (the default), "newest", or the number of an epoch.
             **functions: The functions that Keras could not store, by argument: `score_fn`, ...
 
         Raises:

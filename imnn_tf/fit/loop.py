@@ -33,20 +33,20 @@ MEASURES = ("loss", "log_det_F", "log_det_C", "reg", "r")
 
 
 class CallLimits(NamedTuple):
-    """When a call of the loop ends, each an int64 tensor `[]` inside."""
+    """When a call of the loop ends: numbers, which are int64 tensors in the compiled code."""
 
-    updates: tf.Tensor | int  # the most updates of the call
-    iteration: tf.Tensor | int  # updates done before the call
-    warm_up: tf.Tensor | int  # the update after which patience begins to count
-    patience: tf.Tensor | int  # updates without a better score after which to stop
+    updates: tf.Tensor | int  # [], the most updates of the call
+    iteration: tf.Tensor | int  # [], updates done before the call
+    warm_up: tf.Tensor | int  # [], the update after which patience begins to count
+    patience: tf.Tensor | int  # [], updates without a better score after which to stop
 
 
 class Round(NamedTuple):
-    """What one round of the loop found out, each a boolean tensor `[]`."""
+    """What one round of the loop found out, as boolean tensors."""
 
-    valid: tf.Tensor  # the validation loss of the present weights is finite
-    updated: tf.Tensor  # the weights were updated
-    finite: tf.Tensor  # everything that was computed for a reason is finite
+    valid: tf.Tensor  # [], the validation loss of the present weights is finite
+    updated: tf.Tensor  # [], the weights were updated
+    finite: tf.Tensor  # [], everything that was computed for a reason is finite
 
 
 class UpdateLoop:
@@ -112,7 +112,8 @@ class UpdateLoop:
             patience: Updates without a better score after which to stop; never, if `None`.
 
         Returns:
-            The number of updates done, whether all losses were finite, and what was measured.
+            The number of updates done, whether all losses were finite, and what was measured, in
+            the shapes that `Records` lists.
         """
         if patience is None:
             patience = np.iinfo(np.int64).max

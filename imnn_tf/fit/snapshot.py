@@ -43,7 +43,7 @@ class Snapshot:
         model: The model.
 
     Attributes:
-        values: A variable for each of the model's weights.
+        values: One variable for each weight of the model, in the weight's shape.
         update: The update after which the model had these weights, `[]`, int64; −1 if none.
     """
 
@@ -52,7 +52,12 @@ class Snapshot:
         self.update = tf.Variable(tf.constant(-1, tf.int64), trainable=False)
 
     def keep(self, model: KerasModel, update: tf.Tensor) -> None:
-        """Keeps the weights that a model has."""
+        """Keeps the weights that a model has.
+
+        Args:
+            model: The model.
+            update: The number of the update that gave them, `[]`.
+        """
         assign_all(self.values, [weight.value for weight in model.weights])
         self.update.assign(update)
 
@@ -69,11 +74,17 @@ class Snapshot:
         )
 
     def arrays(self) -> list[np.ndarray]:
-        """The weights, one array of the shape of each; none if none were kept."""
+        """One array for each weight of the model, in the weight's shape; none if none were kept."""
         return [value.numpy() for value in self.values] if self.update.numpy() >= 0 else []
 
     def set(self, values: list[np.ndarray], update: int) -> None:
-        """Takes over the weights that `arrays` returned, and their update."""
+        """Takes over weights.
+
+        Args:
+            values: One array for each weight of the model, in the weight's shape, as `arrays`
+                returned them. An empty list leaves the weights as they are.
+            update: The number of the update that gave them; −1 if there are none.
+        """
         if values:
             assign_all(self.values, values)
         self.update.assign(update)
@@ -116,7 +127,13 @@ class BestSnapshot(Snapshot):
         return tf.maximum(self.update, self.approached)
 
     def keep_if_better(self, model: KerasModel, score: Score, update: tf.Tensor) -> None:
-        """Keeps the weights that a model has if they are better, and notes what else got better."""
+        """Keeps the weights that a model has if they are better, and notes what else got better.
+
+        Args:
+            model: The model.
+            score: The score of its weights.
+            update: The number of the update that gave them, `[]`.
+        """
         higher = score.log_det_fisher > self.score
         better = tf.where(tf.equal(score.scaled, self.scaled), higher, score.scaled)
         closer = score.divergence < (1 - _LEAST_PROGRESS) * self.closest
@@ -140,7 +157,8 @@ class BestSnapshot(Snapshot):
         """Takes over what `arrays` and `record` returned.
 
         Args:
-            values: The weights, one array of the shape of each; none if none were kept.
+            values: One array for each weight of the model, in the weight's shape; none if none
+                were kept.
             record: The numbers. Version 0.3 saved the first two alone.
         """
         missing = (-np.inf, -1, True, np.inf, -1)[len(record) :]

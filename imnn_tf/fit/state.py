@@ -22,7 +22,7 @@ from imnn_tf.utils.types import KerasModel, KerasOptimizer, KerasVariable, Numbe
 
 FIT_FILE = "fit.npz"
 
-# What the file must hold beside arrays.
+# What the file must hold besides arrays.
 _SETTINGS = ("optimiser", "best", "regulariser", "fiducial")
 
 
@@ -46,7 +46,7 @@ class FitState:
         self.history = empty_history()
         self.best, self.finite = BestSnapshot(model), Snapshot(model)
         self.regularisation = Regularisation()
-        # Where a further fit goes on, if the model is not there because it has the best weights.
+        # The variables from which a further fit goes on, where the model has the best weights.
         self._latest: list[np.ndarray] | None = None
         self._initial = self._model_state()
         self._set_optimiser(optimiser)
@@ -59,7 +59,8 @@ class FitState:
         """Sets the weights that `reset` goes back to.
 
         Args:
-            weights: An array for each weight of the model, as `model.get_weights()` returns them.
+            weights: One array for each weight of the model, in the weight's shape and in the
+                order of `model.get_weights()`.
 
         Raises:
             ValueError: If their number or shapes are not those of the model's weights.
@@ -144,7 +145,8 @@ class FitState:
                 optimiser is made anew, with the settings that were saved.
 
         Returns:
-            The fiducial parameters of the saved fit, and how often they had been moved.
+            The fiducial parameters of the saved fit, `n_params` numbers, and how often they had
+            been moved.
 
         Raises:
             FileNotFoundError: If there is no state.

@@ -15,7 +15,7 @@ _SLOPE = 0.01
 
 
 class Initial:
-    """The type of a network, and initial weights of which no two layers have the same.
+    """The type of a network, and initial weights that differ from layer to layer.
 
     Args:
         seed: Seed of the weights; different ones in every network by default.

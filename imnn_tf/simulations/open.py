@@ -25,6 +25,14 @@ class SetArguments(NamedTuple):
     """The arguments that one set of simulations comes in, as the user passed them.
 
     Each is an array, a function of labels, TFRecord files or a `tf.data.Dataset`; see `IMNN`.
+
+    Attributes:
+        fiducial: Simulations at the fiducial parameters, `[n_s, *input_shape]`.
+        derivative: Derivative simulations, `[n_d, 2, n_params, *input_shape]`, or exact
+            derivatives, `[n_d, *input_shape, n_params]`.
+        external_fiducial: External summaries of `fiducial`, `[n_s, n_external]`, or `None`.
+        external_derivative: External summaries of `derivative`, `[n_d, 2, n_params, n_external]`,
+            or their exact derivatives, `[n_d, n_external, n_params]`; or `None`.
     """
 
     fiducial: Any
@@ -34,12 +42,12 @@ class SetArguments(NamedTuple):
 
     @property
     def simulations(self) -> tuple[Any, Any]:
-        """The fiducial and the derivative simulations."""
+        """The fiducial and the derivative simulations, in the shapes that the class lists."""
         return self[:2]
 
     @property
     def external(self) -> tuple[Any, Any]:
-        """The external summaries of both."""
+        """The external summaries of both, in the shapes that the class lists."""
         return self[2:]
 
 
@@ -59,7 +67,7 @@ def open_sets(
 
     Raises:
         TypeError: If an argument is of the wrong kind.
-        ValueError: If there is a simulator beside a training set, only a part of a set is given,
+        ValueError: If there are both a simulator and a training set, only a part of a set is given,
             or the shapes of the two sets differ.
     """
     if simulator is None:

@@ -25,7 +25,7 @@ class SimulationOptions:
         n_d: Number of derivative simulations, if given.
         input_shape: Shape of one simulation, if given.
         at_once: The most fiducial simulations in a batch; `None` for a choice by size.
-        map_fn: A function applied to each simulation, or `None`.
+        map_fn: A function applied to each simulation, `[*input_shape]`, or `None`.
         seed: From which the seeds of a simulator and of `map_fn` are derived.
         cache: Where simulations are kept between two passes.
         parallel_reads: Number of batches read from files at once, and of threads that call a
@@ -67,6 +67,8 @@ class SimulationOptions:
         verbose: bool,
     ) -> "SimulationOptions":
         """The options from the arguments of `IMNN`, where each is explained.
+
+        `θ_fid` and `δθ` have the shape `[n_params]`; `δθ` is `None` where derivatives are exact.
 
         Raises:
             TypeError: If an argument has the wrong type.

@@ -81,9 +81,10 @@ class Simulations:
         """Starts a pass over the batches.
 
         Args:
-            update: The number of the update, `[]`. Simulations made on the fly and the seeds of a
-                `map_fn` are different at every update, and always the same at a given one.
-            part: The part of the batches to go through.
+            update: The number of the update, `[]`; 0 by default. Simulations made on the fly and
+                the seeds of a `map_fn` are different at every update, and always the same at a
+                given one.
+            part: The part of the batches to go through; all by default.
         """
         rows_at, mapping = self.feed.rows(update, part), self._mapping
         if mapping is not None:
@@ -95,6 +96,9 @@ class Simulations:
 
         They do by themselves, unless a `map_fn` draws from a global generator. What it makes of
         all simulations is then held for the update.
+
+        Args:
+            update: The number of the update, `[]`.
         """
         held = self.feed.held
         if self._mapping is None or self._mapping.repeatable or held is None:
@@ -135,10 +139,15 @@ class Batches:
     """One pass over the batches of some simulations.
 
     Args:
-        rows_at: Gives the rows of the batch of an index, mapped if there is a `map_fn`.
-        fiducial_weights: The weights of all batches, `[n_batches, n_fiducial]`.
-        slope_weights: The weights of all batches, `[n_batches, rows, n_params]`.
-        external: Gives the external summaries of the batch of an index, and their derivatives.
+        rows_at: Takes the index of a batch, `[]`, and gives its simulations, mapped if there is a
+            `map_fn`, `[rows, *shape]`, and their exact derivatives, `[rows, *shape, n_params]`, if
+            there are any.
+        fiducial_weights: The weights of all batches in the mean, `[n_batches, n_fiducial]`.
+        slope_weights: The weights of all batches in the slope of the mean,
+            `[n_batches, n_derivative, n_params]`, with `n_derivative` the number of derivative
+            simulations, or of exact derivatives, in a batch.
+        external: The external summaries, `[rows, n_external]` in each batch, and their exact
+            derivatives, `[rows, n_external, n_params]`, if there are any; or `None`.
     """
 
     def __init__(
@@ -152,7 +161,14 @@ class Batches:
         self._fiducial_weights, self._slope_weights = fiducial_weights, slope_weights
 
     def at(self, index: tf.Tensor | int) -> Batch:
-        """The batch of an index. The indices of the part must be gone through in their order."""
+        """One batch. The indices of the part must be gone through in their order.
+
+        Args:
+            index: The index of the batch, `[]`.
+
+        Returns:
+            The batch, in the shapes that `Batch` lists.
+        """
         index = tf.convert_to_tensor(index)
         data, *tangents = self._rows_at(index)
         return Batch(

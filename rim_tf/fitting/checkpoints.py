@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 CONFIGURATION = "rim.json"
 
-# The arguments of a RIM that decide a fit, beside its functions and its network.
+# The arguments of a RIM that decide a fit, besides its functions and its network.
 _DECISIVE = (
     "dimensions",
     "T",
@@ -44,7 +44,7 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         directory: The folder for the checkpoints, which is made if it is missing.
         every: The number of epochs between two checkpoints. Defaults to 10.
-        keep: How many of the best checkpoints to keep beside the newest. Defaults to 3.
+        keep: How many of the best checkpoints to keep besides the newest. Defaults to 3.
         monitor: The name of the logged value whose smallest values are the best. Defaults to
             "loss".
         seed: The seed of the fit, which is saved with it. Defaults to 0.

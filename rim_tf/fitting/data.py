@@ -48,11 +48,12 @@ def arrange(
     A fit that is resumed at some epoch therefore sees what the uninterrupted one would have seen.
 
     Args:
-        data: `(y, x, *args)` or, with `target`, `y` or `(y, *args)`, as arrays with the batch as
-            first axis; a data set of either layout; or a sequence of examples `(y, x, *args)`.
-        target: The parameters `x`, if `data` does not hold them. Defaults to `None`.
-        weights: Keras's `sample_weight`, with the batch as first axis. Defaults to `None`. A data
-            set holds its own.
+        data: `(y, x, *args)` or, with `target`, `y` or `(y, *args)`, as arrays `[batch, ...]`; a
+            data set of either layout; or a sequence of examples `(y, x, *args)`, `[...]` each.
+        target: The parameters `x`, `[batch, *sizes, channels]` or a dictionary by field, if `data`
+            does not hold them. Defaults to `None`.
+        weights: Keras's `sample_weight`, `[batch]`, `[batch, *sizes]` or
+            `[batch, *sizes, channels]`. Defaults to `None`. A data set holds its own.
         batch_size: The number of examples in a batch. With `None`, arrays come in batches of 32,
             and a data set is taken to hold batches already.
         shuffle: Whether each epoch has its own order, which takes examples, not batches.
@@ -66,7 +67,7 @@ def arrange(
     Raises:
         TypeError: If `data` has none of these layouts, or another argument has the wrong type.
         ValueError: If `batch_size` is not positive, if the batch axes differ, or if targets or
-            weights come beside a data set.
+            weights come with a data set.
     """
     if batch_size is not None:
         checks.integer("batch_size", batch_size, minimum=1)
@@ -87,7 +88,17 @@ def arrange(
 
 
 def arrange_validation(data: Data, batch_size: int | None) -> Batches:
-    """Makes batches of validation data, which may come as Keras's `(inputs, x[, weights])` too."""
+    """Makes batches of validation data.
+
+    Args:
+        data: What `arrange` takes as `data`, or Keras's `(inputs, x)` or `(inputs, x, weights)`, as
+            arrays `[batch, ...]`.
+        batch_size: The number of examples in a batch. With `None`, arrays come in batches of 32,
+            and a data set is taken to hold batches already.
+
+    Returns:
+        The batches, and how many of them there are.
+    """
     target = weights = None
     # A first entry that is itself a tuple can only be Keras's (y, *args).
     if isinstance(data, tuple | list) and isinstance(data[0], tuple | list):
@@ -100,7 +111,10 @@ def inputs_of(element: Data) -> Data:
     """The model's inputs in an element of a data set: `y`, or `(y, *args)`.
 
     Args:
-        element: `y`, `(y, x, *args)`, or `((y, *args), ...)`.
+        element: `y`, `(y, x, *args)`, or `((y, *args), ...)`, all tensors `[batch, ...]`.
+
+    Returns:
+        The inputs, tensors `[batch, ...]`.
     """
     if not isinstance(element, tuple | list):
         return element

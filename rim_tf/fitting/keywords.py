@@ -60,9 +60,8 @@ def fit(
 
     Args:
         rim: The model.
-        x: The training data. Arrays `(y, x, *args)`, each with the batch as its first axis; a
-            `tf.data.Dataset` or a sequence of examples `(y, x, *args)`; or, in Keras's layout,
-            `((y, *args), x)`.
+        x: The training data. Arrays `(y, x, *args)`, `[batch, ...]` each; a `tf.data.Dataset` or a
+            sequence of examples `(y, x, *args)`; or, in Keras's layout, `((y, *args), x)`.
         y: The parameters, `[batch, *dimensions, channels]` or a dictionary by field, if the
             argument `x` holds the inputs only. Defaults to `None`.
         epochs: The number of epochs in all, including those of a fit that is resumed. Defaults
@@ -74,8 +73,8 @@ def fit(
             never shuffled. Defaults to True.
         seed: An integer that decides the orders. With `None` (the default) it is drawn. A fit
             that is resumed keeps its seed.
-        validation_data: Data in a layout of `x`, or a tuple `((y, *args), x)`. Defaults to
-            `None`.
+        validation_data: Data in a layout of `x`, or a tuple `((y, *args), x)`, `[batch, ...]`
+            each. Defaults to `None`.
         callbacks: Keras callbacks. Defaults to none.
         learning_rate: Adam's learning rate, a number or a Keras schedule. Defaults to `None`,
             which is 1e-4 for a new Adam.
@@ -96,7 +95,7 @@ def fit(
         checkpoints_directory: The folder where the fit is saved. If it already holds a fit, that
             one is resumed. Defaults to `None`, nothing is saved.
         checkpoints: The number of epochs between two checkpoints. Defaults to 10.
-        models_to_keep: How many of the best checkpoints to keep beside the newest. Defaults to 3.
+        models_to_keep: How many of the best checkpoints to keep besides the newest. Defaults to 3.
         model_checkpoint: The epoch of the checkpoint to resume from. Defaults to `None`, the
             newest.
         logdir: A folder in which to make a new folder for the checkpoints, if
@@ -174,9 +173,8 @@ def evaluate(
 
     Args:
         rim: The model.
-        x: The data. Arrays `(y, x, *args)`, each with the batch as its first axis; a
-            `tf.data.Dataset` or a sequence of examples `(y, x, *args)`; or, in Keras's layout,
-            `((y, *args), x)`.
+        x: The data. Arrays `(y, x, *args)`, `[batch, ...]` each; a `tf.data.Dataset` or a sequence
+            of examples `(y, x, *args)`; or, in Keras's layout, `((y, *args), x)`.
         y: The parameters, `[batch, *dimensions, channels]` or a dictionary by field, if the
             argument `x` holds the inputs only. Defaults to `None`.
         batch_size: The number of examples in a batch. With `None` (the default), arrays come in

@@ -83,7 +83,8 @@ def weighted_mean(errors: tf.Tensor, weights: Numbers = None) -> tf.Tensor:
 
     Args:
         errors: `[batch, *sizes, channels]`.
-        weights: As `broadcast_weights` takes them. Defaults to `None`, equal weights.
+        weights: `[batch]`, `[batch, *sizes]` or `[batch, *sizes, channels]`. Any axis may have
+            length one. Defaults to `None`, equal weights.
 
     Returns:
         A scalar, zero if all weights are zero.
@@ -106,8 +107,9 @@ class TrajectoryLoss(keras.losses.Loss):
     entries that have weight. Masked entries then neither pull the estimate nor dilute the mean.
 
     Args:
-        schedule: The weights `w_t`, as `step_weights` takes them. They sum to one, so the loss is
-            a mean squared error for every schedule. Defaults to "uniform".
+        schedule: The weights `w_t`: "uniform" (the default), "linear", "quadratic", "logarithmic"
+            or "last", or non-negative numbers, `[T]`; see `step_weights`. They are made to sum to
+            one, so the loss is a mean squared error for every schedule.
         name: The name of the loss. Defaults to "trajectory_loss".
 
     Raises:
@@ -139,7 +141,8 @@ class TrajectoryLoss(keras.losses.Loss):
         Args:
             y_true: The targets, unlinked, `[batch, *sizes, channels]`.
             y_pred: The trajectory, unlinked, `[batch, T, *sizes, channels]`.
-            sample_weight: As `broadcast_weights` takes them. Defaults to `None`, equal weights.
+            sample_weight: The weights of examples, pixels or entries, `[batch]`,
+                `[batch, *sizes]` or `[batch, *sizes, channels]`. Defaults to `None`, equal weights.
 
         Returns:
             A scalar; under `tf.distribute`, this replica's share of it.
@@ -187,8 +190,8 @@ class FunctionLoss(keras.losses.Loss):
 
     Args:
         function: `function(targets, trajectory)`, of unlinked targets `[batch, *sizes, channels]`
-            and the trajectory `[batch, T, *sizes, channels]`. It returns losses of any shape with
-            the batch as first axis, or a scalar. Keras takes the mean.
+            and the trajectory `[batch, T, *sizes, channels]`. It returns losses,
+            `[batch, ...]`, or a scalar. Keras takes the mean.
         name: The name of the loss. Defaults to `None`, that of the function.
     """
 
@@ -198,7 +201,15 @@ class FunctionLoss(keras.losses.Loss):
         self.function = function
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """What the function returns."""
+        """Calls the function.
+
+        Args:
+            y_true: The targets, unlinked, `[batch, *sizes, channels]`.
+            y_pred: The trajectory, unlinked, `[batch, T, *sizes, channels]`.
+
+        Returns:
+            What the function returns, `[batch, ...]` or a scalar.
+        """
         return self.function(y_true, y_pred)
 
     def get_config(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def pad_axis(x: tf.Tensor, axis: int, before: int, after: int, padding: str) -> 
     """Extends one axis of a tensor.
 
     Args:
-        x: A tensor whose size along `axis` is known, unless `padding` is "zero".
+        x: A tensor `[..., size, ...]` whose size along `axis` is known, unless `padding` is "zero".
         axis: The axis to extend.
         before: The number of entries to add at the start; may exceed the size of the axis.
         after: The number of entries to add at the end; may exceed the size of the axis.
@@ -49,7 +49,7 @@ def pad_axis(x: tf.Tensor, axis: int, before: int, after: int, padding: str) -> 
             "periodic".
 
     Returns:
-        The tensor with `before + after` more entries along `axis`.
+        The tensor `[..., before + size + after, ...]`.
     """
     if before == 0 and after == 0:
         return x
@@ -190,7 +190,11 @@ class Convolution(ConfiguredLayer):
         return (self.kernel_size,) * self.rank + (channels, self.filters)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns `[batch, *ceil(sizes / strides), filters]`."""
+        """Returns `[batch, *ceil(sizes / strides), filters]`.
+
+        Args:
+            x: `[batch, *sizes, channels]`.
+        """
         return self._activate(self._linear(x, tf.convert_to_tensor(self.kernel)))
 
     def _activate(self, y: tf.Tensor) -> tf.Tensor:
@@ -233,7 +237,12 @@ class TransposedConvolution(Convolution):
         return (self.kernel_size,) * self.rank + (self.filters, channels)
 
     def call(self, x: tf.Tensor, sizes: tuple[int, ...] = ()) -> tf.Tensor:
-        """Returns `[batch, *sizes, filters]`."""
+        """Returns `[batch, *sizes, filters]`.
+
+        Args:
+            x: `[batch, *ceil(sizes / strides), channels]`.
+            sizes: The spatial sizes of the output; none by default, for 0 dimensions.
+        """
         return self._activate(self._transpose(x, tf.convert_to_tensor(self.kernel), sizes))
 
     def _transpose(self, x: tf.Tensor, kernel: tf.Tensor, sizes: tuple[int, ...]) -> tf.Tensor:

@@ -25,10 +25,22 @@ class Likelihood(Protocol):
     """What a RIM needs of a likelihood."""
 
     def score(self, x: Values, y: tf.Tensor, *args: Any) -> Values:
-        """The gradient of the log likelihood, with the structure and shape of `x`."""
+        """The gradient of the log likelihood, with the structure and shape of `x`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, ...]`.
+            *args: The other arguments of the score, `[batch, ...]` each.
+        """
 
     def chi2(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """A measure of the misfit for each example, `[batch]`, which is logged in training."""
+        """A measure of the misfit for each example, `[batch]`, which is logged in training.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, ...]`.
+            *args: The other arguments of the score, `[batch, ...]` each.
+        """
 
 
 class GaussianLikelihood:
@@ -91,7 +103,13 @@ class GaussianLikelihood:
         self._noise = _check_noise(sigma, covariance, self._mask)
 
     def predict(self, x: Values, *operands: Any) -> tf.Tensor:
-        """The data without noise, `[batch, *data]`."""
+        """The data without noise, `[batch, *data]`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            *operands: What the operator takes after `x`; if it is "given", the matrix of each
+                example, `[batch, n_data, n_params]`.
+        """
         if callable(self._operator):
             return self._operator(x, *operands)
         flat = tf.reshape(x, [tf.shape(x)[0], -1])
@@ -104,7 +122,13 @@ class GaussianLikelihood:
         return tf.linalg.matvec(operands[0], flat)
 
     def chi2(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """The sum of squared residuals in units of the noise, `[batch]`."""
+        """The sum of squared residuals in units of the noise, `[batch]`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, *data]`.
+            *args: The operands, then the noise and the mask if they are "given".
+        """
         operands, noise, mask = self._unpack(args)
         residual, weighted = self._weigh(y, self.predict(x, *operands), noise, mask)
         if residual.dtype.is_complex:
@@ -114,11 +138,23 @@ class GaussianLikelihood:
         return tf.reduce_sum(product, list(range(1, len(residual.shape))))
 
     def energy(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """Minus the log likelihood up to a constant, `[batch]`."""
+        """Minus the log likelihood up to a constant, `[batch]`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, *data]`.
+            *args: The operands, then the noise and the mask if they are "given".
+        """
         return 0.5 * self.chi2(x, y, *args)
 
     def score(self, x: Values, y: tf.Tensor, *args: Any) -> Values:
-        """The gradient of the log likelihood, with the structure and shape of `x`."""
+        """The gradient of the log likelihood, with the structure and shape of `x`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, *data]`.
+            *args: The operands, then the noise and the mask if they are "given".
+        """
         operands, noise, mask = self._unpack(args)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)

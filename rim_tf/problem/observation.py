@@ -10,11 +10,12 @@ def as_tensors(inputs: Any, dtype: str) -> list[Any]:
     """Converts the inputs of a RIM to tensors, with real numbers in one precision.
 
     Args:
-        inputs: The observation `y`, or a tuple `(y, *args)` with the other arguments of the score.
+        inputs: The observation `y`, or a tuple `(y, *args)` with the other arguments of the score,
+            all `[batch, ...]`.
         dtype: The type of real numbers. Integers keep theirs.
 
     Returns:
-        `[y, *args]`.
+        The list `[y, *args]` of tensors, in the same shapes.
     """
 
     def convert(value: Any) -> tf.Tensor:
@@ -31,6 +32,9 @@ def observed_sizes(y: tf.Tensor, dimensions: Sequence[int | None]) -> list[int]:
     Args:
         y: The observation, `[batch, ...]`.
         dimensions: The spatial sizes of the parameters, `None` for one that is not known.
+
+    Returns:
+        One number for each of `dimensions`.
 
     Raises:
         ValueError: If the observation does not have the axis of a size that is not known.

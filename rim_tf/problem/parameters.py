@@ -58,7 +58,8 @@ class Parameters:
             u: `[batch, *sizes, channels]`, or with any other leading axes.
 
         Returns:
-            A tensor of the shape of `u`, or a dictionary of tensors with their field's channels.
+            A tensor of the shape of `u`; or a dictionary with a tensor for each field, of the
+            shape of `u` but for the number of channels, which is that of the field.
         """
         if self.fields is None:
             return self._link.forward(u)
@@ -72,7 +73,7 @@ class Parameters:
         """The unlinked tensor for parameters.
 
         Args:
-            values: A tensor `[batch, *sizes, channels]`, or a dictionary of tensors by field.
+            values: A tensor `[batch, *sizes, channels]`, or a dictionary of such tensors by field.
 
         Returns:
             `[batch, *sizes, channels]`.

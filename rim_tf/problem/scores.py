@@ -21,10 +21,10 @@ def vectorized(function: Callable[..., Any]) -> Callable[..., Any]:
     """Turns a function of one example into a function of a batch.
 
     Args:
-        function: Takes and returns tensors without a batch axis.
+        function: Takes and returns tensors of any shape, without a batch axis.
 
     Returns:
-        A function of the same arguments, each with a batch axis in front.
+        A function that takes and returns the same tensors for a batch, `[batch, ...]`.
     """
 
     def batched(*arguments: Any) -> Any:

@@ -87,17 +87,43 @@ class Marginals(NamedTuple):
         return self._replace(single=single, pairs=pairs)
 
     def contour_heights(self, i: int, j: int, levels: ArrayLike) -> np.ndarray:
-        """Finds the heights, `(n_levels,)`, of the contours of a pair; see `hpd_levels`."""
+        """Finds the heights of the contours of a pair of parameters.
+
+        Args:
+            i: The number of the first parameter, counted from zero.
+            j: The number of the second parameter, greater than `i`.
+            levels: Shares of the probability that the contours enclose, between 0 and 1: one
+                number, or several, `(n_levels,)`.
+
+        Returns:
+            The heights, `(n_levels,)`, as `hpd_levels` finds them.
+        """
         return hpd_levels(self.pairs[i, j], levels, [self.widths[i], self.widths[j]])
 
 
 def along(values: np.ndarray, axis: int, ndim: int) -> np.ndarray:
-    """Reshapes `(n,)` to lie along one axis of arrays with `ndim` axes, for broadcasting."""
+    """Reshapes values, `(n,)`, to lie along one axis of arrays with `ndim` axes, to broadcast.
+
+    Args:
+        values: The values, `(n,)`.
+        axis: The axis that they lie along.
+        ndim: The number of axes.
+
+    Returns:
+        The values, `(1, ..., n, ..., 1)`, with `n` at the place of the axis.
+    """
     return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
 def trapezium_widths(points: np.ndarray) -> np.ndarray:
-    """Weights of the trapezium rule for points `(n,)`, `(n,)`. A single point has weight one."""
+    """Weights of the trapezium rule.
+
+    Args:
+        points: Increasing points, `(n,)`.
+
+    Returns:
+        Their weights, `(n,)`. A single point has weight one.
+    """
     if len(points) == 1:
         return np.ones(1)
     steps = np.diff(points)
@@ -129,7 +155,7 @@ def hpd_levels(
 
     Args:
         density: A density on a grid, not necessarily normalised, `(n_1, ..., n_p)`.
-        levels: One or several shares of the probability, between 0 and 1.
+        levels: Shares of the probability, between 0 and 1: one number, or several, `(n_levels,)`.
         widths: The widths of the cells, an array `(n_i,)` for each axis. `None` for equal cells.
 
     Returns:

@@ -105,7 +105,16 @@ class SimulatorFeed:
         return np.asarray(self._simulator(parameters, seed), self._dtype.as_numpy_dtype)
 
     def rows(self, update: tf.Tensor | int, part: Part) -> RowsAt:
-        """Starts a pass over the simulations of an update."""
+        """Starts a pass over the simulations of an update.
+
+        Args:
+            update: The number of the update, `[]`.
+            part: The part of the batches, which makes no difference.
+
+        Returns:
+            A function of the index of a batch, `[]`. It makes the simulations, `[rows, *shape]`,
+            and, where derivatives are exact, the derivatives, `[rows, *shape, n_params]`.
+        """
         del part  # any batch can be made at any time
         return self._stream(_TRAINING, update)
 
@@ -151,7 +160,7 @@ class SimulatorFeed:
         return feed
 
     def _held_out_stacks(self) -> Rows:
-        # The noise is another one at every fiducial point.
+        # The noise differs from one fiducial point to the next.
         rows_at = self._stream(_VALIDATION, self._fiducial.moves)
         batches = [rows_at(tf.constant(index)) for index in range(self._layout.n_batches)]
         for numbers in (numbers for batch in batches for numbers in batch):
