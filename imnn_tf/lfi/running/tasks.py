@@ -86,7 +86,7 @@ def start_worker(packed: PackedSimulator) -> None:
 def end_with_parent() -> None:
     """Makes sure that this process ends when the process that started it does, even by a kill.
 
-    Otherwise it would wait for tasks for ever. This covers the workers of Python's `multiprocessing`
+    Otherwise it would wait for tasks for ever. This covers workers of Python's `multiprocessing`
     and of loky. Processes that something else started, such as MPI, are left alone.
     """
     parent = multiprocessing.parent_process()
