@@ -13,12 +13,11 @@ from numpy.typing import DTypeLike
 
 from imnn_tf import plotting
 from imnn_tf.compression import Compression
-from imnn_tf.estimator import load_model
 from imnn_tf.fit import session
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.fit.replicas import Replicas
-from imnn_tf.fit.state import FitState
+from imnn_tf.fit.state import FitState, saved_model
 from imnn_tf.fit.whitening import whiten
 from imnn_tf.information import Loss, Regularisation
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_sets
@@ -125,6 +124,8 @@ class IMNN(Compression):
             and rate.
         reg, r: The regulariser `Λ₂` at the present weights, and its coupling, `[]` each.
         model, optimiser: The Keras model, and the optimiser, which this object alone uses.
+        unfinished: Updates that were made of a fit that was killed and then loaded, which the next
+            `fit` goes on with; 0 otherwise.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -209,7 +210,7 @@ class IMNN(Compression):
             simulator,
         )
         if checks.flag("load", load) and model is None:
-            model = load_model(self._folder, custom_objects)
+            model = saved_model(self._folder, custom_objects)
         super().__init__(options, Summariser.checked(model, sets[0], replicas), *sets)
         given = {"n_s": n_s, "n_d": n_d, "n_params": n_params, "n_summaries": n_summaries}
         _require_agreement(self, given, input_shape, self._validation)
@@ -252,8 +253,10 @@ class IMNN(Compression):
         """Trains the model, and ends on the weights with the most information.
 
         A second call goes on where the first one stopped: two fits of 50 updates are one of 100.
-        After a fit that patience ended, it goes on from the best weights. Ctrl-C ends a fit as if
-        it had reached its number of updates.
+        Patience goes on with its count too. After a fit that patience ended, it goes on from the
+        best weights and counts anew. Ctrl-C ends a fit as if it had reached its number of updates.
+        A fit that was killed has made `unfinished` updates. After loading, `fit` with the same
+        arguments, but as many fewer `n_iterations`, ends as if nothing had happened.
 
         Args:
             n_iterations: The most updates; no limit by default, until patience, a callback or
@@ -264,7 +267,8 @@ class IMNN(Compression):
             reset: Whether to start anew, with the initial weights, optimiser and no history.
             patience: Updates without a higher det F (of the validation set where there is one)
                 after which to stop; by default patience never ends a fit.
-            min_iterations: Updates of this call before patience begins to count; 0 by default.
+            min_iterations: Updates of this call, or of the killed one that it goes on with, before
+                patience begins to count; 0 by default.
             checkpoint: Updates from one saving of the fit's state to the next; needs `save`.
             tqdm_notebook: Accepted for compatibility with imnn-tf 0.2; the right kind of bar is
                 found automatically.
@@ -317,11 +321,16 @@ class IMNN(Compression):
         self._state.regularisation = options.regularisation
         self._forget_measurement()
         save = partial(self._state.save, self._folder, self.options.fiducial)
-        self._session.run(loop, options, keras_callbacks, partial(save, running=True))
+        self._session.run(loop, options, keras_callbacks, save)
         self._session.warn_of_poor_fit(self.options.fiducial.moves)
         if self.save:
+            # The state is last: until then the fit is unfinished, and goes on after a kill.
+            try:
+                self._save_results(f"{weight_file}.weights.h5")
+            except (Exception, KeyboardInterrupt):
+                save()
+                raise
             save()
-            self._save_results(f"{weight_file}.weights.h5")
         return keras_callbacks.callbacks[-1]
 
     def update_variables(self, variables: Sequence[Numbers]) -> None:
@@ -394,6 +403,7 @@ class IMNN(Compression):
 
     history = property(attrgetter("_state.history"))
     optimiser = property(attrgetter("_state.optimiser"))
+    unfinished = property(attrgetter("_state.unfinished"))
     regulariser = property(attrgetter("_state.regularisation.name"))
     λ = property(attrgetter("_state.regularisation.strength"))
     ϵ = property(attrgetter("_state.regularisation.closeness"))

@@ -17,6 +17,7 @@ from imnn_tf.fit.passes import stateful_variables
 from imnn_tf.fit.snapshot import BestSnapshot, Score, Snapshot
 from imnn_tf.information import Information, Loss
 from imnn_tf.simulations import Simulations
+from imnn_tf.utils.autodiff import gradients_of
 from imnn_tf.utils.types import KerasOptimizer
 
 
@@ -93,7 +94,7 @@ class UpdateLoop:
         # changes something in the model, or replicas exchange in an order of their own.
         self._ahead = not stateful_variables(summariser.model) and summariser.replicas.count == 1
         # AutoGraph would rewrite the user's layers, which Keras itself leaves as they are.
-        self._compiled = tf.function(self._run, autograph=False, jit_compile=jit_compile)
+        self._compiled = tf.function(self._trace, autograph=False, jit_compile=jit_compile)
 
     @property
     def validates(self) -> bool:
@@ -131,6 +132,10 @@ class UpdateLoop:
             training[before], training_slope[before], validation[after], validation_slope[after]
         )
         return done, bool(finite), records
+
+    def _trace(self, limits: CallLimits) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        with gradients_of(self):  # they would keep the graph, and everything in it, for good
+            return self._run(limits)
 
     def _run(self, limits: CallLimits) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         # The validation simulations score the weights of the last update in one more round.

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm.auto import tqdm
 
-from imnn_tf.fit.history import History, progress, record
+from imnn_tf.fit.history import progress, record
 from imnn_tf.fit.linear import linear_log_det_fisher
 from imnn_tf.fit.loop import UpdateLoop
 from imnn_tf.fit.objective import Objective
@@ -170,13 +170,15 @@ class Session:
         with _attached(callbacks.model, state.optimiser), reading_errors(*loop.simulations):
             callbacks.on_train_begin()
             try:
-                outcome = _update(loop, state.history, options, callbacks, save)
+                outcome = _update(loop, state, options, callbacks, save)
                 if outcome is Outcome.NOT_FINITE:
                     update = len(state.history["loss"]) + 1
                     reason = loop.objective.why_not_finite(*loop.simulations, update)
             finally:  # also where a callback raised
-                if outcome in (None, Outcome.STOPPED):
+                stopped = outcome in (None, Outcome.STOPPED)
+                if stopped:
                     state.remember_latest()
+                state.end(goes_on=stopped)
                 kept = state.finite if outcome is Outcome.NOT_FINITE else state.best
                 kept.restore(callbacks.model)
             callbacks.on_train_end()
@@ -263,13 +265,15 @@ class Session:
 
 def _update(
     loop: UpdateLoop,
-    history: History,
+    state: FitState,
     options: FitOptions,
     callbacks: keras.callbacks.CallbackList,
     save: Callable[[], None],
 ) -> Outcome:
     """Updates until a limit, a callback, the user or a loss that is not finite ends the fit."""
+    history = state.history
     first = len(history["loss"])
+    warm_up = state.begin(options.warm_up, patience=options.patience is not None).warm_up or 0
     per_call = options.updates_per_call or loop.updates_per_call
     with (
         deferred_interrupt() as interrupted,
@@ -284,7 +288,6 @@ def _update(
                 return Outcome.STOPPED
             callbacks.on_epoch_begin(iteration)
             started = time.perf_counter()
-            warm_up = first + options.warm_up
             done, finite, records = loop.run(wanted, iteration, warm_up, options.patience)
             elapsed = time.perf_counter() - started
             record(history, records, iteration, loop.validates, callbacks)
@@ -292,7 +295,12 @@ def _update(
             bar.set_postfix(progress(history), refresh=False)
             if not finite:
                 return Outcome.NOT_FINITE
-            if options.checkpoint is not None and (iteration + done) % options.checkpoint == 0:
+            # After the last update the results are saved, which ends the fit on the disk too.
+            at_end = (
+                options.n_iterations is not None
+                and iteration + done - first == options.n_iterations
+            )
+            if options.checkpoint and (iteration + done) % options.checkpoint == 0 and not at_end:
                 save()
             if done < wanted:
                 return Outcome.EXHAUSTED

@@ -6,13 +6,13 @@ One file, `fit.npz`, holds the state of a fit, so one atomic write keeps it cons
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf.estimator import MODEL_FILE
+from imnn_tf.estimator import MODEL_FILE, configuration_of, load_model
 from imnn_tf.fit.history import empty_history
 from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
 from imnn_tf.information import Regularisation
@@ -24,6 +24,13 @@ FIT_FILE = "fit.npz"
 
 # What the file must hold besides arrays.
 _SETTINGS = ("optimiser", "best", "regulariser", "fiducial")
+
+
+class Course(NamedTuple):
+    """Where a fit began, which a fit that goes on with it has to know."""
+
+    first: int  # updates done before it
+    warm_up: int | None  # the update after which its patience begins to count, if it has any
 
 
 class FitState:
@@ -39,6 +46,8 @@ class FitState:
         best: The best weights so far.
         finite: The last weights with a finite loss.
         regularisation: The regularisation of the last fit.
+        course: Where the running fit began, or the last one; `None` if a further one starts anew.
+        running: Whether a fit is running, or was when its process was killed.
     """
 
     def __init__(self, model: KerasModel, optimiser: Any) -> None:
@@ -48,6 +57,8 @@ class FitState:
         self.regularisation = Regularisation()
         # The variables from which a further fit goes on, where the model has the best weights.
         self._latest: list[np.ndarray] | None = None
+        self.course: Course | None = None
+        self.running = False
         self._initial = self._model_state()
         self._set_optimiser(optimiser)
 
@@ -77,6 +88,7 @@ class FitState:
         self.best.forget()
         self.finite.forget()
         self._latest = None
+        self.course, self.running = None, False
         self.history = empty_history()
 
     def move(self, theta_fid: np.ndarray, *, keep_optimiser: bool) -> None:
@@ -94,6 +106,7 @@ class FitState:
         self.best.forget()
         self.finite.set(self._model.get_weights(), updates)
         self._latest = None
+        self.course, self.running = None, False
         if not keep_optimiser:
             checkpoint.assign("optimiser", self.optimiser.variables, self._initial_optimiser)
 
@@ -103,21 +116,55 @@ class FitState:
             checkpoint.assign("model", self._variables(), self._latest)
         self._latest = None
 
+    def begin(self, warm_up: int, *, patience: bool) -> Course:
+        """Begins a fit, or goes on with the one that was killed or stopped before its patience did.
+
+        Args:
+            warm_up: Updates of this call before patience begins to count. Those of a killed fit
+                are kept, and where it is zero those of a stopped one.
+            patience: Whether the fit has patience.
+        """
+        done, before = len(self.history["loss"]), self.course
+        counting = None if before is None else before.warm_up
+        if not patience:
+            counting = None
+        elif counting is None or (warm_up and not self.running):
+            counting = done + warm_up
+        first = before.first if before is not None and self.running else done
+        self.course, self.running = Course(first, counting), True
+        return self.course
+
+    @property
+    def unfinished(self) -> int:
+        """Updates of the fit that is running, or was when its process was killed; 0 without one."""
+        first = self.course.first if self.course is not None and self.running else None
+        return 0 if first is None else len(self.history["loss"]) - first
+
+    def end(self, *, goes_on: bool) -> None:
+        """Ends a fit.
+
+        Args:
+            goes_on: Whether the next fit goes on with the count of its patience.
+        """
+        self.running = False
+        if not goes_on:
+            self.course = None
+
     def remember_latest(self) -> None:
         """Makes the weights that the model has now those from which a further fit goes on."""
         self._latest = self._model_state()
 
-    def save(self, folder: Path, fiducial: FiducialPoint, *, running: bool = False) -> None:
+    def save(self, folder: Path, fiducial: FiducialPoint) -> None:
         """Writes the state and keeps the file that was written before.
 
         Args:
             folder: A folder that exists.
             fiducial: The fiducial point, saved with the state.
-            running: Whether the fit still runs, so that the model does not have its best weights.
         """
         best = self.best.arrays()
         lists = {
-            "weights": best if running and best else self._model.get_weights(),
+            # While a fit runs, the model does not have its best weights.
+            "weights": best if self.running and best else self._model.get_weights(),
             "latest": self._model_state() if self._latest is None else self._latest,
             "best": best,
             "optimiser": [variable.numpy() for variable in self.optimiser.variables],
@@ -127,12 +174,15 @@ class FitState:
             "best": self.best.record(),
             "regulariser": dataclasses.astuple(self.regularisation),
             "fiducial": [fiducial.theta.tolist(), fiducial.moves],
+            "course": None if self.course is None else self.course._asdict(),
+            "running": self.running,
+            "model": configuration_of(self._model),
         }
         arrays = {f"history/{key}": np.array(values) for key, values in self.history.items()}
         for name, values in lists.items():
             arrays |= checkpoint.numbered(name, values)
         # The model comes first: where there is a state there must be a model to load it with.
-        if running and not (folder / MODEL_FILE).exists():
+        if self.running and not (folder / MODEL_FILE).exists():
             checkpoint.write_atomically(folder / MODEL_FILE, self._model.save)
         checkpoint.write_fit(folder / FIT_FILE, arrays, settings, keep_previous=True)
 
@@ -170,6 +220,9 @@ class FitState:
             for key, value in saved.arrays.items()
             if key.startswith("history/")
         }
+        course = saved.settings.get("course")  # not in files of version 0.3
+        self.course = None if course is None else Course(**course)
+        self.running = saved.settings.get("running", False)
         theta_fid, moves = saved.settings["fiducial"]
         return theta_fid, moves
 
@@ -180,6 +233,29 @@ class FitState:
 
     def _model_state(self) -> list[np.ndarray]:
         return [variable.numpy() for variable in self._variables()]
+
+
+def saved_model(folder: Path, custom_objects: dict[str, Any] | None) -> KerasModel:
+    """The model of a saved fit, which may be of another architecture than the model beside it.
+
+    The model beside it is that of the last fit which ended in the folder. The one of a fit that was
+    killed is made from its configuration.
+
+    Args:
+        folder: The folder of the fit.
+        custom_objects: Classes and functions that the model uses, by name.
+
+    Raises:
+        FileNotFoundError: If there is no model.
+        CorruptFileError: If a file is damaged.
+        TypeError: If the model uses an unknown class.
+        ValueError: If the model has a `Lambda` layer.
+    """
+    configuration = None
+    if (folder / FIT_FILE).exists():
+        # A file of version 0.3 has none.
+        configuration = checkpoint.read_fit(folder / FIT_FILE, _SETTINGS).settings.get("model")
+    return load_model(folder, custom_objects, configuration)
 
 
 def own_optimiser(optimiser: Any, model: KerasModel) -> KerasOptimizer:
