@@ -372,7 +372,6 @@ def test_the_axes_of_space_are_read_off_the_shape(shape, axes):
         ("rotate", (6,), ValueError, r"two or more axes .* got lengths \[6\]"),
         ("shift", (6, 8), ValueError, "does not tell whether its last axis holds channels"),
         ("shift", (2,) * 5, ValueError, "do not have one to four axes"),
-        ("shift", (), ValueError, "do not have one to four axes"),
     ],
 )
 def test_what_cannot_be_done_is_named(augment, shape, error, message):
