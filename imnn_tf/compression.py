@@ -13,7 +13,7 @@ from imnn_tf.fit.passes import Summariser
 from imnn_tf.information import Information, Statistics
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_like
 from imnn_tf.simulations.feeds.stream import reading_errors
-from imnn_tf.utils.types import Numbers
+from imnn_tf.utils.types import KerasModel, Numbers
 
 
 class Measurement(NamedTuple):
@@ -132,7 +132,8 @@ class Compression:
         """Quasi-maximum-likelihood estimates `θ_fid + F⁻¹ ∂μ C⁻¹ (f(d) − μ)`.
 
         Args:
-            d: Data, `[batch, *input_shape]`.
+            d: Data, `[batch, *input_shape]`. An axis of any length of the model's input may have
+                another length than that of the simulations.
             external: External summaries of the data, `[batch, n_external]`, if any.
 
         Returns:
@@ -152,7 +153,7 @@ class Compression:
                 slope=self.dμ_dθ,
                 inverse_covariance=self.Cinv,
                 inverse_fisher=self.Finv,
-                input_shape=self.input_shape,
+                input_shape=_shape_of_data(self.model, self.input_shape),
             )
         return self._estimator
 
@@ -217,3 +218,14 @@ class Compression:
     dtype = property(attrgetter("options.dtype"))
     at_once = property(attrgetter("options.at_once"))
     map_fn = property(attrgetter("options.map_fn"))
+
+
+def _shape_of_data(model: KerasModel, shape: tuple[int, ...]) -> tuple[int | None, ...]:
+    """The shape of a simulation, with `None` for axes of any length of the model's input."""
+    taken = getattr(model, "input_shape", None)
+    if not isinstance(taken, tuple) or len(taken) != 1 + len(shape):
+        return shape  # several inputs, a subclass that tells nothing, or a `map_fn` before it
+    return tuple(
+        None if any_length is None else size
+        for any_length, size in zip(taken[1:], shape, strict=True)
+    )

@@ -21,6 +21,7 @@ from imnn_tf.fit.state import FitState, saved_model
 from imnn_tf.fit.whitening import whiten
 from imnn_tf.information import Loss, Regularisation
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_sets
+from imnn_tf.simulations.augmentation import Symmetries
 from imnn_tf.simulations.feeds.simulator import SimulatorFunction
 from imnn_tf.utils import checkpoint, checks
 from imnn_tf.utils.types import KerasModel, Numbers
@@ -85,7 +86,16 @@ class IMNN(Compression):
             and `n_d` new ones; the members of a derivative share their noise. Without `δθ` it is
             differentiated, and the activations of the model must be smooth. Unless a validation
             set is given, one is simulated once for each fiducial point.
-        seed: Seed of the simulator and of `map_fn`, a non-negative integer; 0 by default.
+        augment: Symmetries of the simulations, as names in a string (`"shift, flip, rotate"`) or a
+            sequence: `"shift"`, a periodic shift along each axis; `"flip"`, a reversal of each;
+            `"rotate"`, rotations by multiples of 90 degrees and exchanges of axes, reflections
+            included. Each training simulation is transformed anew at every update, the members of
+            a derivative alike, before `map_fn`. Validation simulations, external summaries and
+            data given to `get_estimate` are not. All axes are transformed but one of channels:
+            the last, if it is shorter than every other or the fourth. A mapping from names to
+            axes, `{"shift": (0, 1), "flip": 0}`, says it otherwise. `None` by default.
+        seed: Seed of the simulator, of `augment` and of `map_fn`, a non-negative integer; 0 by
+            default.
         cache: Where simulations are kept between updates: `"memory"`; a folder, for a copy on
             disk that is read at every pass and found again for the same TFRecord files; `False`,
             to read them from their source at every pass; or `"auto"` (the default), in memory if
@@ -164,6 +174,7 @@ class IMNN(Compression):
         check_shape: bool = True,
         *,
         simulator: SimulatorFunction | None = None,
+        augment: Symmetries | None = None,
         seed: int = 0,
         custom_objects: dict[str, Any] | None = None,
         cache: str | Path | bool = "auto",
@@ -191,6 +202,7 @@ class IMNN(Compression):
             input_shape=input_shape,
             at_once=at_once,
             map_fn=map_fn,
+            augment=augment,
             seed=seed,
             cache=cache,
             memory_limit=memory_limit,

@@ -41,6 +41,18 @@ class Initial:
         initialiser = keras.initializers.GlorotUniform(next(self._seeds))
         return {"kernel_initializer": initialiser, "dtype": self.policy}
 
+    def spread(self) -> dict[str, object]:
+        """Keywords of the next layer if its units are to bend at different values of order one.
+
+        With biases of zero all units would bend at zero, and be straight for positive fields.
+        """
+        normal = [keras.initializers.RandomNormal(0.0, 1.0, next(self._seeds)) for _ in range(2)]
+        return {
+            "kernel_initializer": normal[0],
+            "bias_initializer": normal[1],
+            "dtype": self.policy,
+        }
+
 
 def activation_layer(activation: str | Callable[..., object] | None, policy: str) -> KerasLayer:
     """A layer that applies an activation; a leaky ReLU with slope 0.01 if that is `None`."""

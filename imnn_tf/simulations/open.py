@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imnn_tf.simulations.augmentation import Augmentation
 from imnn_tf.simulations.feeds import Feed
 from imnn_tf.simulations.feeds.memory import MemoryFeed
 from imnn_tf.simulations.feeds.simulator import SimulatorFeed, SimulatorFunction
@@ -71,7 +72,7 @@ def open_sets(
             or the shapes of the two sets differ.
     """
     if simulator is None:
-        fitted = open_stored(options, training)
+        fitted = open_stored(options, training, augmented=True)
         options.fiducial.fix(
             "`simulator` must be given to move the fiducial point, got simulations, which "
             "belong to theirs."
@@ -142,6 +143,7 @@ def open_stored(
     *,
     role: str = "",
     at_once: int | None = None,
+    augmented: bool = False,
 ) -> Simulations:
     """Simulations in arrays, functions, files or data sets.
 
@@ -150,6 +152,7 @@ def open_stored(
         given: The simulations.
         role: What stands before the names of the arguments, such as `"validation_"`.
         at_once: The most fiducial simulations in a batch; as in `options` by default.
+        augmented: Whether the symmetries in `options` are applied to them.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
@@ -165,7 +168,10 @@ def open_stored(
     if streamed and at_once is None:
         at_once = max(1, int(_STREAMED_BATCH * max(n_s, n_d) / size))
     layout = options.layout(n_s, n_d, at_once)
-    mapping = None
+    augmentation = mapping = None
+    if augmented and options.augment is not None:
+        shape, count = sources[0].shape, max(n_s, n_d)
+        augmentation = Augmentation(options.augment, shape, count, options.seed)
     if options.map_fn is not None:
         mapping = Mapping(options.map_fn, sources[0].shape, options.dtype, options.seed)
         if streamed and not mapping.repeatable:
@@ -191,7 +197,14 @@ def open_stored(
         )
     else:
         feed = _hold(options, role, sources, layout)
-    return Simulations(layout, feed, dtype=options.dtype, mapping=mapping, external=external)
+    return Simulations(
+        layout,
+        feed,
+        dtype=options.dtype,
+        augmentation=augmentation,
+        mapping=mapping,
+        external=external,
+    )
 
 
 def _open_pair(

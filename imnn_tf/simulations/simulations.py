@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from imnn_tf.simulations.augmentation import Augmentation
 from imnn_tf.simulations.batch import WHOLE, Batch, Part, RowsAt, row_of
 from imnn_tf.simulations.feeds import Feed
 from imnn_tf.simulations.feeds.memory import MemoryFeed
@@ -16,6 +17,7 @@ class Simulations:
         layout: Which simulation stands in which row of which batch, and with which weight.
         feed: Where the rows of a batch come from.
         dtype: Floating type of the batches.
+        augmentation: Random transformations, applied anew for every update, before `mapping`.
         mapping: A user's function, applied to each simulation anew at every pass.
         external: The external summaries of the simulations, of shape `[n_external]` each.
 
@@ -32,11 +34,12 @@ class Simulations:
         feed: Feed,
         *,
         dtype: tf.DType,
+        augmentation: Augmentation | None = None,
         mapping: Mapping | None = None,
         external: MemoryFeed | None = None,
     ) -> None:
         self.layout, self.feed, self.dtype = layout, feed, dtype
-        self._mapping, self._external = mapping, external
+        self._augmentation, self._mapping, self._external = augmentation, mapping, external
         self.n_external = 0 if external is None else external.shape[0]
         self._fiducial_weights = tf.constant(layout.fiducial_weights, dtype)
         self._slope_weights = tf.constant(layout.slope_weights, dtype)
@@ -81,14 +84,15 @@ class Simulations:
         """Starts a pass over the batches.
 
         Args:
-            update: The number of the update, `[]`; 0 by default. Simulations made on the fly and
-                the seeds of a `map_fn` are different at every update, and always the same at a
-                given one.
+            update: The number of the update, `[]`; 0 by default. Simulations made on the fly,
+                transformations and the seeds of a `map_fn` are different at every update, and
+                always the same at a given one.
             part: The part of the batches to go through; all by default.
         """
-        rows_at, mapping = self.feed.rows(update, part), self._mapping
-        if mapping is not None:
-            rows_at = mapping.applied(rows_at, update, self._numbers)
+        rows_at = self.feed.rows(update, part)
+        for change in (self._augmentation, self._mapping):
+            if change is not None:
+                rows_at = change.applied(rows_at, update, self._numbers)
         return Batches(rows_at, self._fiducial_weights, self._slope_weights, self._external)
 
     def fixed(self, update: tf.Tensor | int) -> "Simulations":
@@ -104,7 +108,11 @@ class Simulations:
         if self._mapping is None or self._mapping.repeatable or held is None:
             return self
         flat = tuple(tf.reshape(stack, [-1, *stack.shape[2:]]) for stack in held)
-        mapped = self._mapping(flat, self._mapping.seed(update), tf.reshape(self._numbers, [-1]))
+        numbers = tf.reshape(self._numbers, [-1])
+        if self._augmentation is not None:
+            draws = self._augmentation.draws(self._augmentation.seed(update))
+            flat = self._augmentation(flat, draws, numbers)
+        mapped = self._mapping(flat, self._mapping.seed(update), numbers)
         stacks = (tf.reshape(rows, [*self._numbers.shape, *rows.shape[1:]]) for rows in mapped)
         feed = MemoryFeed(stacks)
         return Simulations(self.layout, feed, dtype=self.dtype, external=self._external)

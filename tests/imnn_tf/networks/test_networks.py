@@ -215,3 +215,28 @@ def test_the_estimate_of_a_catalogue_is_that_of_the_formula():
 def test_wrong_arguments(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_estimates_take_catalogues_of_any_length():
+    """The model takes any number of objects, so `get_estimate` does, like a loaded estimator."""
+    rng = np.random.default_rng(0)
+    fiducial, pairs = rng.normal(size=(200, 30, 1)), rng.normal(size=(100, 1, 1, 30, 1))
+    steps = np.array([[[-0.1], [0.0]], [[0.1], [0.0]]])[..., None]
+    scales = np.array([[[1.0], [0.9]], [[1.0], [1.1]]])[..., None]
+    imnn = IMNN(
+        θ_fid=[0.0, 1.0],
+        δθ=[0.2, 0.4],
+        fiducial=fiducial,
+        derivative=steps + scales * pairs,
+        model=networks.set_network(1, 2, seed=0),
+        verbose=False,
+    )
+    assert imnn.input_shape == (30, 1)
+    for n in (5, 30, 300):
+        data = rng.normal(size=(4, n, 1))
+        summaries = imnn.model(data.astype("float32")) - imnn.μ
+        weights = imnn.Finv @ imnn.dμ_dθ @ imnn.Cinv
+        expected = [0.0, 1.0] + summaries @ np.transpose(weights)
+        np.testing.assert_allclose(imnn.get_estimate(data), expected, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match=r"`data` must have shape \(batch, None, 1\), got \(4, 30"):
+        imnn.get_estimate(np.zeros((4, 30, 2)))
