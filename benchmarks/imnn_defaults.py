@@ -5,6 +5,7 @@ share of det F that it keeps is measured on simulations that neither the fit nor
 has seen. Other settings than the defaults are given as `name:learning rate:weight decay:λ`.
 """
 
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -75,7 +76,7 @@ def random_field(size: int, log_normal: bool, external: bool = False) -> Data:
         return tf.exp(gaussian) if log_normal else gaussian
 
     edges = np.quantile(k[count > 0], [0, 0.2, 0.5, 1])
-    bins = [(k >= low) & (k <= high) & (count > 0) for low, high in zip(edges, edges[1:])]
+    bins = [(k >= low) & (k <= high) & (count > 0) for low, high in itertools.pairwise(edges)]
 
     def band_powers(fields: tf.Tensor) -> tf.Tensor:
         power = tf.abs(tf.signal.rfft2d(fields)) ** 2 / size**2

@@ -18,7 +18,6 @@ from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.fit.replicas import Replicas
 from imnn_tf.fit.state import FitState, saved_model
-from imnn_tf.fit.whitening import whiten
 from imnn_tf.information import Loss, Regularisation
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_sets
 from imnn_tf.simulations.augmentation import Symmetries
@@ -60,8 +59,11 @@ class IMNN(Compression):
         validation_derivative: Derivative simulations with other seeds, of the form of
             `derivative`; given together with `validation_fiducial`.
         model: Keras 3 model from `[batch, *input_shape]` to `[batch, n_summaries]`.
-        optimiser: Keras optimiser, its name or its configuration; Adam by default. An optimiser
-            that already serves other weights is copied, with its settings and without its state.
+        optimiser: Keras optimiser, its name or its configuration. By default AdamW with learning
+            rate 3e-3 and weight decay 1; or 1e-2, with averaged weights, for a model whose
+            untrained summaries hardly vary, as those of networks that pool. With `use_ema=True` the
+            averages of the weights are validated and kept. An optimiser that already serves other
+            weights is copied, with its settings and without its state.
         dtype: Floating type of data and statistics, float32 or float64. The model computes in
             its own type.
         itype: Integer type, accepted for compatibility with imnn-tf 0.2; nothing depends on it.
@@ -228,7 +230,7 @@ class IMNN(Compression):
         _require_agreement(self, given, input_shape, self._validation)
         with replicas.scope():
             self._state = FitState(model, optimiser)
-        self._session = session.Session(self._summariser, self._state, *sets)
+        self._session = session.Session(self._summariser, self._state, *sets, seed=options.seed)
         if load:
             self._load(weights, keep_optimiser=optimiser is not None)
         if self.save:
@@ -257,8 +259,9 @@ class IMNN(Compression):
         *,
         callbacks: Sequence[keras.callbacks.Callback] | None = None,
         regulariser: str = "divergence",
-        validation_freq: int = 1,
+        validation_freq: int | None = None,
         steps_per_execution: int | None = None,
+        batch_size: int | None = None,
         jit_compile: bool | str = "auto",
         verbose: bool | int | None = None,
     ) -> keras.callbacks.History:
@@ -273,7 +276,7 @@ class IMNN(Compression):
         Args:
             n_iterations: The most updates; no limit by default, until patience, a callback or
                 Ctrl-C ends the fit.
-            λ: Strength of the regularisation; by default 5 for `"divergence"` and 10 for
+            λ: Strength of the regularisation; by default 1 for `"divergence"` and 10 for
                 `"published"`.
             ε: How close to the identity `"published"` is to bring the covariance.
             reset: Whether to start anew, with the initial weights, optimiser and no history.
@@ -290,11 +293,17 @@ class IMNN(Compression):
                 `val_` in front.
             regulariser: `"divergence"`, `tr C − ln det C − n_summaries`, or `"published"`,
                 `‖C − 1‖ + ‖C⁻¹ − 1‖` with the coupling `r` of the paper.
-            validation_freq: Updates from one validation to the next.
+            validation_freq: Updates from one validation to the next; 1 by default, or with
+                `batch_size` as many as see every simulation about once.
             steps_per_execution: Updates in one call of the compiled loop; callbacks are called
                 after each call of the loop, for every update in turn. By default one with
                 `callbacks`, and otherwise as many as take about a quarter of a second. It does
                 not change the result of a fit.
+            batch_size: Fiducial simulations of an update, each with its share of the derivative
+                simulations, chosen anew for every update by `seed`. By default all, and 200 where
+                the summaries had to be whitened, no `optimiser` was named and there is a
+                validation set: networks that pool then learn less by heart. The simulations must
+                be held in memory.
             jit_compile: Whether to compile the loop with XLA. `"auto"` does so on a GPU, unless a
                 `map_fn` or a simulator that is not TensorFlow code is part of the loop.
             verbose: Whether to show a progress bar; the setting of the object by default.
@@ -320,15 +329,16 @@ class IMNN(Compression):
             steps_per_execution=1
             if callbacks and steps_per_execution is None
             else steps_per_execution,
+            batch_size=batch_size,
             validation_freq=validation_freq,
             jit_compile=jit_compile,
             verbose=self.verbose if verbose is None else bool(verbose),
         )
-        loop = self._session.loop(options)
+        self._session.loop(options)  # raises, before anything is changed, if there can be none
         if checks.flag("reset", reset):
             self._state.reset()
-        if not self.history["loss"]:
-            whiten(self._summariser, self._training)
+        self._session.start()
+        loop = self._session.loop(options)
         self._state.resume()
         self._state.regularisation = options.regularisation
         self._forget_measurement()

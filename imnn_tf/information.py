@@ -23,7 +23,7 @@ from imnn_tf.utils import checks
 from imnn_tf.utils.tensors import identity_like, known_shape, rounding_error
 
 # The default strength of each regulariser; docs/imnn.md has the measurements.
-DEFAULT_STRENGTH = {"divergence": 5.0, "published": 10.0}
+DEFAULT_STRENGTH = {"divergence": 1.0, "published": 10.0}
 
 
 class InformationError(ValueError):
@@ -314,7 +314,7 @@ class Regularisation:
     """
 
     name: str = "divergence"
-    strength: float = 5.0
+    strength: float = 1.0
     closeness: float = 0.01
 
     @classmethod
@@ -323,7 +323,7 @@ class Regularisation:
 
         Args:
             name: `"divergence"` or `"published"`.
-            λ: Its strength; by default 5 and 10.
+            λ: Its strength; by default 1 and 10.
             ε: Its closeness.
 
         Raises:

@@ -5,6 +5,8 @@ about the fit (the best weights, when to stop) is computed inside, after every s
 the number of updates in a call never changes the result.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,12 +15,12 @@ import tensorflow as tf
 
 from imnn_tf.fit.grappler import without_memory_optimiser
 from imnn_tf.fit.objective import Objective
-from imnn_tf.fit.passes import stateful_variables
+from imnn_tf.fit.passes import assign_all, stateful_variables
 from imnn_tf.fit.snapshot import BestSnapshot, Score, Snapshot
 from imnn_tf.information import Information, Loss
 from imnn_tf.simulations import Simulations
 from imnn_tf.utils.autodiff import gradients_of
-from imnn_tf.utils.types import KerasOptimizer
+from imnn_tf.utils.types import KerasOptimizer, KerasVariable
 
 
 class Records(NamedTuple):
@@ -57,16 +59,17 @@ class UpdateLoop:
         objective: The loss and its gradient.
         optimiser: Keras optimiser, built for the model's trainable variables.
         training: The simulations that the loss is differentiated on.
-        validation: Simulations that score the weights after an update. Without them the training
-            simulations score the weights before it.
+        validation: Simulations that score the weights after an update, or their average if the
+            optimiser keeps one. Without them the training simulations score the weights before it.
         validation_freq: Updates from one validation to the next.
         capacity: The most updates of one call.
         jit_compile: Whether to compile with XLA.
         best: Where the best weights are kept.
         finite: Where the last weights with a finite loss are kept.
+        updates_per_pass: Updates that see every training simulation about once; 1 by default.
 
     Attributes:
-        objective, capacity, best, finite: As passed.
+        objective, capacity, best, finite, updates_per_pass: As passed.
         simulations: The training and the validation simulations.
         updates_per_call: How many updates take about as long as a call should.
     """
@@ -83,16 +86,23 @@ class UpdateLoop:
         jit_compile: bool,
         best: BestSnapshot,
         finite: Snapshot,
+        updates_per_pass: int = 1,
     ) -> None:
         self.objective, self._optimiser = objective, optimiser
         self.simulations = training, validation
         self._validation_freq, self.capacity = validation_freq, capacity
+        self.updates_per_pass = updates_per_pass
         self.updates_per_call = 1
         self.best, self.finite = best, finite
         summariser = objective.summariser
         # The gradient may be computed before it is known whether it is wanted, unless a pass
-        # changes something in the model, or replicas exchange in an order of their own.
-        self._ahead = not stateful_variables(summariser.model) and summariser.replicas.count == 1
+        # changes something in the model, or replicas exchange in an order of their own. A
+        # validation of averaged weights changes the weights for its time.
+        self._ahead = (
+            not stateful_variables(summariser.model)
+            and summariser.replicas.count == 1
+            and not averaged_weights(optimiser)
+        )
         # AutoGraph would rewrite the user's layers, which Keras itself leaves as they are.
         self._compiled = tf.function(self._trace, autograph=False, jit_compile=jit_compile)
 
@@ -215,12 +225,23 @@ class UpdateLoop:
             return nothing()
 
         def evaluate() -> tuple[tf.Tensor, ...]:
-            loss, info = self.objective.assess(self.objective.summariser.statistics(validation))
-            self.best.keep_if_better(self.objective.summariser.model, Score.of(info), now)
+            with self._averaged():
+                loss, info = self.objective.assess(self.objective.summariser.statistics(validation))
+                self.best.keep_if_better(self.objective.summariser.model, Score.of(info), now)
             return tf.math.is_finite(loss.total), *_row(loss, info)
 
         due = tf.equal(tf.math.floormod(now, self._validation_freq), 0)
         return tf.cond(changed & due, evaluate, nothing)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Gives the model the average of its weights, if the optimiser keeps one."""
+        averages = averaged_weights(self._optimiser)
+        trained = self.objective.summariser.model.trainable_variables if averages else []
+        before = [tf.identity(variable.value) for variable in trained]
+        assign_all(trained, [average.value for average in averages])
+        yield
+        assign_all(trained, before)
 
     def _no_row(self) -> tuple[tf.Tensor, tf.Tensor]:
         training = self.simulations[0]
@@ -239,3 +260,10 @@ def _row(loss: Loss, info: Information) -> tuple[tf.Tensor, tf.Tensor]:
         loss.coupling,
     ]
     return tf.stack(scalars), info.slope
+
+
+def averaged_weights(optimiser: KerasOptimizer) -> list[KerasVariable]:
+    """The averages of the weights over updates that an optimiser with `use_ema=True` keeps."""
+    if not optimiser.use_ema:
+        return []
+    return list(optimiser._model_variables_moving_average)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from imnn_tf.fit.passes import assign_all
 from imnn_tf.information import Information, divergence_from_identity
+from imnn_tf.utils.tensors import known_shape
 from imnn_tf.utils.types import KerasModel
 
 # The largest mean of `v − ln v − 1` over the eigenvalues v of the covariance with which weights
@@ -27,7 +28,7 @@ class Score(NamedTuple):
     @classmethod
     def of(cls, info: Information) -> "Score":
         """The score of summaries with some information."""
-        divergence = divergence_from_identity(info) / info.covariance.shape[0]
+        divergence = divergence_from_identity(info) / known_shape(info.covariance)[0]
         return cls(tf.cast(info.log_det_fisher, tf.float64), tf.cast(divergence, tf.float64))
 
     @property
@@ -114,7 +115,7 @@ class BestSnapshot(Snapshot):
     def __init__(self, model: KerasModel) -> None:
         super().__init__(model)
         self.score = tf.Variable(tf.constant(-np.inf, tf.float64), trainable=False)
-        self.scaled = tf.Variable(False, trainable=False)
+        self.scaled = tf.Variable(tf.constant(False), trainable=False)
         self.closest = tf.Variable(tf.constant(np.inf, tf.float64), trainable=False)
         self.approached = tf.Variable(tf.constant(-1, tf.int64), trainable=False)
 
@@ -137,7 +138,7 @@ class BestSnapshot(Snapshot):
         higher = score.log_det_fisher > self.score
         better = tf.where(tf.equal(score.scaled, self.scaled), higher, score.scaled)
         closer = score.divergence < (1 - _LEAST_PROGRESS) * self.closest
-        closer &= ~(self.scaled | score.scaled)
+        closer &= tf.logical_not(self.scaled | score.scaled)
 
         def keep() -> None:
             self.keep(model, update)

@@ -15,6 +15,7 @@ import tensorflow as tf
 from imnn_tf.estimator import MODEL_FILE, configuration_of, load_model
 from imnn_tf.fit.history import empty_history
 from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
+from imnn_tf.fit.whitening import pooled_optimiser
 from imnn_tf.information import Regularisation
 from imnn_tf.simulations.fiducial import FiducialPoint
 from imnn_tf.utils import checkpoint
@@ -38,10 +39,11 @@ class FitState:
 
     Args:
         model: A built Keras model.
-        optimiser: A Keras optimiser, its name or its configuration; Adam if `None`.
+        optimiser: A Keras optimiser, its name or its configuration; AdamW if `None`.
 
     Attributes:
         optimiser: The optimiser, used by this fit alone.
+        pooled: Whether the fit is that of a whitened model whose user named no optimiser.
         history: What every update measured.
         best: The best weights so far.
         finite: The last weights with a finite loss.
@@ -60,7 +62,14 @@ class FitState:
         self.course: Course | None = None
         self.running = False
         self._initial = self._model_state()
+        self.pooled, self._optimiser_named = False, optimiser is not None
         self._set_optimiser(optimiser)
+
+    def begin_whitened(self) -> None:
+        """Chooses how to fit a model whose summaries were whitened, unless the user has."""
+        if not self._optimiser_named:
+            self.pooled = True
+            self._set_optimiser(pooled_optimiser())
 
     def _set_optimiser(self, optimiser: Any) -> None:
         self.optimiser = own_optimiser(optimiser, self._model)
@@ -174,6 +183,7 @@ class FitState:
             "best": self.best.record(),
             "regulariser": dataclasses.astuple(self.regularisation),
             "fiducial": [fiducial.theta.tolist(), fiducial.moves],
+            "pooled": self.pooled,
             "course": None if self.course is None else self.course._asdict(),
             "running": self.running,
             "model": configuration_of(self._model),
@@ -214,6 +224,7 @@ class FitState:
         self._model.set_weights(weights)
         self.best.take_over(best, saved.settings["best"])
         self._latest = latest
+        self.pooled = saved.settings.get("pooled", False)
         self.regularisation = Regularisation(*saved.settings["regulariser"])
         self.history = {
             key.removeprefix("history/"): list(value) if value.ndim > 1 else value.tolist()
@@ -258,11 +269,16 @@ def saved_model(folder: Path, custom_objects: dict[str, Any] | None) -> KerasMod
     return load_model(folder, custom_objects, configuration)
 
 
+def default_optimiser() -> KerasOptimizer:
+    """The optimiser of a fit whose user names none, by benchmarks/imnn_defaults.py."""
+    return keras.optimizers.AdamW(3e-3, weight_decay=1.0)
+
+
 def own_optimiser(optimiser: Any, model: KerasModel) -> KerasOptimizer:
     """A Keras optimiser for the weights of a model, shared with nothing else.
 
     Args:
-        optimiser: An optimiser, its name or its configuration; Adam if `None`. One that already
+        optimiser: An optimiser, its name or its configuration; AdamW if `None`. One that already
             serves other weights is copied, with its settings and without its state.
         model: The model, with its weights.
 
@@ -270,7 +286,7 @@ def own_optimiser(optimiser: Any, model: KerasModel) -> KerasOptimizer:
         TypeError: If it is not an optimiser.
     """
     try:
-        optimiser = keras.optimizers.get("adam" if optimiser is None else optimiser)
+        optimiser = default_optimiser() if optimiser is None else keras.optimizers.get(optimiser)
     except (ValueError, TypeError) as error:
         raise TypeError(
             f"`optimiser` must be a Keras optimiser, its name or its configuration: {error}"

@@ -6,6 +6,7 @@ from imnn_tf.simulations.augmentation import Augmentation
 from imnn_tf.simulations.batch import WHOLE, Batch, Part, RowsAt, row_of
 from imnn_tf.simulations.feeds import Feed
 from imnn_tf.simulations.feeds.memory import MemoryFeed
+from imnn_tf.simulations.feeds.subset import SubsetFeed
 from imnn_tf.simulations.layout import Layout
 from imnn_tf.simulations.mapping import Mapping
 
@@ -36,7 +37,7 @@ class Simulations:
         dtype: tf.DType,
         augmentation: Augmentation | None = None,
         mapping: Mapping | None = None,
-        external: MemoryFeed | None = None,
+        external: Feed | None = None,
     ) -> None:
         self.layout, self.feed, self.dtype = layout, feed, dtype
         self._augmentation, self._mapping, self._external = augmentation, mapping, external
@@ -93,7 +94,35 @@ class Simulations:
         for change in (self._augmentation, self._mapping):
             if change is not None:
                 rows_at = change.applied(rows_at, update, self._numbers)
-        return Batches(rows_at, self._fiducial_weights, self._slope_weights, self._external)
+        external = None if self._external is None else self._external.rows(update, part)
+        return Batches(rows_at, self._fiducial_weights, self._slope_weights, external)
+
+    def subset(self, n_s: int, seed: int) -> "Simulations | None":
+        """Fewer simulations, chosen anew for every update.
+
+        Args:
+            n_s: Number of fiducial simulations, with a share of the derivative simulations that is
+                as large.
+            seed: A non-negative integer that, with the number of the update, decides the choice.
+
+        Returns:
+            The simulations, or `None` if these are not held in memory, or if their `map_fn` draws
+            from a global generator.
+        """
+        held, mapping, external = self.feed.held, self._mapping, self._external
+        if held is None or (mapping is not None and not mapping.repeatable):
+            return None
+        layout = self.layout.subset(n_s)
+        if external is not None and external.held is not None:
+            external = SubsetFeed(external.held, self.layout, layout, seed)
+        return Simulations(
+            layout,
+            SubsetFeed(held, self.layout, layout, seed),
+            dtype=self.dtype,
+            augmentation=self._augmentation,
+            mapping=mapping,
+            external=external,
+        )
 
     def fixed(self, update: tf.Tensor | int) -> "Simulations":
         """These simulations such that several passes of one update see the same numbers.
@@ -154,8 +183,9 @@ class Batches:
         slope_weights: The weights of all batches in the slope of the mean,
             `[n_batches, n_derivative, n_params]`, with `n_derivative` the number of derivative
             simulations, or of exact derivatives, in a batch.
-        external: The external summaries, `[rows, n_external]` in each batch, and their exact
-            derivatives, `[rows, n_external, n_params]`, if there are any; or `None`.
+        external: Takes the index of a batch, `[]`, and gives its external summaries,
+            `[rows, n_external]`, and their exact derivatives, `[rows, n_external, n_params]`, if
+            there are any; or `None`.
     """
 
     def __init__(
@@ -163,7 +193,7 @@ class Batches:
         rows_at: RowsAt,
         fiducial_weights: tf.Tensor,
         slope_weights: tf.Tensor,
-        external: MemoryFeed | None,
+        external: RowsAt | None,
     ) -> None:
         self._rows_at, self._external = rows_at, external
         self._fiducial_weights, self._slope_weights = fiducial_weights, slope_weights
@@ -184,5 +214,5 @@ class Batches:
             row_of(self._fiducial_weights, index),
             row_of(self._slope_weights, index),
             tangents[0] if tangents else None,
-            *(() if self._external is None else self._external.rows_at(index)),
+            *(() if self._external is None else self._external(index)),
         )
