@@ -24,6 +24,7 @@ from imnn_tf.information import Loss, Regularisation
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_sets
 from imnn_tf.simulations.feeds.simulator import SimulatorFunction
 from imnn_tf.utils import checkpoint, checks
+from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.types import KerasModel, Numbers
 
 HISTORY_FILE = "history.npz"
@@ -221,6 +222,7 @@ class IMNN(Compression):
             self._load(weights, keep_optimiser=optimiser is not None)
         if self.save:
             self._folder.mkdir(parents=True, exist_ok=True)
+            delete_abandoned(self._folder)
 
     def _load(self, weights: str | None, *, keep_optimiser: bool) -> None:
         theta_fid, moves = self._state.load(self._folder, keep_optimiser=keep_optimiser)
