@@ -1,4 +1,4 @@
-"""Full disks, folders that vanish, folders that must not be written, and savers against a loader."""
+"""Full disks, folders that vanish or must not be written, and savers against a loader."""
 
 import ctypes
 import os
