@@ -1,8 +1,9 @@
 """The fitted compression: from data to estimates of the parameters."""
 
 import json
+import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,12 @@ class Estimator:
             path: The folder, made if it does not exist.
             also: Names of further files in the folder whose SHA-256 the manifest records.
         """
-        files = {MODEL_FILE: self.model.save, STATISTICS_FILE: self.save_statistics}
-        checkpoint.write_together(Path(path), files, also=also)
+        checkpoint.write_together(Path(path), self.files, also=also)
+
+    @property
+    def files(self) -> dict[str, Callable[[Path], None]]:
+        """What writes each of the files that `load` reads, by its name."""
+        return {MODEL_FILE: self.model.save, STATISTICS_FILE: self.save_statistics}
 
     @classmethod
     def load(
@@ -225,6 +230,24 @@ def load_model(
     if not path.exists():
         raise FileNotFoundError(f"There is no saved model at {path}.")
     return _parse_model(path, path.read_bytes(), custom_objects, configuration)
+
+
+def load_weights(model: KerasModel, path: Path) -> None:
+    """Gives a model the weights in a file that Keras wrote, checked against the manifest beside it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CorruptFileError: If it is damaged.
+        ValueError: If it is of another model.
+    """
+    content = checkpoint.read_beside(path)
+    with tempfile.TemporaryDirectory() as folder:  # Keras reads weights from files alone
+        copy = Path(folder) / path.name
+        copy.write_bytes(content)
+        try:
+            model.load_weights(copy)
+        except (OSError, KeyError) as error:
+            raise checkpoint.CorruptFileError(f"{path} is damaged: {error}.") from error
 
 
 def configuration_of(model: KerasModel) -> dict[str, Json]:

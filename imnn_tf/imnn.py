@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from imnn_tf import plotting
 from imnn_tf.compression import Compression
+from imnn_tf.estimator import load_weights
 from imnn_tf.fit import session
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
@@ -23,6 +24,7 @@ from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, op
 from imnn_tf.simulations.augmentation import Symmetries
 from imnn_tf.simulations.feeds.simulator import SimulatorFunction
 from imnn_tf.utils import checkpoint, checks
+from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.types import KerasModel, Numbers
 
 HISTORY_FILE = "history.npz"
@@ -235,6 +237,7 @@ class IMNN(Compression):
             self._load(weights, keep_optimiser=optimiser is not None)
         if self.save:
             self._folder.mkdir(parents=True, exist_ok=True)
+            delete_abandoned(self._folder)
 
     def _load(self, weights: str | None, *, keep_optimiser: bool) -> None:
         theta_fid, moves = self._state.load(self._folder, keep_optimiser=keep_optimiser)
@@ -243,7 +246,7 @@ class IMNN(Compression):
             theta = checks.array("θ_fid of the saved fit", theta_fid, shape=shape, dtype=float)
             self.options.fiducial.move(theta, moves)
         if weights is not None:
-            self.model.load_weights(self._folder / f"{weights}.weights.h5")
+            load_weights(self.model, self._folder / f"{weights}.weights.h5")
 
     def fit(
         self,
@@ -416,10 +419,13 @@ class IMNN(Compression):
 
     def _save_results(self, weights_file: str) -> None:
         """Writes what a fit found, for use without an `IMNN`."""
-        checkpoint.write_atomically(self._folder / weights_file, self.model.save_weights)
         arrays = {key: np.array(values) for key, values in self.history.items()}
-        checkpoint.write_arrays(self._folder / HISTORY_FILE, arrays)
-        self._get_estimator().save(self._folder, also=[weights_file, HISTORY_FILE])
+        files = {
+            **self._get_estimator().files,
+            weights_file: self.model.save_weights,
+            HISTORY_FILE: partial(checkpoint.write_arrays, arrays=arrays),
+        }
+        checkpoint.write_together(self._folder, files)
 
     # What a fit changes.
 

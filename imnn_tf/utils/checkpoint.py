@@ -263,6 +263,8 @@ def write_together(
 ) -> None:
     """Writes files that belong together, and their manifest. A kill leaves all of them or none.
 
+    The manifest keeps the SHA-256 of other files that were written to the folder like this before.
+
     Args:
         folder: The folder, made if it does not exist.
         files: For each name what writes the content to the path that it is called with.
@@ -272,7 +274,12 @@ def write_together(
     finished = folder / _FINISHED
     with locked(folder), hidden_folder(folder) as hidden:
         _move_finished(folder)
-        hashes = {name: sha256(folder / name) for name in also}
+        try:
+            recorded = _recorded(folder, (folder / MANIFEST).read_bytes())
+        except (FileNotFoundError, CorruptFileError):
+            recorded = {}
+        hashes = {name: each for name, each in recorded.items() if (folder / name).exists()}
+        hashes |= {name: sha256(folder / name) for name in also}
         for name, write in files.items():
             write(hidden / name)
             hashes[name] = sha256(hidden / name)
@@ -308,19 +315,10 @@ def read_together(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
         FileNotFoundError: If a file or the manifest is missing.
         CorruptFileError: If a file differs from the one that the manifest was written for.
     """
-
-    def read(name: str) -> bytes:
-        finished = folder / _FINISHED / name
-        return (finished if finished.exists() else folder / name).read_bytes()
-
-    if not folder.exists():
+    manifest, contents = _read_locked(folder, names)
+    if manifest is None:
         raise FileNotFoundError(f"There is no {folder / MANIFEST}.")
-    with locked(folder, shared=True):
-        manifest = read(MANIFEST)
-        contents = {name: read(name) for name in names}
-    recorded = parse_json(folder / MANIFEST, manifest, ["sha256"])["sha256"]
-    if not isinstance(recorded, dict):
-        raise CorruptFileError(f"{folder / MANIFEST} is damaged: it must hold digests of files.")
+    recorded = _recorded(folder, manifest)
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != recorded.get(name):
             raise CorruptFileError(
@@ -328,6 +326,50 @@ def read_together(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
                 f"SHA-256 differs from that in {MANIFEST}."
             )
     return contents
+
+
+def read_beside(path: Path) -> bytes:
+    """Reads a file beside those that belong together, which the manifest may record.
+
+    If it does not, something else wrote the file, and a warning says that nothing checks it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CorruptFileError: If the file differs from the one that the manifest was written for.
+    """
+    manifest, contents = _read_locked(path.parent, [path.name])
+    recorded = {} if manifest is None else _recorded(path.parent, manifest)
+    digest = hashlib.sha256(contents[path.name]).hexdigest()
+    if path.name not in recorded:
+        logger.warning("%s was not written by a fit that ended, so it has no checksum.", path)
+    elif digest != recorded[path.name]:
+        raise CorruptFileError(f"{path} is damaged: it does not have the SHA-256 in {MANIFEST}.")
+    return contents[path.name]
+
+
+def _read_locked(folder: Path, names: Sequence[str]) -> tuple[bytes | None, dict[str, bytes]]:
+    """The manifest of a folder, if it has one, and files in it, read while nobody writes them."""
+
+    def read(name: str) -> bytes:
+        finished = folder / _FINISHED / name
+        return (finished if finished.exists() else folder / name).read_bytes()
+
+    if not folder.exists():
+        raise FileNotFoundError(f"There is no {folder}.")
+    with locked(folder, shared=True):
+        try:
+            manifest = read(MANIFEST)
+        except FileNotFoundError:
+            manifest = None
+        return manifest, {name: read(name) for name in names}
+
+
+def _recorded(folder: Path, manifest: bytes) -> dict[str, Json]:
+    """The SHA-256 of each file that a manifest records."""
+    recorded = parse_json(folder / MANIFEST, manifest, ["sha256"])["sha256"]
+    if not isinstance(recorded, dict):
+        raise CorruptFileError(f"{folder / MANIFEST} is damaged: it must hold digests of files.")
+    return recorded
 
 
 def _previous_of(path: Path) -> Path:

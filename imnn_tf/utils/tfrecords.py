@@ -17,6 +17,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from imnn_tf.utils import checks
+from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.checkpoint import (
     CorruptFileError,
     read_json,
@@ -116,6 +117,8 @@ class TFRecords:
             filename = f"validation_{kind}" if validation else kind
         folder = Path("." if directory is None else directory)
         (folder / MANIFEST).mkdir(parents=True, exist_ok=True)
+        for place in (folder, folder / MANIFEST):
+            delete_abandoned(place)
 
         first_label = (0,) * len(counts)
         first = _simulate(get_simulation, first_label)

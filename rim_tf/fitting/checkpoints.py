@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 from imnn_tf.utils import checkpoint, checks
+from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.checkpoint import SavedFit
 from imnn_tf.utils.types import Json, KerasModel
 
@@ -93,6 +94,8 @@ class Checkpoints(keras.callbacks.Callback):
                 model or optimiser.
         """
         self._optimizer = _without_names(_as_json(rim.optimizer.get_config()))
+        if self.directory.exists():
+            delete_abandoned(self.directory)
         saved = _read(self.directory, epoch)
         if saved is None:
             return 0
@@ -124,10 +127,7 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Writes the configuration from which the model can be rebuilt."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.model.get_config(), indent=2)
-        checkpoint.write_atomically(
-            self.directory / CONFIGURATION, lambda aside: aside.write_text(text, encoding="utf-8")
-        )
+        checkpoint.write_json(self.directory / CONFIGURATION, self.model.get_config())
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Deletes the epochs after the one that the fit went back to, before the first new one."""
@@ -210,10 +210,10 @@ def read_configuration(directory: Path) -> dict[str, Json]:
     """The configuration of the model whose checkpoints are in a directory.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or it is damaged.
     """
     try:
-        return json.loads((directory / CONFIGURATION).read_text(encoding="utf-8"))
+        return checkpoint.read_json(directory / CONFIGURATION)
     except FileNotFoundError:
         raise ValueError(f"`directory` must hold {CONFIGURATION}, got {directory}.") from None
 

@@ -326,3 +326,40 @@ def test_a_checkpoint_has_the_architecture_of_its_model(tmp_path):
     whole.fit(12)
     back.fit(4)
     assert whole.history["loss"] == back.history["loss"]
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "cut", "another"])
+@pytest.mark.parametrize("name", ["early", "late"])
+def test_a_damaged_weights_file_is_named(tmp_path, name, damage):
+    imnn = make(tmp_path, save=True)
+    imnn.fit(1, weight_file="early")
+    imnn.fit(1, weight_file="late")
+    path = tmp_path / "fitted" / f"{name}.weights.h5"
+    content = path.read_bytes()
+    if damage == "flipped bit":
+        at = content.index(imnn.model.get_weights()[-1].tobytes()) if name == "late" else 4000
+        content = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    elif damage == "cut":
+        content = content[:-100]
+    else:
+        other = {"early": "late", "late": "early"}[name]
+        content = path.with_name(f"{other}.weights.h5").read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match=rf"{name}\.weights\.h5 is damaged"):
+        make(tmp_path, load=True, weights=name)
+
+
+def test_weights_that_no_manifest_knows_are_loaded_with_a_warning(tmp_path, caplog):
+    imnn = make(tmp_path, save=True)
+    imnn.fit(1)
+    path = tmp_path / "fitted" / "mine.weights.h5"
+    weights = [weight + 1 for weight in imnn.model.get_weights()]
+    imnn.model.set_weights(weights)
+    imnn.model.save_weights(path)
+    assert same(make(tmp_path, load=True, weights="mine").model.get_weights(), weights)
+    assert "mine.weights.h5 was not written by a fit" in caplog.text
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(CorruptFileError, match=r"mine\.weights\.h5 is damaged"):
+        make(tmp_path, load=True, weights="mine")
+    with pytest.raises(FileNotFoundError, match=r"none\.weights\.h5"):
+        make(tmp_path, load=True, weights="none")

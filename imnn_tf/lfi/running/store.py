@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.checkpoint import CorruptFileError, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class Store:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._manifest = open(self.directory / "manifest.jsonl", "a+b")  # noqa: SIM115
         _lock(self._manifest, self.directory)
+        delete_abandoned(self.directory)
         self._entries = self._read()
         self._unwritten: list[tuple[np.ndarray, np.ndarray]] = []
         self._last, self._cost = time.monotonic(), 0.0
