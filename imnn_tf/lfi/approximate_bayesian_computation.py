@@ -227,7 +227,7 @@ class ApproximateBayesianComputation(RejectionSampling):
     @described(**_RUN)
     def marginals(
         self,
-        bins: Bins = 25,
+        bins: Bins | None = None,
         ranges: Ranges | None = None,
         *,
         adjust: bool = False,
@@ -240,7 +240,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
     ) -> list[Marginals]:
-        """Histograms of single parameters and of pairs, after simulating and accepting as asked.
+        """Densities of single parameters and of pairs, after simulating and accepting as asked.
 
         Returns:
             One `Marginals` for each target chosen.
@@ -256,7 +256,7 @@ class ApproximateBayesianComputation(RejectionSampling):
     def plot(
         self,
         smoothing: float | None = None,
-        bins: Bins = 25,
+        bins: Bins | None = None,
         ranges: Ranges | None = None,
         *,
         adjust: bool = False,

@@ -14,7 +14,6 @@ from imnn_tf.lfi.plots.layout import AxesLike, Color, FigureSize, Label
 from imnn_tf.lfi.plots.triangle import LEVELS, triangle
 from imnn_tf.lfi.posterior import gridded
 from imnn_tf.lfi.posterior.gridded import POINTS, Gridded, axes_of_grid, full_grid
-from imnn_tf.lfi.posterior.histograms import sample_ranges
 from imnn_tf.lfi.posterior.marginals import Marginals
 from imnn_tf.lfi.posterior.normal import Normal
 from imnn_tf.lfi.posterior.samples import Posterior
@@ -26,7 +25,7 @@ GridSize: TypeAlias = int | Sequence[int]
 # Points along each axis of a grid that is drawn, by the number of parameters.
 _PLOT_POINTS = {1: 512, 2: 192, 3: 80}
 # The number of samples that marginals are made of if there are too many parameters for a grid.
-_PLOT_SAMPLES = 1_000_000
+_PLOT_SAMPLES = 100_000
 
 _GRID = {
     "grid": "The points to evaluate at: one point, `(n_params,)`; a list of points, "
@@ -39,7 +38,7 @@ _MARGINALS = {
     "grid": "A full grid to evaluate the posterior on, `(n_params, n_1, ..., n_p)`.",
     "gridsize": "Points along each axis of a grid that spans the box of `ranges()`. With neither "
     "`grid` nor `gridsize` a grid closes in on each posterior; with more than three parameters "
-    "there are histograms of 1,000,000 samples instead.",
+    "they are densities of 100,000 samples instead.",
 }
 
 
@@ -311,7 +310,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         if self.n_params not in POINTS:
             seed = child(seed_sequence(0), target)
             result = self.result(target, n=_PLOT_SAMPLES, seed=seed)
-            return result.marginals(40, sample_ranges(result.low, result.high, result.samples))
+            return result.marginals()
         posterior = self._gridded(target)
         size = _PLOT_POINTS[self.n_params]
         axes = [np.linspace(axis[0], axis[-1], size) for axis in posterior.axes(depth=10)]

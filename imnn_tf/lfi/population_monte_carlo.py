@@ -210,7 +210,7 @@ class PopulationMonteCarlo(WeightedParticles):
     @described(**_RUN)
     def marginals(
         self,
-        bins: Bins = 25,
+        bins: Bins | None = None,
         ranges: Ranges | None = None,
         *,
         adjust: bool = False,
@@ -244,7 +244,7 @@ class PopulationMonteCarlo(WeightedParticles):
     def plot(
         self,
         smoothing: float | None = None,
-        bins: Bins = 25,
+        bins: Bins | None = None,
         ranges: Ranges | None = None,
         *,
         adjust: bool = False,
