@@ -361,7 +361,7 @@ def test_the_time_limit_holds_to_one_batch(make, gaussian_draws, executor):
     assert last.inside <= 1
     if executor is None:
         late = make(simulator=slow, batch_size=1)
-        late(500, 500, criterion=0.1, max_seconds=0.2)  # too few for a population: kept
+        late(500, 500, criterion=0.1, max_seconds=1.0)  # too few for a population: kept
         assert late.num_draws.size == 0
         late(10, 12, criterion=0.1, max_seconds=0.01)
         assert late.parameters.shape == (1, 10, 2)
