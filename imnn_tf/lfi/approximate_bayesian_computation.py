@@ -181,7 +181,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         least = checks.integer("min_draws", 1 if min_draws is None else min_draws, minimum=1)
         most = np.inf if max_draws is None else checks.integer("max_draws", max_draws, minimum=1)
         have = (self.distances < tolerances).sum(axis=0)
-        total = None if max_draws is None else int(most)
+        total = None if max_draws is None else max(0, int(most) - len(self.parameters))
         with self._execution.bar(total) as bar, self._same_workers() as execution:
             execution = replace(execution, progress=bar)
             tried, in_vain = len(self.parameters), 0

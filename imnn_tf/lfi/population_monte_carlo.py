@@ -154,7 +154,7 @@ class PopulationMonteCarlo(WeightedParticles):
             draws = checks.integer("draws", draws, minimum=self.n_params + 1)
         with ExitStack() as stack:
             schedule.interrupt = stack.enter_context(deferred_interrupt())
-            total = None if max_simulations is None else self.targets * int(max_simulations)
+            total = self._populations.left(initial_draws, schedule)
             bar = stack.enter_context(self._execution.bar(total))
             execution = replace(stack.enter_context(self._same_workers()), progress=bar)
             simulate = partial(
