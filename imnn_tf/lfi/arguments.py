@@ -92,14 +92,15 @@ SHARED = {
     "simulator writes one file: `name.npy`, then `name_1.npy` and so on. `None` saves nothing.",
     "tqdm_notebook": "Ignored: the bar finds out where it is shown.",
     # Results and how they are drawn.
-    "bins": "The number of bins for each parameter: one number, or one for each.",
-    "ranges": "The range of the bins, `(low, high)` for each parameter. `None` for the range of "
-    "each target's samples.",
+    "bins": "`None` for smooth densities, whose contours hold what they claim. For histograms "
+    "instead, the number of bins for each parameter: one number, or one for each.",
+    "ranges": "The range of the densities, `(low, high)` for each parameter. `None` for ranges "
+    "that hold the samples of each target.",
     "adjust": "Whether to correct for the tolerance by local-linear regression (Beaumont, Zhang & "
     "Balding 2002).",
     "target": "The number of a target, counted from zero, or several. `None` for all.",
-    "smoothing": "Width, in bins or grid cells, of a Gaussian by which densities are smoothed. It "
-    "widens a posterior. `None` for no smoothing.",
+    "smoothing": "Width, in bins or grid cells, of a Gaussian by which densities are smoothed "
+    "further. It widens a posterior and its contours. `None` for no such smoothing.",
     "label": "A name in the legend, or one for each target drawn. If several are drawn under one "
     "name or none, they are numbered.",
     "ax": "Axes to draw into, `(n_params, n_params)`, such as an earlier call returned. `None` for "
@@ -120,6 +121,7 @@ SHARED = {
 
 # Descriptions that some of the functions with these arguments need instead.
 POSTERIOR = {
+    "bins": "The number of bins for each parameter: one number, or one for each.",
     "ranges": "The range of the bins, `(low, high)` for each parameter. `None` for the bounds of "
     "the prior, or the ends of the samples where those are infinite.",
 }

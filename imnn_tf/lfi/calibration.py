@@ -315,8 +315,14 @@ def _ranks(ranks: ArrayLike, draws: int) -> np.ndarray:
     values = checks.array("ranks", ranks, shape=(None, None), dtype=float)
     draws = checks.integer("draws", draws, minimum=1)
     low, top = values.min(initial=draws), values.max(initial=0)
+    wrong = low < 0 or top > draws
     # Of ranks that were uniform up to `draws`, all lie in the lower half with chance 2^-size.
-    if low < 0 or top > draws or (values.size >= 40 and 2 * top < draws):
+    wrong = wrong or (values.size >= 40 and 2 * top < draws)
+    if not wrong and values.size >= 40 and values.size * np.log((top + 1) / (draws + 1)) < -20:
+        # Ranks that are uniform up to a lower end are of fewer draws, and not of a bad posterior.
+        centred = (values + 0.5) / (top + 1)
+        wrong = min(stats.kstest(column, "uniform").pvalue for column in centred.T) > 1e-3
+    if wrong:
         raise ValueError(
             f"`draws` must be that of `sbc_ranks`, the largest possible rank, got {draws} and "
             f"ranks from {low:g} to {top:g}."

@@ -14,7 +14,6 @@ from imnn_tf.lfi.plots.layout import AxesLike, Color, FigureSize, Label
 from imnn_tf.lfi.plots.triangle import LEVELS, triangle
 from imnn_tf.lfi.posterior import gridded
 from imnn_tf.lfi.posterior.gridded import POINTS, Gridded, axes_of_grid, full_grid
-from imnn_tf.lfi.posterior.histograms import sample_ranges
 from imnn_tf.lfi.posterior.marginals import Marginals
 from imnn_tf.lfi.posterior.normal import Normal
 from imnn_tf.lfi.posterior.samples import Posterior
@@ -26,7 +25,7 @@ GridSize: TypeAlias = int | Sequence[int]
 # Points along each axis of a grid that is drawn, by the number of parameters.
 _PLOT_POINTS = {1: 512, 2: 192, 3: 80}
 # The number of samples that marginals are made of if there are too many parameters for a grid.
-_PLOT_SAMPLES = 1_000_000
+_PLOT_SAMPLES = 100_000
 
 _GRID = {
     "grid": "The points to evaluate at: one point, `(n_params,)`; a list of points, "
@@ -38,8 +37,8 @@ _GRID = {
 _MARGINALS = {
     "grid": "A full grid to evaluate the posterior on, `(n_params, n_1, ..., n_p)`.",
     "gridsize": "Points along each axis of a grid that spans the box of `ranges()`. With neither "
-    "`grid` nor `gridsize` a grid closes in on each posterior; with more than three parameters "
-    "there are histograms of 1,000,000 samples instead.",
+    "`grid` nor `gridsize` a grid closes in on each posterior. With more than three parameters, "
+    "strong correlations or a narrow prior, they are densities of 100,000 samples instead.",
 }
 
 
@@ -163,8 +162,11 @@ class GaussianApproximation(LikelihoodFreeInference):
         """Log of the integral of likelihood times prior, `(targets,)`.
 
         With up to three parameters it is computed by the trapezium rule, on a grid that closes in
-        on the product, along principal axes if parameters are correlated or the prior is narrow.
-        With more, it is a mean over 65,536 points of a Sobol sequence with a fixed seed.
+        on the product. With more, or if parameters are correlated or the prior is narrow, it is a
+        mean of weights over 65,536 points of a Sobol sequence with a fixed seed. The points are
+        laid out like those of `result`.
+
+        If `prior.log_prob` is not normalised, the evidence contains its constant.
 
         Raises:
             ValueError: If the product vanishes everywhere on the grid, or a subclass with its
@@ -173,18 +175,19 @@ class GaussianApproximation(LikelihoodFreeInference):
         return np.array([self._log_evidence(target) for target in range(self.targets)])
 
     def _log_evidence(self, target: int) -> float:
-        likelihood = self._normal(target) if self._is_gaussian else None
-        if likelihood is not None and self.n_params not in POINTS:
-            return likelihood.log_evidence(self.prior)
-        if likelihood is None or likelihood.fits_axes(self.prior):
-            return self._gridded(target).log_evidence()
-        return gridded.whitened_log_evidence(likelihood, self.prior)
+        if self._is_gaussian:
+            likelihood = self._normal(target)
+            if self.n_params not in POINTS or not likelihood.fits_axes(self.prior):
+                return likelihood.log_evidence(self.prior)
+        return self._gridded(target).log_evidence()
 
     def result(self, target: int = 0, *, n: int = 10_000, seed: Seed = 0) -> Posterior:
         """The posterior of one target, as weighted samples.
 
-        The samples are draws from the Gaussian, weighted by the prior. If a subclass has its own
-        likelihood, they are drawn from the cells of a grid instead.
+        The samples are draws from a Gaussian about the likelihood or about the posterior, whichever
+        is closer to the posterior. It is cut off at the bounds of the prior. Their weights are the
+        posterior over that density. If a subclass has its own likelihood, they are drawn from the
+        cells of a grid instead.
 
         Args:
             target: The number of the target, counted from zero.
@@ -193,15 +196,15 @@ class GaussianApproximation(LikelihoodFreeInference):
 
         Raises:
             IndexError: If there is no such target.
-            ValueError: If the prior supports none of the samples, or a subclass with its own
+            ValueError: If likelihood times prior is zero at all samples, or a subclass with its own
                 likelihood has more than three parameters.
         """
         target = self._target_number(target)
         n = checks.integer("n", n, minimum=1)
         rng = np.random.default_rng(seed_sequence(seed))
         if self._is_gaussian:
-            samples = self._normal(target).draws(rng.normal(size=(n, self.n_params)))
-            weights = self.prior.prob(samples)
+            uniform = rng.uniform(1e-300, 1, size=(n, self.n_params))
+            samples, weights = self._normal(target).posterior_draws(self.prior, uniform)
         else:
             samples, weights = self._gridded(target).draws(n, rng), None
         return Posterior(
@@ -307,11 +310,12 @@ class GaussianApproximation(LikelihoodFreeInference):
         return triangle(marginals, labels=self.axis_labels, **kwargs)
 
     def _close_marginals(self, target: int) -> Marginals:
-        """Marginals on a grid about the posterior, or of samples with many parameters."""
-        if self.n_params not in POINTS:
+        """Marginals on a grid about the posterior, or of samples where a grid is too coarse."""
+        close = not self._is_gaussian or self._normal(target).fits_axes(self.prior)
+        if self.n_params not in POINTS or not close:
             seed = child(seed_sequence(0), target)
             result = self.result(target, n=_PLOT_SAMPLES, seed=seed)
-            return result.marginals(40, sample_ranges(result.low, result.high, result.samples))
+            return result.marginals()
         posterior = self._gridded(target)
         size = _PLOT_POINTS[self.n_params]
         axes = [np.linspace(axis[0], axis[-1], size) for axis in posterior.axes(depth=10)]

@@ -1,7 +1,9 @@
 """What all methods of inference start from: targets, a prior and a Fisher information."""
 
+import copy
+import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -65,7 +67,7 @@ class LikelihoodFreeInference:
         self.estimate: np.ndarray | None = None
         self.get_estimate = None
         if get_estimate is not None:
-            self.get_estimate = _checked_estimator(get_estimate, self.n_params)
+            self.get_estimate = CheckedEstimator(get_estimate, self.n_params)
             self.estimate = checks.array("get_estimate(target_data)", self.get_estimate(self.data))
         self.F = None if Fisher is None else _checked_fisher(Fisher, self.targets, self.n_params)
 
@@ -140,6 +142,38 @@ class LikelihoodFreeInference:
             figure.savefig(save, bbox_inches="tight", transparent=True)
         return ax
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickles the object, if all that the user passed can be pickled.
+
+        Raises:
+            TypeError: If a function that was passed is a lambda or defined within another one, or
+                the prior is a distribution of TensorFlow Probability.
+        """
+        for name in ("get_estimate", "simulator", "distance"):
+            value = getattr(self, name, None)
+            function = value.function if isinstance(value, CheckedEstimator) else value
+            if inspect.isfunction(function) and "<" in function.__qualname__:
+                raise TypeError(
+                    f"`{name}` must be a function of a module for {type(self).__name__} to be "
+                    f"pickled, got {function.__qualname__}. What `result()` returns can be pickled."
+                )
+        self.prior.__reduce_ex__(protocol)
+        return super().__reduce_ex__(protocol)
+
+    def __copy__(self) -> Self:
+        """A copy that shares all arrays."""
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy that shares nothing but the prior and the functions, which never change."""
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        for name, value in self.__dict__.items():
+            new.__dict__[name] = copy.deepcopy(value, memo)
+        return new
+
     def _matrix_of(self, matrices: np.ndarray, target: int) -> np.ndarray:
         """The matrix of one target, `(n_params, n_params)`, out of one for all or one for each."""
         return matrices[target] if matrices.ndim == 3 else matrices
@@ -175,17 +209,22 @@ class LikelihoodFreeInference:
         return [f"{label or 'Target'} {target + 1}" for target in chosen]
 
 
-def _checked_estimator(
-    get_estimate: Callable[..., Any], n_params: int
-) -> Callable[..., np.ndarray]:
-    """A user's estimator, whose results are checked and converted to float64."""
-    checks.function("get_estimate", get_estimate)
+class CheckedEstimator:
+    """A user's estimator, whose results are checked and converted to float64.
 
-    def estimator(data: Numbers) -> np.ndarray:
-        found, shape = get_estimate(data), (None, n_params)
+    Args:
+        function: Takes data, `(n,) + input shape`, and returns estimates, `(n, n_params)`.
+        n_params: The number of parameters.
+    """
+
+    def __init__(self, function: Callable[..., Any], n_params: int) -> None:
+        self.function = checks.function("get_estimate", function)
+        self._n_params = n_params
+
+    def __call__(self, data: Numbers) -> np.ndarray:
+        """The estimates of some data, `(n, n_params)`."""
+        found, shape = self.function(data), (None, self._n_params)
         return checks.array("get_estimate(data)", found, shape=shape, dtype=float, finite=False)
-
-    return estimator
 
 
 def _checked_fisher(Fisher: Numbers, targets: int, n_params: int) -> np.ndarray:

@@ -145,6 +145,22 @@ class Populations:
             )
         self._added = self._added.joined(simulated)
 
+    def left(self, initial_draws: int | None, schedule: Schedule) -> int | None:
+        """The number of simulations that a schedule leaves room for, or `None` for no limit.
+
+        Args:
+            initial_draws: The number of simulations to start from, which all targets share.
+            schedule: When to stop.
+        """
+        if not np.isfinite(schedule.max_simulations):
+            return None
+        most = int(schedule.max_simulations)
+        if self.each:
+            return sum(max(0, most - population.simulations) for population in self.each)
+        added = len(self._added.parameters)
+        initial = max(initial_draws or 0, added)
+        return initial - added + self._targets * max(0, most - initial)
+
     def start(
         self,
         draws: int | None,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from imnn_tf.lfi.posterior.marginals import GridAxes, integral, trapezium_widths
-from imnn_tf.lfi.posterior.normal import Normal
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.utils import checks
 
@@ -93,34 +92,6 @@ class Gridded:
         steps = np.array([axis[1] - axis[0] for axis in axes])
         moved = points + rng.uniform(-0.5, 0.5, points.shape) * steps
         return np.clip(moved, self._prior.low, self._prior.high)
-
-
-def whitened_log_evidence(likelihood: Normal, prior: Prior) -> float:
-    """Log of the integral of a Gaussian likelihood times a prior, of up to three parameters.
-
-    The grid lies along the principal axes of the product, where this is as wide as it is long, so
-    that neither correlations nor scales matter.
-
-    Args:
-        likelihood: The likelihood.
-        prior: The prior.
-
-    Raises:
-        ValueError: If the product is zero everywhere on the grid.
-    """
-    frame = likelihood.times(prior)
-    p = len(frame.centre)
-
-    def log_joint(axes: GridAxes) -> np.ndarray:
-        standard = np.stack(np.meshgrid(*axes, indexing="ij")).reshape((p, -1)).T
-        points = frame.draws(standard)
-        joint = add_log_prior(likelihood.log_prob(points), prior.log_prob(points))
-        return joint.reshape([len(axis) for axis in axes])
-
-    axes = zoom(log_joint, np.full(p, -12.0), np.full(p, 12.0), POINTS[p], 30)
-    total = log_integral(log_joint(axes), [trapezium_widths(axis) for axis in axes])
-    # The volume of a cell among the parameters is that among standard numbers over sqrt(det F).
-    return float(total - np.linalg.slogdet(frame.fisher)[1] / 2)
 
 
 def add_log_prior(log_like: np.ndarray, log_prior: np.ndarray) -> np.ndarray:

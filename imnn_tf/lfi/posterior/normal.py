@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp, ndtri
+from scipy.special import log_ndtr, logsumexp, ndtri_exp
 from scipy.stats import qmc
 
 from imnn_tf.lfi.prior import Prior
@@ -35,28 +35,60 @@ class Normal(NamedTuple):
 
     def box(self, widths: float) -> tuple[np.ndarray, np.ndarray]:
         """Corners, `(p,)` each, of the box of that many standard deviations about the centre."""
-        reach = widths * np.sqrt(np.diag(np.linalg.inv(self.fisher)))
+        reach = widths * np.sqrt(np.diag(self.covariance))
         return self.centre - reach, self.centre + reach
 
     def log_evidence(self, prior: Prior) -> float:
-        """Log of the mean density of a prior, over 65,536 points of a Sobol sequence.
+        """Log of the integral of this density times a prior, over 65,536 points.
 
-        If the prior is narrower than this distribution anywhere, the points are drawn about both.
+        Raises:
+            ValueError: If the product is zero at all points.
         """
-        uniform = qmc.Sobol(len(self.centre), rng=np.random.default_rng(0)).random_base2(16)
-        standard = ndtri(np.clip(uniform, 1e-12, 1 - 1e-12))
-        if not self.narrower_than(prior):
-            # Wider than the product, so that no weight is large.
-            proposal = self.times(prior, widened=1.5)
-            points = proposal.draws(standard)
-            weights = self.log_prob(points) - proposal.log_prob(points) + prior.log_prob(points)
-            return float(logsumexp(weights) - np.log(len(points)))
-        return float(logsumexp(prior.log_prob(self.draws(standard))) - np.log(len(standard)))
+        weights = self.proposal(prior).weighted(self, prior, _sobol(len(self.centre), 16))[1]
+        return float(logsumexp(weights) - np.log(len(weights)))
+
+    def posterior_draws(self, prior: Prior, uniform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weighted draws from the product with a prior.
+
+        Args:
+            prior: The prior.
+            uniform: Uniform numbers between zero and one, `(n, p)`.
+
+        Returns:
+            Points, `(n, p)`, and their weights, `(n,)`, the largest of which is one.
+
+        Raises:
+            ValueError: If the product is zero at all points.
+        """
+        points, weights = self.proposal(prior).weighted(self, prior, uniform)
+        return points, np.exp(weights - weights.max())
+
+    def proposal(self, prior: Prior) -> "Truncated":
+        """What to draw from for the product with a prior: what gives the most even weights.
+
+        Either this distribution, or an approximation of the product that is wider than it, each cut
+        off at the bounds of the prior.
+        """
+        bases = [self, self.times(prior, widened=1.1), self.times(prior, widened=1.5)]
+        proposals = [Truncated(base, prior.low, prior.high) for base in bases]
+        trial = _sobol(len(self.centre), 12)
+
+        def effective(proposal: Truncated) -> float:
+            try:
+                logs = proposal.weighted(self, prior, trial)[1]
+            except ValueError:
+                return 0.0
+            weights = np.exp(logs - logs.max())
+            return float(weights.sum() ** 2 / (weights**2).sum())
+
+        return max(proposals, key=effective)
 
     @property
     def covariance(self) -> np.ndarray:
         """The inverse of `fisher`, `(p, p)`."""
-        return np.linalg.inv(self.fisher)
+        # In units of its diagonal the matrix can be inverted at any scale.
+        unit = np.sqrt(np.diag(self.fisher))
+        return np.linalg.inv(self.fisher / np.outer(unit, unit)) / np.outer(unit, unit)
 
     def narrower_than(self, prior: Prior) -> bool:
         """Whether no parameter has a prior of a smaller standard deviation."""
@@ -84,6 +116,96 @@ class Normal(NamedTuple):
         pull = (self.fisher @ self.centre + precision @ mean) / unit
         centre = np.linalg.solve(fisher / np.outer(unit, unit), pull) / unit
         return Normal(centre, fisher / widened**2)
+
+
+class Truncated(NamedTuple):
+    """Draws from about a normal distribution within a box, one parameter after another.
+
+    Each parameter is drawn from its truncated normal distribution given those before it (the
+    simulator of Geweke, Hajivassiliou and Keane; Genz 1992, "Numerical computation of multivariate
+    normal probabilities"). For independent parameters these are exact draws.
+
+    Attributes:
+        base: The normal distribution.
+        low: Lower ends of the box, `(p,)`, or minus infinity.
+        high: Upper ends of the box, `(p,)`, or infinity.
+    """
+
+    base: Normal
+    low: np.ndarray
+    high: np.ndarray
+
+    def draws(self, uniform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turns uniform numbers, `(n, p)`, into points, `(n, p)`, and their log density, `(n,)`."""
+        covariance = self.base.covariance
+        scale = np.sqrt(np.diag(covariance))
+        low, high = (self.low - self.base.centre) / scale, (self.high - self.base.centre) / scale
+        # Parameters that the box cuts most come first, since later ones can take no account of it.
+        order = np.argsort(_interval(low, high, np.full(len(low), 0.5))[1], kind="stable")
+        L = np.linalg.cholesky((covariance / np.outer(scale, scale))[np.ix_(order, order)])
+        standard, log_density = np.zeros_like(uniform), np.zeros(len(uniform))
+        for i, parameter in enumerate(order):
+            given = standard @ L[i]
+            ends = [(end[parameter] - given) / L[i, i] for end in (low, high)]
+            standard[:, i], log_mass = _interval(ends[0], ends[1], uniform[:, i])
+            log_density -= log_mass + standard[:, i] ** 2 / 2 + np.log(2 * np.pi) / 2
+        points = np.empty_like(uniform)
+        points[:, order] = standard @ L.T
+        points = np.clip(self.base.centre + scale * points, self.low, self.high)
+        return points, log_density - np.log(np.diag(L)).sum() - np.log(scale).sum()
+
+    def weighted(
+        self, likelihood: Normal, prior: Prior, uniform: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Points, `(n, p)`, with the logs of their weights, `(n,)`, for likelihood times prior.
+
+        Raises:
+            ValueError: If all weights are zero.
+        """
+        points, log_density = self.draws(uniform)
+        weights = likelihood.log_prob(points) + prior.log_prob(points) - log_density
+        if not weights.max() > -np.inf:
+            raise ValueError(
+                "`prior` and the likelihood must overlap, got a product that is zero at all of "
+                f"{len(points)} points about {self.base.centre.tolist()}."
+            )
+        return points, weights
+
+
+def _interval(low: np.ndarray, high: np.ndarray, uniform: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Draws from a standard normal distribution within intervals, exact far out in its tails.
+
+    Args:
+        low: Lower ends, `(n,)`.
+        high: Upper ends, `(n,)`.
+        uniform: Uniform numbers, `(n,)`.
+
+    Returns:
+        The draws, `(n,)`, and the logs of what their densities are divided by, `(n,)`: the
+        probability of the interval.
+    """
+    # In the lower tail logarithms keep their precision.
+    upper = low > 0
+    start, stop = np.where(upper, -high, low), np.where(upper, -low, high)
+    first, last = log_ndtr(start), log_ndtr(stop)
+    ratio = np.exp(first - last)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log_mass = last + np.log1p(-ratio)
+        draws = ndtri_exp(last + np.log(uniform + (1 - uniform) * ratio))
+    # An interval too narrow for differences of probabilities is taken for flat.
+    width = stop - start
+    narrow = width * (1 + np.abs(start)) < 1e-6
+    flat = start + uniform * np.where(narrow, width, 0)
+    draws = np.clip(np.where(narrow, flat, draws), start, stop)
+    with np.errstate(divide="ignore"):
+        level = np.log(np.where(narrow, width, 1)) - draws**2 / 2 - np.log(2 * np.pi) / 2
+    return np.where(upper, -draws, draws), np.where(narrow, level, log_mass)
+
+
+def _sobol(p: int, power: int) -> np.ndarray:
+    """`2^power` points of a scrambled Sobol sequence in `p` dimensions with a fixed seed."""
+    points = qmc.Sobol(p, rng=np.random.default_rng(0)).random_base2(power)
+    return np.clip(points, 1e-12, 1 - 1e-12)
 
 
 def _moments(prior: Prior) -> tuple[np.ndarray, np.ndarray]:

@@ -76,6 +76,10 @@ class SimulationError(RuntimeError):
         super().__init__(message)
         self.result = result
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the error with its result."""
+        return type(self), (str(self), self.result)
+
 
 class Rows(NamedTuple):
     """Rows of the parameters that go to the simulator in one call.
