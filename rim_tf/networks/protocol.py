@@ -22,7 +22,10 @@ class StepNetwork(Protocol):
     channels: int
 
     def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> State:
-        """The hidden state before the first step, for parameters of spatial `sizes`."""
+        """The hidden state before the first step, for parameters of spatial `sizes`.
+
+        Sizes that differ from batch to batch are scalar tensors.
+        """
 
     def __call__(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
         """Returns the step, `[batch, *sizes, channels]`, and the new hidden state."""
