@@ -7,11 +7,12 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import Json, KerasOptimizer, Numbers
 from rim_tf import networks, prediction  # noqa: F401 - importing networks registers them
-from rim_tf.fitting import checkpoints, keywords
+from rim_tf.fitting import checkpoints, keywords, weights
 from rim_tf.fitting.data import Data
 from rim_tf.fitting.losses import as_trajectory_losses, check_metrics
 from rim_tf.fitting.metrics import TrajectoryMetrics
@@ -206,6 +207,8 @@ class RIM(keras.Model):
     fit = keywords.fit
     evaluate = keywords.evaluate
     predict = prediction.predict
+    save_weights = weights.save_weights
+    load_weights = weights.load_weights
 
     def compile(
         self,
@@ -254,13 +257,18 @@ class RIM(keras.Model):
         config = super().get_compile_config()
         if config:
             config["step_metrics"] = self._trajectory_metrics.has_steps
+            config["optimizer_built"] = self.optimizer.built
         return config
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a model that Keras has loaded, as it was when saved."""
-        # The optimiser must have its variables before Keras reads them from the file.
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        arguments = dict(config)
+        built = arguments.pop("optimizer_built", True)  # not in files of version 0.3
+        with SafeModeScope(True):
+            self.compile(**keras.saving.deserialize_keras_object(arguments))
+        if built:
+            # The optimiser must have its variables before Keras reads them from the file.
+            self.optimizer.build(self.trainable_variables)
 
     def resolve_jit(self, jit_compile: bool | str) -> bool | str:
         """What "auto" means for this model, as `compile` documents it."""
@@ -359,11 +367,13 @@ class RIM(keras.Model):
             ValueError: If a function is missing.
         """
         arguments = dict(config)
-        functions = restore_functions(arguments.pop("functions"), custom_objects or {})
-        for name in ("network", "score_preprocessing_method"):
-            arguments[name] = keras.saving.deserialize_keras_object(
-                arguments[name], custom_objects=custom_objects
-            )
+        # The scope holds whatever the user enabled: code in a file is never run.
+        with SafeModeScope(True):
+            functions = restore_functions(arguments.pop("functions"), custom_objects or {})
+            for name in ("network", "score_preprocessing_method"):
+                arguments[name] = keras.saving.deserialize_keras_object(
+                    arguments[name], custom_objects=custom_objects
+                )
         return cls(**arguments, **functions)
 
     @classmethod

@@ -124,10 +124,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Writes the configuration from which the model can be rebuilt."""
         self.memory.restore_keras()  # the callbacks before this one have just lost it
         self.directory.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.model.get_config(), indent=2)
-        checkpoint.write_atomically(
-            self.directory / CONFIGURATION, lambda aside: aside.write_text(text, encoding="utf-8")
-        )
+        write_configuration(self.model, self.directory)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Deletes the epochs after the one that the fit went back to, before the first new one."""
@@ -209,14 +206,19 @@ class Checkpoints(keras.callbacks.Callback):
             _path(self.directory, epoch).unlink()
 
 
+def write_configuration(rim: KerasModel, directory: Path) -> None:
+    """Writes the configuration of a model to the directory of its checkpoints."""
+    checkpoint.write_json(directory / CONFIGURATION, rim.get_config())
+
+
 def read_configuration(directory: Path) -> dict[str, Json]:
     """The configuration of the model whose checkpoints are in a directory.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or it is damaged.
     """
     try:
-        return json.loads((directory / CONFIGURATION).read_text(encoding="utf-8"))
+        return checkpoint.read_json(directory / CONFIGURATION, ["network", "functions"])
     except FileNotFoundError:
         raise ValueError(f"`directory` must hold {CONFIGURATION}, got {directory}.") from None
 
