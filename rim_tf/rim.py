@@ -7,20 +7,27 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import Json, KerasOptimizer, Numbers
 from rim_tf import networks, prediction  # noqa: F401 - importing networks registers them
-from rim_tf.fitting import checkpoints, keywords
-from rim_tf.fitting.data import Data, inputs_of
+from rim_tf.fitting import checkpoints, keywords, weights
+from rim_tf.fitting.data import Data
 from rim_tf.fitting.losses import as_trajectory_losses, check_metrics
 from rim_tf.fitting.metrics import TrajectoryMetrics
+from rim_tf.networks.layers import spatial_sizes
 from rim_tf.networks.protocol import State, StepNetwork, check_network
-from rim_tf.problem.functions import check_functions, restore_functions, store_functions
+from rim_tf.problem.functions import (
+    check_functions,
+    count_score_arguments,
+    restore_functions,
+    store_functions,
+)
 from rim_tf.problem.likelihoods import Likelihood
 from rim_tf.problem.links import InverseChoice, LinkChoice
-from rim_tf.problem.observation import as_channels, as_tensors, observed_sizes
-from rim_tf.problem.parameters import Parameters, Values, check_shape
+from rim_tf.problem.observation import as_channels, as_tensors, observed_sizes, require_real
+from rim_tf.problem.parameters import COMPLEX_PARAMETERS, Parameters, Values, check_shape
 from rim_tf.problem.preprocessing import Preprocessing, get_preprocessing
 from rim_tf.problem.scores import EnergyFunction, ScoreFunction, unlinked_score
 
@@ -66,7 +73,8 @@ class RIM(keras.Model):
         vectorize: Whether the function is for one example, without batch axes. Defaults to False.
         score_gradient: Whether training differentiates through the score. Defaults to False.
         observation_channels: The number of channels of the observation, if it is on the grid of
-            the parameters and is shown to the network at every step. Defaults to 0, not shown.
+            the parameters and is shown to the network at every step. A complex channel counts
+            as two, its real and its imaginary part. Defaults to 0, not shown.
         **kwargs: Arguments of `keras.Model`, such as `name` and `dtype`.
 
     Call arguments:
@@ -142,7 +150,7 @@ class RIM(keras.Model):
         self.built = True
         self._trajectory_metrics = TrajectoryMetrics(self.parameters, likelihood)
         self.recompile: Callable[..., None] = self.compile
-        self._predictors: dict[Any, Callable[..., Any]] = {}
+        self.predictors: dict[Any, Callable[..., Any]] = {}
 
     def call(self, inputs: Data, training: bool = False, T: int | None = None) -> tf.Tensor:
         """The unlinked trajectory `[batch, T, *dimensions, channels]` of inputs `[batch, ...]`."""
@@ -152,10 +160,10 @@ class RIM(keras.Model):
         moments = self.score_preprocessing.initial_state(u)
         trajectory = []
         for step in range(self.T if T is None else T):
-            # The network needs static sizes to pad, and a user's score may have lost them.
+            # With sizes that are known, padding is faster, and a user's score may have lost them.
             score = tf.ensure_shape(self._score(u, y, *args), u.shape)
             seen, moments = self.score_preprocessing(score, moments, step)
-            update, state = self.network(tf.concat([u, seen, *shown], -1), state)
+            update, state = self._propose(tf.concat([u, seen, *shown], -1), state)
             u = u + tf.cast(update, u.dtype)
             trajectory.append(u)
         return tf.stack(trajectory, axis=1)
@@ -166,22 +174,40 @@ class RIM(keras.Model):
         """The initial iterate, `[batch, *dimensions, channels]`, and the hidden state."""
         if self.initialization_method == "approximate_inverse":
             inverse = self._functions["approximate_inverse_fn"](y, *args)
-            u = tf.cast(self.parameters.unlink(inverse), self.variable_dtype)
+            unlinked = self.parameters.unlink(inverse)
+            require_real("`approximate_inverse_fn`'s result", unlinked, COMPLEX_PARAMETERS)
+            u = tf.cast(unlinked, self.variable_dtype)
             check_shape("`approximate_inverse_fn`'s result", u, (*self.dimensions, self.channels))
         else:
             sizes = observed_sizes(y, self.dimensions)
             u = tf.zeros([tf.shape(y)[0], *sizes, self.channels], self.variable_dtype)
-        static_sizes: Any = u.shape[1:-1].as_list()
-        state = self.network.initial_state(tf.shape(u)[0], static_sizes)
+        count = tf.shape(u)[0]
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            count = tf.maximum(count, 1)  # as in `_propose`
+        state = self.network.initial_state(count, spatial_sizes(u))
         if self.initialization_method == "model":
             # Without a score: there is none before there is an iterate.
-            first, state = self.network(tf.concat([u, tf.zeros_like(u), *shown], -1), state)
+            first, state = self._propose(tf.concat([u, tf.zeros_like(u), *shown], -1), state)
             u = tf.cast(first, u.dtype)
         return u, state
+
+    def _propose(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+        """The network's step, `[batch, *dimensions, channels]`, and its new state."""
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return self.network(inputs, state)
+        # The last batch may leave a replica without examples, and TensorFlow's convolutions of
+        # nothing have a wrong shape. The network then sees an example of zeros, left out after.
+        count = tf.shape(inputs)[0]
+        widths: Any = [[0, tf.maximum(1 - count, 0)], *[[0, 0]] * (len(inputs.shape) - 1)]
+        step, state = self.network(tf.pad(inputs, widths), state)
+        return step[:count], state
 
     # Keras's own, with torch_rim's keywords and layouts of data, which `keywords` translates.
     fit = keywords.fit
     evaluate = keywords.evaluate
+    predict = prediction.predict
+    save_weights = weights.save_weights
+    load_weights = weights.load_weights
 
     def compile(
         self,
@@ -219,7 +245,7 @@ class RIM(keras.Model):
         super().compile(
             optimizer=optimizer,
             loss=as_trajectory_losses(loss),
-            jit_compile=self._resolve_jit(jit_compile),
+            jit_compile=self.resolve_jit(jit_compile),
             **kwargs,
         )
 
@@ -228,16 +254,21 @@ class RIM(keras.Model):
         config = super().get_compile_config()
         if config:
             config["step_metrics"] = self._trajectory_metrics.has_steps
+            config["optimizer_built"] = self.optimizer.built
         return config
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a model that Keras has loaded, as it was when saved."""
-        # The optimiser must have its variables before Keras reads them from the file.
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        arguments = dict(config)
+        built = arguments.pop("optimizer_built", True)  # not in files of version 0.3
+        with SafeModeScope(True):
+            self.compile(**keras.saving.deserialize_keras_object(arguments))
+        if built:
+            # The optimiser must have its variables before Keras reads them from the file.
+            self.optimizer.build(self.trainable_variables)
 
-    def _resolve_jit(self, jit_compile: bool | str) -> bool | str:
-        """What "auto" means for this model, as `compile` documents."""
+    def resolve_jit(self, jit_compile: bool | str) -> bool | str:
+        """What "auto" means for this model, as `compile` documents it."""
         distributed = tf.distribute.get_strategy().num_replicas_in_sync > 1
         if jit_compile == "auto" and len(self.dimensions) <= 1 and not distributed:
             return True
@@ -277,51 +308,18 @@ class RIM(keras.Model):
         target = self.parameters.target(y, y_pred)
         return super().compute_metrics(x, target, y_pred, sample_weight)
 
-    def predict(
-        self,
-        y: Data,
-        *args: Any,
-        T: int | None = None,
-        batch_size: int | None = None,
-        trajectory: bool = False,
-        jit_compile: bool | str = "auto",
-        **kwargs: Any,
-    ) -> Any:
-        """Estimates the parameters, in their own space.
-
-        Args:
-            y: The observation, `[batch, ...]`; a tuple of it and the other arguments of the score;
-                or a `tf.data.Dataset` or `keras.utils.PyDataset` of either, for Keras's `predict`.
-            *args: The other arguments of the score, `[batch, ...]` each, or scalars for all.
-            T: The number of steps. Defaults to `None`, the model's own.
-            batch_size: The number of examples at once. Defaults to `None`, all of them up to 256.
-            trajectory: Whether to return all steps and not the last one alone. Defaults to False.
-            jit_compile: Whether XLA compiles the function, as for `compile`. Defaults to "auto".
-            **kwargs: `verbose`, `steps`, `callbacks` of Keras's `predict`, if `y` is a data set.
-
-        Returns:
-            An array `[batch, *dimensions, channels]`, with `trajectory` an array
-            `[batch, T, *dimensions, channels]`, or a dictionary of such arrays by field.
-
-        Raises:
-            TypeError: If an argument has the wrong type.
-            ValueError: If an argument is out of range, or the batch axes differ.
-        """
-        if isinstance(y, tf.data.Dataset | keras.utils.PyDataset):
-            if args or T is not None or trajectory:
-                raise ValueError("`y` must hold arrays for `T`, `trajectory` or more arguments.")
-            return super().predict(y, batch_size=batch_size, **kwargs)
-        inputs = tuple(y) + args if isinstance(y, tuple | list) else (y, *args)
-        steps = self.T if T is None else checks.integer("T", T, minimum=1)
-        key = (steps, trajectory, self._resolve_jit(jit_compile) is True)
-        # Kept, because a new function would be compiled again.
-        if key not in self._predictors:
-            self._predictors[key] = prediction.compiled(self, *key)
-        return prediction.in_batches(self._predictors[key], inputs, batch_size, self.variable_dtype)
-
     def predict_step(self, data: Data) -> Values:
-        """Parameters, `[batch, *dimensions, channels]`, for one batch of data, `[batch, ...]`."""
-        return self.parameters.link(self(inputs_of(data), training=False)[:, -1])
+        """The parameters for one batch of a data set, `[batch, *dimensions, channels]`."""
+        inputs = keras.utils.unpack_x_y_sample_weight(data)[0]
+        return self.parameters.link(self(inputs, training=False)[:, -1])
+
+    @property
+    def argument_counts(self) -> tuple[int, int | None]:
+        """The least and the largest number of arguments of the score after `y`.
+
+        The largest is `None` without a limit.
+        """
+        return count_score_arguments(self._functions)
 
     def plot_trajectory(self, y: Data, *args: Any, truth: Values = None, **options: Any) -> Any:
         """Draws how the parameters of one example change from step to step.
@@ -373,11 +371,13 @@ class RIM(keras.Model):
             ValueError: If a function is missing.
         """
         arguments = dict(config)
-        functions = restore_functions(arguments.pop("functions"), custom_objects or {})
-        for name in ("network", "score_preprocessing_method"):
-            arguments[name] = keras.saving.deserialize_keras_object(
-                arguments[name], custom_objects=custom_objects
-            )
+        # The scope holds whatever the user enabled: code in a file is never run.
+        with SafeModeScope(True):
+            functions = restore_functions(arguments.pop("functions"), custom_objects or {})
+            for name in ("network", "score_preprocessing_method"):
+                arguments[name] = keras.saving.deserialize_keras_object(
+                    arguments[name], custom_objects=custom_objects
+                )
         return cls(**arguments, **functions)
 
     @classmethod

@@ -77,7 +77,7 @@ class TrajectoryMetrics:
             ]
             measured = {"error": weighted_mean(tf.concat(errors, -1), sample_weight)}
             if self._likelihood is not None:
-                measured["chi2"] = tf.reduce_mean(self._likelihood.chi2(estimate, *inputs))
+                measured["chi2"] = weighted_mean(self._likelihood.chi2(estimate, *inputs))
             targets = [self._of_steps[step]] if self._of_steps else []
             if step == steps - 1:
                 targets.append(self._of_last)

@@ -10,7 +10,7 @@ from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import layer_seeds
 from imnn_tf.utils.types import KerasLayer
 from rim_tf.networks.base import PyramidNetwork
-from rim_tf.networks.layers import Convolution, TransposedConvolution, build_chain
+from rim_tf.networks.layers import Convolution, TransposedConvolution, build_chain, spatial_sizes
 from rim_tf.networks.protocol import State
 from rim_tf.networks.resampling import Downsample, Upsample, check_fir_kernel
 
@@ -115,7 +115,7 @@ class Hourglass(PyramidNetwork):
         for stack, down in zip(self.encoder, self.down, strict=True):
             for layer in stack:
                 x = layer(x)
-            sizes.append(tuple(x.shape[1:-1]))
+            sizes.append(spatial_sizes(x))
             x = down(x)
         x, state = self.block(x, state)
         for up, stack in zip(self.up, self.decoder, strict=True):

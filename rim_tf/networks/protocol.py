@@ -26,7 +26,8 @@ class StepNetwork(Protocol):
 
         Args:
             batch_size: The number of examples, a number or a tensor `[]`.
-            sizes: The spatial sizes of the parameters.
+            sizes: The spatial sizes of the parameters. Sizes that differ from batch to batch are
+                tensors `[]`.
 
         Returns:
             Any nest of tensors `[batch_size, ...]`.

@@ -10,7 +10,7 @@ from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import layer_seeds
 from rim_tf.networks.base import Network
 from rim_tf.networks.cells import ConvGRUCell
-from rim_tf.networks.layers import TransposedConvolution, build_chain
+from rim_tf.networks.layers import TransposedConvolution, build_chain, spatial_sizes
 
 
 @keras.saving.register_keras_serializable("rim_tf")
@@ -89,7 +89,7 @@ class PutzkyWelling(Network):
             state: `[batch, *ceil(sizes / strides), features[1]]`.
         """
         state = self.cell(self.down(inputs), state)
-        x = self.up(state, sizes=tuple(inputs.shape[1:-1]))
+        x = self.up(state, sizes=spatial_sizes(inputs))
         return self.output_layer(x), state
 
     def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> tf.Tensor:

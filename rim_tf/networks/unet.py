@@ -11,7 +11,7 @@ from imnn_tf.utils.seeds import layer_seeds
 from imnn_tf.utils.types import KerasLayer
 from rim_tf.networks.base import PyramidNetwork
 from rim_tf.networks.cells import ConvGRUCell
-from rim_tf.networks.layers import Convolution, TransposedConvolution, build_chain
+from rim_tf.networks.layers import Convolution, TransposedConvolution, build_chain, spatial_sizes
 from rim_tf.networks.protocol import State
 
 
@@ -132,7 +132,7 @@ class UNet(PyramidNetwork):
             new_state["skips"] = list(skips)  # a copy, because the decoder empties the list
         for up, stack in zip(self.up, self.decoder, strict=True):
             skip = skips.pop()
-            x = up(x, sizes=tuple(skip.shape[1:-1]))
+            x = up(x, sizes=spatial_sizes(skip))
             x = tf.concat([x, skip], -1) if self.combine_method == "cat" else x + skip
             for layer in stack:
                 x = layer(x)

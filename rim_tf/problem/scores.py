@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from rim_tf.problem.parameters import Values
+from rim_tf.problem.observation import require_real
+from rim_tf.problem.parameters import COMPLEX_PARAMETERS, Values
 
 # score_fn(x, y, *args), with the structure and shape of x; energy_fn(x, y, *args), [batch].
 ScoreFunction: TypeAlias = Callable[..., Values]
@@ -113,6 +114,7 @@ def _check_score(score: Values, x: Values) -> None:
         shape = None if ours is None else tf.TensorShape(ours.shape)
         if shape is None or not shape.is_compatible_with(like.shape):
             raise ValueError(f"`score_fn` must return the shape of `x`, {like.shape}, got {shape}.")
+        require_real("`score_fn`'s result", ours, COMPLEX_PARAMETERS)
 
 
 def unlinked_score(
