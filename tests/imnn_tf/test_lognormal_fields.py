@@ -41,9 +41,7 @@ def test_the_estimates_from_the_score_are_efficient(example):
     white = white @ np.linalg.cholesky(np.linalg.inv(covariance))
     np.testing.assert_allclose(white, np.eye(2), atol=4 * np.sqrt(2 / 2000))
     # The sides share their noise: the slope of the estimates is one, but for that of the error.
-    sides = [
-        [example.efficient_estimates(varied[:, i, j]).mean(0) for j in (0, 1)] for i in (0, 1)
-    ]
+    sides = [[example.efficient_estimates(varied[:, i, j]).mean(0) for j in (0, 1)] for i in (0, 1)]
     slope = (np.array(sides[1]) - sides[0]) / example.DELTA_THETA[:, None]
     np.testing.assert_allclose(slope, np.eye(2), atol=0.1)
 
