@@ -30,9 +30,13 @@ SUBSET = 200
 
 def pooled_optimiser() -> KerasOptimizer:
     """The optimiser of a model that was whitened, unless the user names one."""
+    # Whitening makes the last weights large, and with them the effect of the first updates.
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, decay_steps=10**9, warmup_target=1e-2, warmup_steps=4
+    )
     # Gradients are large at the start. A longer memory of their squares would slow down the fit.
     return keras.optimizers.AdamW(
-        1e-2, weight_decay=0.6, beta_2=0.95, use_ema=True, ema_momentum=0.97
+        rate, weight_decay=0.6, beta_2=0.95, use_ema=True, ema_momentum=0.97
     )
 
 
