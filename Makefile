@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Hide TensorFlow's start-up messages, which are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help quickstart test test-fast lint format lock bench bench-quick gate clean
+.PHONY: help quickstart test test-fast torture lint format lock bench bench-quick gate clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,7p'
@@ -32,6 +32,10 @@ test: $(VENV)/installed
 
 test-fast: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not slow"
+
+# 300 kills, 1,000 damages, faults of the disk, and savers against a loader.
+torture: $(VENV)/installed
+	$(BIN)/python tests/torture/run.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

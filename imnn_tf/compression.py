@@ -13,7 +13,7 @@ from imnn_tf.fit.passes import Summariser
 from imnn_tf.information import Information, Statistics
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_like
 from imnn_tf.simulations.feeds.stream import reading_errors
-from imnn_tf.utils.types import Numbers
+from imnn_tf.utils.types import KerasModel, Numbers
 
 
 class Measurement(NamedTuple):
@@ -40,16 +40,21 @@ class Compression:
     Attributes:
         options: As passed.
         F: Fisher information of the summaries, `[n_params, n_params]`.
-        Finv: Its inverse, the covariance of the estimates.
+        Finv: Its inverse, the covariance of the estimates, `[n_params, n_params]`.
         C: Covariance of the summaries, `[n_summaries, n_summaries]`; of the network's followed by
             the external ones, like everything below.
-        Cinv: Its inverse.
+        Cinv: The inverse of `C`, `[n_summaries, n_summaries]`.
         μ: Mean of the summaries at the fiducial parameters, `[n_summaries]`.
         dμ_dθ: Slope of the mean, `[n_params, n_summaries]`.
-        F_external: Fisher information of the external summaries alone; `None` without any.
-        gain: `det F` over that of the external summaries alone; infinite where these say nothing
-            about some combination of the parameters, `None` without any.
-        data, derivative: The training set as it was passed; `None` if not held in memory.
+        F_external: Fisher information of the external summaries alone, `[n_params, n_params]`;
+            `None` without any.
+        gain: `det F` over that of the external summaries alone, a number; infinite where these say
+            nothing about some combination of the parameters, `None` without any.
+        data: The fiducial simulations of the training set, `[n_s, *input_shape]`; `None` if not
+            held in memory.
+        derivative: The derivative simulations of the training set as they were passed,
+            `[n_d, 2, n_params, *input_shape]`, or exact derivatives,
+            `[n_d, *input_shape, n_params]`; `None` if not held in memory.
     """
 
     def __init__(
@@ -108,8 +113,10 @@ class Compression:
                 `[n_d, 2, n_params, n_external]`, if any.
 
         Returns:
-            A named tuple with `fisher`, `log_det_fisher`, `covariance`, `inverse_covariance`,
-            `log_det_covariance`, `mean` and `slope`.
+            A named tuple with `fisher`, `[n_params, n_params]`; `log_det_fisher`, `[]`;
+            `covariance` and `inverse_covariance`, `[n_summaries, n_summaries]`;
+            `log_det_covariance`, `[]`; `mean`, `[n_summaries]`; and `slope`,
+            `[n_params, n_summaries]`. External summaries count among the `n_summaries` here.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -125,7 +132,8 @@ class Compression:
         """Quasi-maximum-likelihood estimates `θ_fid + F⁻¹ ∂μ C⁻¹ (f(d) − μ)`.
 
         Args:
-            d: Data, `[batch, *input_shape]`.
+            d: Data, `[batch, *input_shape]`. An axis of any length of the model's input may have
+                another length than that of the simulations.
             external: External summaries of the data, `[batch, n_external]`, if any.
 
         Returns:
@@ -145,7 +153,7 @@ class Compression:
                 slope=self.dμ_dθ,
                 inverse_covariance=self.Cinv,
                 inverse_fisher=self.Finv,
-                input_shape=self.input_shape,
+                input_shape=_shape_of_data(self.model, self.input_shape),
             )
         return self._estimator
 
@@ -172,7 +180,7 @@ class Compression:
 
     @property
     def gain(self) -> float | None:
-        """`det F` over that of the external summaries alone, or `None`."""
+        """`det F` over that of the external summaries alone, a number, or `None`."""
         _, info, external = self.measurement
         if external is None:
             return None
@@ -210,3 +218,14 @@ class Compression:
     dtype = property(attrgetter("options.dtype"))
     at_once = property(attrgetter("options.at_once"))
     map_fn = property(attrgetter("options.map_fn"))
+
+
+def _shape_of_data(model: KerasModel, shape: tuple[int, ...]) -> tuple[int | None, ...]:
+    """The shape of a simulation, with `None` for axes of any length of the model's input."""
+    taken = getattr(model, "input_shape", None)
+    if not isinstance(taken, tuple) or len(taken) != 1 + len(shape):
+        return shape  # several inputs, a subclass that tells nothing, or a `map_fn` before it
+    return tuple(
+        None if any_length is None else size
+        for any_length, size in zip(taken[1:], shape, strict=True)
+    )

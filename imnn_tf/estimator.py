@@ -1,7 +1,9 @@
 """The fitted compression: from data to estimates of the parameters."""
 
+import json
+import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,18 @@ import tensorflow as tf
 
 # Only this part of Keras loads a model from bytes and enforces that no code is executed.
 from keras.src.saving import saving_lib
-from keras.src.saving.serialization_lib import SafeModeScope
+from keras.src.saving.serialization_lib import (
+    ObjectSharingScope,
+    SafeModeScope,
+    deserialize_keras_object,
+    serialize_keras_object,
+)
 
 # Registers the layers of `imnn_tf.networks` with Keras, so that their models load without more.
 import imnn_tf.networks.layers  # noqa: F401
 from imnn_tf import information
 from imnn_tf.utils import checkpoint
-from imnn_tf.utils.types import KerasModel, Numbers
+from imnn_tf.utils.types import Json, KerasModel, Numbers
 
 MODEL_FILE = "model.keras"
 STATISTICS_FILE = "estimator.npz"
@@ -52,11 +59,11 @@ class Estimator:
     Attributes:
         model: As passed.
         dtype: Floating type of the estimates: that of `slope`.
-        theta_fid: As passed, in `dtype`.
-        mean: As passed, in `dtype`.
-        slope: As passed.
-        inverse_covariance: As passed, in `dtype`.
-        inverse_fisher: As passed, in `dtype`.
+        theta_fid: Fiducial parameters, `[n_params]`, in `dtype`.
+        mean: Mean summary, `[n_summaries]`, in `dtype`.
+        slope: Slope of the mean, `[n_params, n_summaries]`, in `dtype`.
+        inverse_covariance: `C⁻¹`, `[n_summaries, n_summaries]`, in `dtype`.
+        inverse_fisher: `F⁻¹`, `[n_params, n_params]`, in `dtype`.
         input_shape: Shape of one simulation, if it is known.
 
     References:
@@ -157,8 +164,12 @@ class Estimator:
             path: The folder, made if it does not exist.
             also: Names of further files in the folder whose SHA-256 the manifest records.
         """
-        files = {MODEL_FILE: self.model.save, STATISTICS_FILE: self.save_statistics}
-        checkpoint.write_together(Path(path), files, also=also)
+        checkpoint.write_together(Path(path), self.files, also=also)
+
+    @property
+    def files(self) -> dict[str, Callable[[Path], None]]:
+        """What writes each of the files that `load` reads, by its name."""
+        return {MODEL_FILE: self.model.save, STATISTICS_FILE: self.save_statistics}
 
     @classmethod
     def load(
@@ -196,12 +207,18 @@ class Estimator:
         return cls(model, **{argument: stored[name] for name, argument in _STATISTICS.items()})
 
 
-def load_model(folder: Path, custom_objects: dict[str, Any] | None = None) -> KerasModel:
+def load_model(
+    folder: Path,
+    custom_objects: dict[str, Any] | None = None,
+    configuration: dict[str, Json] | None = None,
+) -> KerasModel:
     """Loads the Keras archive in a folder without executing any code that it holds.
 
     Args:
         folder: The folder.
         custom_objects: Classes and functions that the model uses, by name.
+        configuration: What the model must be. If the archive has another model, the one that is
+            returned is made from the configuration, with new weights; by default any.
 
     Raises:
         FileNotFoundError: If there is no archive.
@@ -212,19 +229,52 @@ def load_model(folder: Path, custom_objects: dict[str, Any] | None = None) -> Ke
     path = folder / MODEL_FILE
     if not path.exists():
         raise FileNotFoundError(f"There is no saved model at {path}.")
-    return _parse_model(path, path.read_bytes(), custom_objects)
+    return _parse_model(path, path.read_bytes(), custom_objects, configuration)
 
 
-def _parse_model(path: Path, content: bytes, custom_objects: dict[str, Any] | None) -> KerasModel:
-    """Makes the model of a Keras archive, whose path is for the message."""
+def load_weights(model: KerasModel, path: Path) -> None:
+    """Gives a model the weights in a file that Keras wrote, checked against the manifest beside it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CorruptFileError: If it is damaged.
+        ValueError: If it is of another model.
+    """
+    content = checkpoint.read_beside(path)
+    with tempfile.TemporaryDirectory() as folder:  # Keras reads weights from files alone
+        copy = Path(folder) / path.name
+        copy.write_bytes(content)
+        try:
+            model.load_weights(copy)
+        except (OSError, KeyError) as error:
+            raise checkpoint.CorruptFileError(f"{path} is damaged: {error}.") from error
+
+
+def configuration_of(model: KerasModel) -> dict[str, Json]:
+    """The configuration that Keras writes into the archive of a model."""
+    with ObjectSharingScope():
+        return json.loads(json.dumps(serialize_keras_object(model)))
+
+
+def _parse_model(
+    path: Path,
+    content: bytes,
+    custom_objects: dict[str, Any] | None,
+    configuration: dict[str, Json] | None = None,
+) -> KerasModel:
+    """Makes the model of a Keras archive, whose path is for the message; see `load_model`."""
     try:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             if archive.testzip() is not None:
                 raise zipfile.BadZipFile("a part does not have its CRC-32")
+            archived = json.loads(archive.read("config.json"))
     except Exception as error:  # zipfile raises errors of a dozen types for damage
         raise checkpoint.CorruptFileError(f"{path} is damaged: {error}.") from error
     # Unlike its argument `safe_mode`, Keras's scope holds after `enable_unsafe_deserialization`.
     with SafeModeScope(True):
+        if configuration not in (None, archived):
+            with ObjectSharingScope():
+                return deserialize_keras_object(configuration, custom_objects, safe_mode=True)
         return saving_lib.load_model(
             BytesIO(content), custom_objects=custom_objects, compile=False, safe_mode=True
         )

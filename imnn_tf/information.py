@@ -23,7 +23,7 @@ from imnn_tf.utils import checks
 from imnn_tf.utils.tensors import identity_like, known_shape, rounding_error
 
 # The default strength of each regulariser; docs/imnn.md has the measurements.
-DEFAULT_STRENGTH = {"divergence": 5.0, "published": 10.0}
+DEFAULT_STRENGTH = {"divergence": 1.0, "published": 10.0}
 
 
 class InformationError(ValueError):
@@ -74,7 +74,8 @@ def moments(summaries: tf.Tensor, weights: tf.Tensor | None = None) -> Moments:
             summaries count.
 
     Returns:
-        The moments of the summaries that count; zero if none does.
+        The moments of the summaries that count: their number, `[]`, mean, `[n_summaries]`, and
+        scatter, `[n_summaries, n_summaries]`. All are zero if none counts.
     """
     if weights is None:
         weights = tf.ones_like(summaries[:, 0])
@@ -111,7 +112,7 @@ def centre(
 
 
 def merge(first: Moments, second: Moments) -> Moments:
-    """The moments of two sets taken together.
+    """The moments of two sets of summaries taken together, in the shapes that `Moments` lists.
 
     Plain sums of squares cancel catastrophically in single precision; this update does not
     (Chan, Golub & LeVeque 1983, The American Statistician 37, 242).
@@ -124,7 +125,15 @@ def merge(first: Moments, second: Moments) -> Moments:
 
 
 def block(statistics: Statistics, summaries: slice) -> Statistics:
-    """The statistics of some of the summaries alone."""
+    """The statistics of `n` of the summaries alone.
+
+    Args:
+        statistics: The statistics of all summaries, in the shapes that `Statistics` lists.
+        summaries: Which of the summaries.
+
+    Returns:
+        The statistics with mean `[n]`, scatter `[n, n]` and slope `[n_params, n]`.
+    """
     (count, mean, scatter), slope = statistics
     return Statistics(
         Moments(count, mean[summaries], scatter[summaries, summaries]), slope[:, summaries]
@@ -153,9 +162,13 @@ def slope(summaries: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 def fisher_information(statistics: Statistics) -> Information:
     """Fisher information `F = ∂μ C⁻¹ ∂μᵀ` of summaries with the given statistics.
 
+    Args:
+        statistics: The statistics, in the shapes that `Statistics` lists.
+
     Returns:
-        The information. If the covariance is singular to rounding, everything that needs its
-        inverse is NaN. If the Fisher matrix is singular, its log-determinant is NaN.
+        The information, in the shapes that `Information` lists. If the covariance is singular to
+        rounding, everything that needs its inverse is NaN. If the Fisher matrix is singular, its
+        log-determinant is NaN.
     """
     (count, mean, _), slope = statistics
     C = covariance(statistics.moments)
@@ -273,7 +286,16 @@ def coupling_rate(strength: float, closeness: float) -> float:
 
 
 def coupling(regularisation: tf.Tensor, strength: float, rate: float) -> tf.Tensor:
-    """Coupling `r = λ Λ₂ / (Λ₂ + exp(−α Λ₂))` of the published regulariser, `[]`."""
+    """Coupling `r = λ Λ₂ / (Λ₂ + exp(−α Λ₂))` of the published regulariser.
+
+    Args:
+        regularisation: The regulariser `Λ₂`, `[]`.
+        strength: The coupling `λ` far from the identity.
+        rate: The rate `α`.
+
+    Returns:
+        The coupling, `[]`.
+    """
     return strength * regularisation / (regularisation + tf.exp(-rate * regularisation))
 
 
@@ -292,7 +314,7 @@ class Regularisation:
     """
 
     name: str = "divergence"
-    strength: float = 5.0
+    strength: float = 1.0
     closeness: float = 0.01
 
     @classmethod
@@ -301,7 +323,7 @@ class Regularisation:
 
         Args:
             name: `"divergence"` or `"published"`.
-            λ: Its strength; by default 5 and 10.
+            λ: Its strength; by default 1 and 10.
             ε: Its closeness.
 
         Raises:
@@ -323,7 +345,7 @@ class Regularisation:
         return None
 
     def loss(self, information: Information) -> Loss:
-        """The loss `Λ = −ln det F + r Λ₂` of summaries with some information."""
+        """The loss `Λ = −ln det F + r Λ₂` of summaries, the regulariser and `r`, `[]` each."""
         if self.rate is None:
             penalty = divergence_from_identity(information)
             r = tf.constant(self.strength, penalty.dtype)
@@ -363,6 +385,13 @@ def estimate(
 
 
 def determinant(log_determinant: Any) -> np.ndarray:
-    """Determinants from their logarithms, of any shape, in double precision to avoid overflow."""
+    """Determinants from their logarithms, in double precision to avoid overflow.
+
+    Args:
+        log_determinant: The logarithms, of any shape.
+
+    Returns:
+        The determinants, of the same shape, float64.
+    """
     with np.errstate(over="ignore"):
         return np.exp(np.asarray(log_determinant, np.float64))

@@ -27,8 +27,8 @@ def plot_history(
         figsize: Width and height of the figure in inches; by default 8 and 3 for each panel.
 
     Returns:
-        The axes from top to bottom, `[n_panels]`: det F; det C and det C⁻¹; the regulariser and
-        its coupling.
+        The axes from top to bottom, `[3]`, or `[2]` without the regulariser: det F; det C
+        and det C⁻¹; the regulariser and its coupling.
     """
     import matplotlib.pyplot as plt
 

@@ -96,7 +96,10 @@ def refine(
     The IMNN is changed. It ends at the last fiducial point, with the weights fitted there. If it
     has been fitted at its present fiducial point, the first step does not fit it again. To fit it
     longer at first, call `fit` before; to continue a refinement, call this function again. Ctrl-C
-    ends the current fit early and returns the steps made so far, with that fit as the last.
+    ends the current fit early and returns the steps made so far, with that fit as the last. After a
+    kill, load the IMNN and call this function again: it goes on with the fit that was killed if
+    that has a `checkpoint`, and the last step is the one that would have been. `max_steps` counts
+    the steps of one call; `len(imnn.history["θ_fid"])` are those of the calls before.
 
     Args:
         imnn: An IMNN with a `simulator` that also makes its validation set.
@@ -150,8 +153,11 @@ def refine(
                 last = steps[-1]
                 theta_fid = last.fiducial + fraction * (last.destination - last.fiducial)
                 imnn.move_to(theta_fid, keep_optimiser=keep_optimiser)
-            if not _is_fitted(imnn):
-                imnn.fit(**fit, verbose=verbose)
+            if imnn.unfinished or not _is_fitted(imnn):
+                left = dict(fit)
+                if fit.get("n_iterations") is not None:
+                    left["n_iterations"] = max(fit["n_iterations"] - imnn.unfinished, 1)
+                imnn.fit(**left, verbose=verbose)
             if _is_fitted(imnn):  # Ctrl-C may come before the first update
                 steps.append(_measure(imnn, data, low, high))
                 bar.update()

@@ -84,8 +84,11 @@ class Summariser:
 
         Args:
             simulations: The simulations.
-            training: Whether layers act as in training.
-            update: The number of the update whose simulations to take, `[]`.
+            training: Whether layers act as in training; not by default.
+            update: The number of the update whose simulations to take, `[]`; 0 by default.
+
+        Returns:
+            The statistics, in the shapes that `Statistics` lists.
         """
         fixed = simulations.fixed(update)
         return self.replicas.statistics(
@@ -95,7 +98,17 @@ class Summariser:
     def partial_statistics(
         self, simulations: Simulations, part: Part, *, training: bool, update: tf.Tensor | int
     ) -> Statistics:
-        """Statistics of the summaries of a part of the batches."""
+        """Statistics of the summaries of a part of the batches.
+
+        Args:
+            simulations: The simulations.
+            part: The part of the batches.
+            training: Whether layers act as in training.
+            update: The number of the update whose simulations to take, `[]`.
+
+        Returns:
+            The statistics, in the shapes that `Statistics` lists.
+        """
         batches = simulations.batches(update, part)
 
         def add(index: tf.Tensor, total: Statistics) -> Statistics:
@@ -108,18 +121,29 @@ class Summariser:
         return sum_over_batches(self.model if training else None, simulations, add, zero, part)
 
     def network_alone(self, total: Statistics) -> Statistics:
-        """The statistics of the network's own summaries."""
+        """The statistics of the network's own summaries, `n_network` of them."""
         return information.block(total, slice(self.n_network))
 
     def external_alone(self, total: Statistics) -> Statistics:
-        """The statistics of the external summaries."""
+        """The statistics of the external summaries, `n_external` of them."""
         return information.block(total, slice(self.n_network, None))
 
 
 def batch_statistics(
     model: KerasModel, batch: Batch, simulations: Simulations, *, training: bool
 ) -> Statistics:
-    """What one batch adds to the statistics of the whole."""
+    """What one batch adds to the statistics of the whole.
+
+    Args:
+        model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
+        batch: The simulations, `[batch, *input_shape]`, with their weights.
+        simulations: The set of simulations that the batch belongs to.
+        training: Whether layers act as in training.
+
+    Returns:
+        The moments of the fiducial summaries, with a mean `[n_summaries]`, and what the batch adds
+        to their slope, `[n_params, n_summaries]`.
+    """
     summaries, slope = summaries_and_slope(model, batch, simulations, training=training)
     return Statistics(information.moments(summaries, batch.fiducial_weights), slope)
 
@@ -131,8 +155,8 @@ def summaries_and_slope(
 
     Args:
         model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
-        batch: The batch.
-        simulations: The simulations that it belongs to.
+        batch: The simulations, `[batch, *input_shape]`, with their weights.
+        simulations: The set of simulations that the batch belongs to.
         training: Whether layers act as in training.
 
     Returns:
@@ -231,8 +255,11 @@ def sum_over_batches(
         model: The model, if its random layers draw numbers in `add`.
         simulations: The simulations.
         add: Takes the index of a batch, `[]`, and the sum so far; returns the sum with that batch.
-        zero: The sum of no batches.
-        part: The part of the batches to go through.
+        zero: The sum of no batches, a nest of tensors of any shapes.
+        part: The part of the batches to go through; all by default.
+
+    Returns:
+        The sum, of the structure and the shapes of `zero`.
     """
     if simulations.n_batches == 1:
         return add(tf.constant(0), zero)
@@ -257,6 +284,12 @@ def noise_of_batches(model: KerasModel | None) -> Callable[[tf.Tensor], None]:
 
     What they draw then depends on the index alone, so it does not matter where and in which order
     batches are worked on.
+
+    Args:
+        model: The model; `None` for no random layers.
+
+    Returns:
+        A function of the index of a batch, `[]`.
     """
     states = [] if model is None else seed_variables(model)
     before = [tf.identity(state) for state in states]
@@ -270,19 +303,27 @@ def noise_of_batches(model: KerasModel | None) -> Callable[[tf.Tensor], None]:
 
 
 def assign_all(variables: Sequence[KerasVariable], values: Sequence[Numbers]) -> None:
-    """Assigns a value to each variable."""
+    """Assigns a value to each variable.
+
+    Args:
+        variables: The variables, of any shape.
+        values: One value for each variable, in the variable's shape.
+    """
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
 
 def stateful_variables(model: KerasModel) -> list[KerasVariable]:
-    """The variables that a pass over data changes: running averages, states of random layers."""
+    """The variables, of any shape, that a pass over data changes.
+
+    They are running averages and states of random layers. The metrics of Keras are not among them.
+    """
     metrics = {id(variable) for variable in model.metrics_variables}
     return [v for v in model.non_trainable_variables if id(v) not in metrics]
 
 
 def seed_variables(model: KerasModel) -> list[KerasVariable]:
-    """The variables of a Keras model that its random layers draw their numbers from."""
+    """The variables, `[2]` each, that the random layers of a Keras model draw numbers from."""
     known = {id(variable) for variable in (*model.weights, *model.metrics_variables)}
     states = [variable for variable in model.variables if id(variable) not in known]
     return [state for state in states if tuple(state.shape) == (2,)]

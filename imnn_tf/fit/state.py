@@ -6,15 +6,16 @@ One file, `fit.npz`, holds the state of a fit, so one atomic write keeps it cons
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf.estimator import MODEL_FILE
+from imnn_tf.estimator import MODEL_FILE, configuration_of, load_model
 from imnn_tf.fit.history import empty_history
-from imnn_tf.fit.snapshot import Snapshot
+from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
+from imnn_tf.fit.whitening import pooled_optimiser
 from imnn_tf.information import Regularisation
 from imnn_tf.simulations.fiducial import FiducialPoint
 from imnn_tf.utils import checkpoint
@@ -22,8 +23,15 @@ from imnn_tf.utils.types import KerasModel, KerasOptimizer, KerasVariable, Numbe
 
 FIT_FILE = "fit.npz"
 
-# What the file must hold beside arrays.
+# What the file must hold besides arrays.
 _SETTINGS = ("optimiser", "best", "regulariser", "fiducial")
+
+
+class Course(NamedTuple):
+    """Where a fit began, which a fit that goes on with it has to know."""
+
+    first: int  # updates done before it
+    warm_up: int | None  # the update after which its patience begins to count, if it has any
 
 
 class FitState:
@@ -31,25 +39,37 @@ class FitState:
 
     Args:
         model: A built Keras model.
-        optimiser: A Keras optimiser, its name or its configuration; Adam if `None`.
+        optimiser: A Keras optimiser, its name or its configuration; AdamW if `None`.
 
     Attributes:
         optimiser: The optimiser, used by this fit alone.
+        pooled: Whether the fit is that of a whitened model whose user named no optimiser.
         history: What every update measured.
-        best: The weights with the highest score so far.
+        best: The best weights so far.
         finite: The last weights with a finite loss.
         regularisation: The regularisation of the last fit.
+        course: Where the running fit began, or the last one; `None` if a further one starts anew.
+        running: Whether a fit is running, or was when its process was killed.
     """
 
     def __init__(self, model: KerasModel, optimiser: Any) -> None:
         self._model = model
         self.history = empty_history()
-        self.best, self.finite = Snapshot(model), Snapshot(model)
+        self.best, self.finite = BestSnapshot(model), Snapshot(model)
         self.regularisation = Regularisation()
-        # Where a further fit goes on, if the model is not there because it has the best weights.
+        # The variables from which a further fit goes on, where the model has the best weights.
         self._latest: list[np.ndarray] | None = None
+        self.course: Course | None = None
+        self.running = False
         self._initial = self._model_state()
+        self.pooled, self._optimiser_named = False, optimiser is not None
         self._set_optimiser(optimiser)
+
+    def begin_whitened(self) -> None:
+        """Chooses how to fit a model whose summaries were whitened, unless the user has."""
+        if not self._optimiser_named:
+            self.pooled = True
+            self._set_optimiser(pooled_optimiser())
 
     def _set_optimiser(self, optimiser: Any) -> None:
         self.optimiser = own_optimiser(optimiser, self._model)
@@ -59,7 +79,8 @@ class FitState:
         """Sets the weights that `reset` goes back to.
 
         Args:
-            weights: An array for each weight of the model, as `model.get_weights()` returns them.
+            weights: One array for each weight of the model, in the weight's shape and in the
+                order of `model.get_weights()`.
 
         Raises:
             ValueError: If their number or shapes are not those of the model's weights.
@@ -76,6 +97,7 @@ class FitState:
         self.best.forget()
         self.finite.forget()
         self._latest = None
+        self.course, self.running = None, False
         self.history = empty_history()
 
     def move(self, theta_fid: np.ndarray, *, keep_optimiser: bool) -> None:
@@ -91,8 +113,9 @@ class FitState:
         self.history["θ_fid"].append(theta_fid)
         self.history["θ_fid_iteration"].append(updates)
         self.best.forget()
-        self.finite.set(self._model.get_weights(), -np.inf, updates)
+        self.finite.set(self._model.get_weights(), updates)
         self._latest = None
+        self.course, self.running = None, False
         if not keep_optimiser:
             checkpoint.assign("optimiser", self.optimiser.variables, self._initial_optimiser)
 
@@ -102,36 +125,74 @@ class FitState:
             checkpoint.assign("model", self._variables(), self._latest)
         self._latest = None
 
+    def begin(self, warm_up: int, *, patience: bool) -> Course:
+        """Begins a fit, or goes on with the one that was killed or stopped before its patience did.
+
+        Args:
+            warm_up: Updates of this call before patience begins to count. Those of a killed fit
+                are kept, and where it is zero those of a stopped one.
+            patience: Whether the fit has patience.
+        """
+        done, before = len(self.history["loss"]), self.course
+        counting = None if before is None else before.warm_up
+        if not patience:
+            counting = None
+        elif counting is None or (warm_up and not self.running):
+            counting = done + warm_up
+        first = before.first if before is not None and self.running else done
+        self.course, self.running = Course(first, counting), True
+        return self.course
+
+    @property
+    def unfinished(self) -> int:
+        """Updates of the fit that is running, or was when its process was killed; 0 without one."""
+        first = self.course.first if self.course is not None and self.running else None
+        return 0 if first is None else len(self.history["loss"]) - first
+
+    def end(self, *, goes_on: bool) -> None:
+        """Ends a fit.
+
+        Args:
+            goes_on: Whether the next fit goes on with the count of its patience.
+        """
+        self.running = False
+        if not goes_on:
+            self.course = None
+
     def remember_latest(self) -> None:
         """Makes the weights that the model has now those from which a further fit goes on."""
         self._latest = self._model_state()
 
-    def save(self, folder: Path, fiducial: FiducialPoint, *, running: bool = False) -> None:
+    def save(self, folder: Path, fiducial: FiducialPoint) -> None:
         """Writes the state and keeps the file that was written before.
 
         Args:
             folder: A folder that exists.
             fiducial: The fiducial point, saved with the state.
-            running: Whether the fit still runs, so that the model does not have its best weights.
         """
         best = self.best.arrays()
         lists = {
-            "weights": best if running and best else self._model.get_weights(),
+            # While a fit runs, the model does not have its best weights.
+            "weights": best if self.running and best else self._model.get_weights(),
             "latest": self._model_state() if self._latest is None else self._latest,
             "best": best,
             "optimiser": [variable.numpy() for variable in self.optimiser.variables],
         }
         settings = {
             "optimiser": keras.optimizers.serialize(self.optimiser),
-            "best": [self.best.score.numpy().item(), self.best.update.numpy().item()],
+            "best": self.best.record(),
             "regulariser": dataclasses.astuple(self.regularisation),
             "fiducial": [fiducial.theta.tolist(), fiducial.moves],
+            "pooled": self.pooled,
+            "course": None if self.course is None else self.course._asdict(),
+            "running": self.running,
+            "model": configuration_of(self._model),
         }
         arrays = {f"history/{key}": np.array(values) for key, values in self.history.items()}
         for name, values in lists.items():
             arrays |= checkpoint.numbered(name, values)
         # The model comes first: where there is a state there must be a model to load it with.
-        if running and not (folder / MODEL_FILE).exists():
+        if self.running and not (folder / MODEL_FILE).exists():
             checkpoint.write_atomically(folder / MODEL_FILE, self._model.save)
         checkpoint.write_fit(folder / FIT_FILE, arrays, settings, keep_previous=True)
 
@@ -144,7 +205,8 @@ class FitState:
                 optimiser is made anew, with the settings that were saved.
 
         Returns:
-            The fiducial parameters of the saved fit, and how often they had been moved.
+            The fiducial parameters of the saved fit, `n_params` numbers, and how often they had
+            been moved.
 
         Raises:
             FileNotFoundError: If there is no state.
@@ -160,14 +222,18 @@ class FitState:
         checkpoint.assign("model", self._variables(), latest)
         checkpoint.assign("optimiser", self.optimiser.variables, optimiser)
         self._model.set_weights(weights)
-        self.best.set(best, *saved.settings["best"])
+        self.best.take_over(best, saved.settings["best"])
         self._latest = latest
+        self.pooled = saved.settings.get("pooled", False)
         self.regularisation = Regularisation(*saved.settings["regulariser"])
         self.history = {
             key.removeprefix("history/"): list(value) if value.ndim > 1 else value.tolist()
             for key, value in saved.arrays.items()
             if key.startswith("history/")
         }
+        course = saved.settings.get("course")  # not in files of version 0.3
+        self.course = None if course is None else Course(**course)
+        self.running = saved.settings.get("running", False)
         theta_fid, moves = saved.settings["fiducial"]
         return theta_fid, moves
 
@@ -180,11 +246,39 @@ class FitState:
         return [variable.numpy() for variable in self._variables()]
 
 
+def saved_model(folder: Path, custom_objects: dict[str, Any] | None) -> KerasModel:
+    """The model of a saved fit, which may be of another architecture than the model beside it.
+
+    The model beside it is that of the last fit which ended in the folder. The one of a fit that was
+    killed is made from its configuration.
+
+    Args:
+        folder: The folder of the fit.
+        custom_objects: Classes and functions that the model uses, by name.
+
+    Raises:
+        FileNotFoundError: If there is no model.
+        CorruptFileError: If a file is damaged.
+        TypeError: If the model uses an unknown class.
+        ValueError: If the model has a `Lambda` layer.
+    """
+    configuration = None
+    if (folder / FIT_FILE).exists():
+        # A file of version 0.3 has none.
+        configuration = checkpoint.read_fit(folder / FIT_FILE, _SETTINGS).settings.get("model")
+    return load_model(folder, custom_objects, configuration)
+
+
+def default_optimiser() -> KerasOptimizer:
+    """The optimiser of a fit whose user names none, by benchmarks/imnn_defaults.py."""
+    return keras.optimizers.AdamW(3e-3, weight_decay=1.0)
+
+
 def own_optimiser(optimiser: Any, model: KerasModel) -> KerasOptimizer:
     """A Keras optimiser for the weights of a model, shared with nothing else.
 
     Args:
-        optimiser: An optimiser, its name or its configuration; Adam if `None`. One that already
+        optimiser: An optimiser, its name or its configuration; AdamW if `None`. One that already
             serves other weights is copied, with its settings and without its state.
         model: The model, with its weights.
 
@@ -192,7 +286,7 @@ def own_optimiser(optimiser: Any, model: KerasModel) -> KerasOptimizer:
         TypeError: If it is not an optimiser.
     """
     try:
-        optimiser = keras.optimizers.get("adam" if optimiser is None else optimiser)
+        optimiser = default_optimiser() if optimiser is None else keras.optimizers.get(optimiser)
     except (ValueError, TypeError) as error:
         raise TypeError(
             f"`optimiser` must be a Keras optimiser, its name or its configuration: {error}"

@@ -36,7 +36,7 @@ _RUN = {
     "been accepted. `None` for no limit.",
 }
 
-# The number of draws after which a run ends of which all simulations fail.
+# The number of draws after which a run ends if all of its simulations fail.
 _MOST_FAILURES = 1000
 
 
@@ -56,9 +56,8 @@ class ApproximateBayesianComputation(RejectionSampling):
 
     `ε` may also be typed as `ϵ`, which Python takes for the same name.
 
-    What was accepted, `accepted_parameters` and its like, are arrays `(1, n, ...)` with one
-    target, lists of arrays `(n_i, ...)` with several, and `None` before `accept_reject`; so is
-    what was rejected.
+    The attributes beginning with `accepted_` and `rejected_` are arrays `(1, n, ...)` with one
+    target, lists of arrays `(n_i, ...)` with several, and `None` before `accept_reject`.
 
     Attributes:
         simulator: As passed.

@@ -107,7 +107,8 @@ SHARED = {
     "a new figure.",
     "figsize": "Size of a new figure in inches. `None` for 2.5 for each parameter, at least 5.",
     "color": "A colour, or one for each target. `None` continues the colour cycle.",
-    "levels": "Shares of the probability that the contours enclose.",
+    "levels": "Shares of the probability that the contours enclose, between 0 and 1: one number, "
+    "or several, `(n_levels,)`.",
     "known": "True parameters, `(n_params,)`, to mark by lines. `None` for none.",
     "kwargs": "Passed on to `imnn_tf.lfi.triangle`: `wspace`, `hspace`, and what Matplotlib's "
     "`plot` and `contour` take, such as `alpha` and `linewidth`.",

@@ -160,7 +160,7 @@ def expected_coverage(
         levels: Credibilities, `(n_levels,)`. `None` for 0.05 to 0.95 in steps of 0.05.
 
     Returns:
-        The coverage, with one curve for each parameter.
+        The coverage, with one curve for each parameter, `(n_levels, n_params)`.
 
     Raises:
         ValueError: If there are not as many posteriors as truths.
@@ -199,7 +199,7 @@ def tarp(
             for fresh entropy.
 
     Returns:
-        The coverage, with a single curve.
+        The coverage, with a single curve, `(n_levels, 1)`.
 
     Raises:
         ValueError: If there are not as many posteriors as truths.

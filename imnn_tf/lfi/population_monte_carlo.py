@@ -70,8 +70,8 @@ class PopulationMonteCarlo(WeightedParticles):
 
     Targets share the draws from the prior, and are independent of each other otherwise.
 
-    `accepted_parameters` and its like are the same as `parameters`; those beginning with
-    `rejected_` are empty.
+    The attributes beginning with `accepted_` are the same as those without it, such as
+    `parameters`. Those beginning with `rejected_` are empty.
 
     Attributes:
         simulator: As passed.

@@ -194,7 +194,7 @@ class Prior:
         return float(1 / mean)
 
     def finite_range(self, seed: Seed = 0) -> tuple[np.ndarray, np.ndarray]:
-        """A finite box for plots: the bounds, with quantiles in the place of infinite ones.
+        """A finite box for plots: the bounds, with quantiles instead of infinite ones.
 
         Args:
             seed: Seed of the 10,000 draws whose 0.1 % and 99.9 % quantiles replace infinite

@@ -64,7 +64,7 @@ class FiducialPoint:
         self._followers.append(refresh)
 
     def fix(self, reason: str) -> None:
-        """Forbids to move the point, for a reason that the error of an attempt will state."""
+        """Forbids moving the point. The error of an attempt states the reason."""
         self._fixed = reason
 
     def require_movable(self) -> None:

@@ -41,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 def hidden_folder(parent: Path) -> Iterator[Path]:
     """A new folder for unfinished files in another folder, deleted at the end of the block."""
     with _naming(parent, parent):
-        _delete_abandoned(parent)
+        delete_abandoned(parent)
         while True:
             hidden = Path(tempfile.mkdtemp(prefix=_HIDDEN, dir=parent))
             # Another writer may take the new folder for an abandoned one until it is locked.
@@ -94,8 +94,12 @@ def to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _delete_abandoned(parent: Path) -> None:
-    """Deletes the hidden folders of writers that were killed."""
+def delete_abandoned(parent: Path) -> None:
+    """Deletes the hidden folders of writers that were killed.
+
+    Whoever writes does so first. Whoever goes on with what was written does so too, because after a
+    kill at the very end nothing is left to write.
+    """
     for hidden in parent.glob(f"{_HIDDEN}*"):
         with suppress(OSError):  # another writer deletes it at this moment
             descriptor = os.open(hidden, os.O_RDONLY)

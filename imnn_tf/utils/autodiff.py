@@ -1,9 +1,14 @@
-"""Derivatives along given directions."""
+"""Derivatives along given directions, and the memory that gradients take."""
 
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import tensorflow as tf
+
+# No public name reaches the registry.
+from tensorflow.python.framework.ops import gradient_registry
 
 
 def pushforward(
@@ -17,9 +22,10 @@ def pushforward(
     because the graph is pruned of it.
 
     Args:
-        function: Differentiable TensorFlow code.
+        function: Differentiable TensorFlow code. It takes a tensor of the shape of `at`, and
+            returns one of any shape.
         at: The point at which to differentiate, of any shape.
-        along: Directions, each of the shape of `at`.
+        along: The directions, each of the shape of `at`.
 
     Returns:
         The value, and one derivative of the value's shape for each direction; `None` in place of
@@ -42,3 +48,26 @@ def pushforward(
         for v in along
     ]
     return value, cast(list[tf.Tensor], derivatives)  # those of dense tensors are dense
+
+
+@contextmanager
+def gradients_of(owner: object) -> Iterator[None]:
+    """Lets the gradients that are traced inside the block be forgotten with an object.
+
+    In a graph `tf.custom_gradient` registers a function under a new name, for good, and through its
+    tensors the function holds the graph and all graphs around it. Layers use such gradients too:
+    the activation `silu` has one.
+
+    Args:
+        owner: The object to which the graph belongs.
+    """
+    before = set(gradient_registry.list())
+    try:
+        yield
+    finally:
+        weakref.finalize(owner, _forget_gradients, set(gradient_registry.list()) - before)
+
+
+def _forget_gradients(names: set[str]) -> None:
+    for name in names:
+        gradient_registry._registry.pop(name, None)

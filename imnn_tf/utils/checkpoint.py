@@ -36,7 +36,12 @@ class CorruptFileError(ValueError):
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes named arrays and their SHA-256 to an `.npz` file, whole or not at all."""
+    """Writes named arrays and their SHA-256 to an `.npz` file, whole or not at all.
+
+    Args:
+        path: The file.
+        arrays: The arrays by name, of any shape.
+    """
     buffer = BytesIO()
     np.savez(buffer, **dict(arrays))
     # The digest is the comment at the end of the archive, whose length is in the two bytes before.
@@ -49,7 +54,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads a file that `write_arrays` wrote. Nothing is unpickled.
 
     Returns:
-        The arrays by name.
+        The arrays by name, each in the shape that it was written in.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -59,7 +64,14 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def parse_arrays(path: Path, content: bytes) -> dict[str, np.ndarray]:
-    """Reads the content of a file that `write_arrays` wrote; `path` is for the message.
+    """Reads the content of a file that `write_arrays` wrote. Nothing is unpickled.
+
+    Args:
+        path: The file, for the message.
+        content: All bytes of the file.
+
+    Returns:
+        The arrays by name, each in the shape that it was written in.
 
     Raises:
         CorruptFileError: If it is damaged.
@@ -123,7 +135,8 @@ class SavedFit(NamedTuple):
     """The content of the file of a saved fit.
 
     Attributes:
-        arrays: Named arrays. The variables of an object `name` are `name/0`, `name/1`, ...
+        arrays: Named arrays, of any shape. The variables of an object `name` are `name/0`,
+            `name/1`, ..., each in its variable's shape.
         settings: Everything that is not an array, by name.
     """
 
@@ -131,7 +144,7 @@ class SavedFit(NamedTuple):
     settings: dict[str, Json]
 
     def variables(self, name: str) -> list[np.ndarray]:
-        """The values of the variables of the object `name`, in their order."""
+        """One array for each variable of the object `name`, in the variable's shape."""
         prefix = f"{name}/"
         keys = [key for key in self.arrays if key.startswith(prefix)]
         keys.sort(key=lambda key: int(key.removeprefix(prefix)))
@@ -139,7 +152,15 @@ class SavedFit(NamedTuple):
 
 
 def numbered(name: str, values: Iterable[Any]) -> dict[str, Any]:
-    """Values of the variables of the object `name`, by the keys that `SavedFit` describes."""
+    """Values of the variables of an object, by the keys that `SavedFit` describes.
+
+    Args:
+        name: The name of the object.
+        values: One array for each variable, in the variable's shape.
+
+    Returns:
+        The same arrays by key.
+    """
     return {f"{name}/{index}": value for index, value in enumerate(values)}
 
 
@@ -154,7 +175,7 @@ def write_fit(
 
     Args:
         path: The file.
-        arrays: Named arrays.
+        arrays: Named arrays, of any shape.
         settings: Everything that is not an array, by name.
         keep_previous: Whether to keep a file that is there already, under another name. `read_fit`
             falls back on it.
@@ -204,8 +225,8 @@ def assign(name: str, variables: Sequence[KerasVariable], values: Sequence[np.nd
 
     Args:
         name: The argument that the variables belong to, for the message.
-        variables: Keras or TensorFlow variables.
-        values: One array of the same shape for each variable.
+        variables: Keras or TensorFlow variables, of any shape.
+        values: One array for each variable, in the variable's shape.
 
     Raises:
         ValueError: If the number of values or a shape differs. Nothing is assigned then.
@@ -218,7 +239,12 @@ def assign(name: str, variables: Sequence[KerasVariable], values: Sequence[np.nd
 def require_shapes(
     name: str, variables: Sequence[KerasVariable], values: Sequence[np.ndarray]
 ) -> None:
-    """Checks that saved values are those of some variables; see `assign` for the arguments.
+    """Checks that saved values fit variables.
+
+    Args:
+        name: The argument that the variables belong to, for the message.
+        variables: Keras or TensorFlow variables, of any shape.
+        values: One array for each variable, in the variable's shape.
 
     Raises:
         ValueError: If the number of values or a shape differs.
@@ -237,6 +263,8 @@ def write_together(
 ) -> None:
     """Writes files that belong together, and their manifest. A kill leaves all of them or none.
 
+    The manifest keeps the SHA-256 of other files that were written to the folder like this before.
+
     Args:
         folder: The folder, made if it does not exist.
         files: For each name what writes the content to the path that it is called with.
@@ -246,7 +274,12 @@ def write_together(
     finished = folder / _FINISHED
     with locked(folder), hidden_folder(folder) as hidden:
         _move_finished(folder)
-        hashes = {name: sha256(folder / name) for name in also}
+        try:
+            recorded = _recorded(folder, (folder / MANIFEST).read_bytes())
+        except (FileNotFoundError, CorruptFileError):
+            recorded = {}
+        hashes = {name: each for name, each in recorded.items() if (folder / name).exists()}
+        hashes |= {name: sha256(folder / name) for name in also}
         for name, write in files.items():
             write(hidden / name)
             hashes[name] = sha256(hidden / name)
@@ -282,19 +315,10 @@ def read_together(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
         FileNotFoundError: If a file or the manifest is missing.
         CorruptFileError: If a file differs from the one that the manifest was written for.
     """
-
-    def read(name: str) -> bytes:
-        finished = folder / _FINISHED / name
-        return (finished if finished.exists() else folder / name).read_bytes()
-
-    if not folder.exists():
+    manifest, contents = _read_locked(folder, names)
+    if manifest is None:
         raise FileNotFoundError(f"There is no {folder / MANIFEST}.")
-    with locked(folder, shared=True):
-        manifest = read(MANIFEST)
-        contents = {name: read(name) for name in names}
-    recorded = parse_json(folder / MANIFEST, manifest, ["sha256"])["sha256"]
-    if not isinstance(recorded, dict):
-        raise CorruptFileError(f"{folder / MANIFEST} is damaged: it must hold digests of files.")
+    recorded = _recorded(folder, manifest)
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != recorded.get(name):
             raise CorruptFileError(
@@ -302,6 +326,50 @@ def read_together(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
                 f"SHA-256 differs from that in {MANIFEST}."
             )
     return contents
+
+
+def read_beside(path: Path) -> bytes:
+    """Reads a file beside those that belong together, which the manifest may record.
+
+    If it does not, something else wrote the file, and a warning says that nothing checks it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CorruptFileError: If the file differs from the one that the manifest was written for.
+    """
+    manifest, contents = _read_locked(path.parent, [path.name])
+    recorded = {} if manifest is None else _recorded(path.parent, manifest)
+    digest = hashlib.sha256(contents[path.name]).hexdigest()
+    if path.name not in recorded:
+        logger.warning("%s was not written by a fit that ended, so it has no checksum.", path)
+    elif digest != recorded[path.name]:
+        raise CorruptFileError(f"{path} is damaged: it does not have the SHA-256 in {MANIFEST}.")
+    return contents[path.name]
+
+
+def _read_locked(folder: Path, names: Sequence[str]) -> tuple[bytes | None, dict[str, bytes]]:
+    """The manifest of a folder, if it has one, and files in it, read while nobody writes them."""
+
+    def read(name: str) -> bytes:
+        finished = folder / _FINISHED / name
+        return (finished if finished.exists() else folder / name).read_bytes()
+
+    if not folder.exists():
+        raise FileNotFoundError(f"There is no {folder}.")
+    with locked(folder, shared=True):
+        try:
+            manifest = read(MANIFEST)
+        except FileNotFoundError:
+            manifest = None
+        return manifest, {name: read(name) for name in names}
+
+
+def _recorded(folder: Path, manifest: bytes) -> dict[str, Json]:
+    """The SHA-256 of each file that a manifest records."""
+    recorded = parse_json(folder / MANIFEST, manifest, ["sha256"])["sha256"]
+    if not isinstance(recorded, dict):
+        raise CorruptFileError(f"{folder / MANIFEST} is damaged: it must hold digests of files.")
+    return recorded
 
 
 def _previous_of(path: Path) -> Path:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from imnn_tf.utils import checks
+from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.checkpoint import (
     CorruptFileError,
     read_json,
@@ -82,9 +83,10 @@ class TFRecords:
 
         Args:
             n_sims: Number of seeds.
-            get_simulation: Returns or yields one simulation, alone or with its label. It is called
-                with `(seed)`, or with `(seed, derivative, parameter)` if `fiducial` is false, where
-                `derivative` is 0 below the fiducial parameters and 1 above.
+            get_simulation: Returns or yields one simulation, `[*input_shape]`, alone or with its
+                label. It is called with `(seed)`, or with `(seed, derivative, parameter)` if
+                `fiducial` is false, where `derivative` is 0 below the fiducial parameters and 1
+                above.
             fiducial: Whether the simulations are at the fiducial parameters.
             n_params: Number of parameters, for derivative simulations.
             validation: Whether the names of the files begin with `validation_`.
@@ -115,6 +117,8 @@ class TFRecords:
             filename = f"validation_{kind}" if validation else kind
         folder = Path("." if directory is None else directory)
         (folder / MANIFEST).mkdir(parents=True, exist_ok=True)
+        for place in (folder, folder / MANIFEST):
+            delete_abandoned(place)
 
         first_label = (0,) * len(counts)
         first = _simulate(get_simulation, first_label)

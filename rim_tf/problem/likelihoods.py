@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 
 from imnn_tf.utils import checks
 from rim_tf.problem.alignment import check_alignment, check_covariance
+from rim_tf.problem.functions import count_arguments
+from rim_tf.problem.observation import require_real
 from rim_tf.problem.parameters import Values
 
 GIVEN: Final = "given"
@@ -25,10 +27,22 @@ class Likelihood(Protocol):
     """What a RIM needs of a likelihood."""
 
     def score(self, x: Values, y: tf.Tensor, *args: Any) -> Values:
-        """The gradient of the log likelihood, with the structure and shape of `x`."""
+        """The gradient of the log likelihood, with the structure and shape of `x`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, ...]`.
+            *args: The other arguments of the score, `[batch, ...]` each.
+        """
 
     def chi2(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """A measure of the misfit for each example, `[batch]`, which is logged in training."""
+        """A measure of the misfit for each example, `[batch]`, which is logged in training.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, ...]`.
+            *args: The other arguments of the score, `[batch, ...]` each.
+        """
 
 
 class GaussianLikelihood:
@@ -90,8 +104,24 @@ class GaussianLikelihood:
             self._mask = checks.array("mask", mask)
         self._noise = _check_noise(sigma, covariance, self._mask)
 
+    @property
+    def argument_counts(self) -> tuple[int, int | None]:
+        """The least and the largest number of arguments after `y`; `None` for no limit."""
+        own = _is_given(self._mask) + _is_given(self._noise)
+        if not callable(self._operator):
+            own += _is_given(self._operator)
+            return own, own
+        least, most = count_arguments(self._operator, 1)
+        return own + least, None if most is None else own + most
+
     def predict(self, x: Values, *operands: Any) -> tf.Tensor:
-        """The data without noise, `[batch, *data]`."""
+        """The data without noise, `[batch, *data]`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            *operands: What the operator takes after `x`; if it is "given", the matrix of each
+                example, `[batch, n_data, n_params]`.
+        """
         if callable(self._operator):
             return self._operator(x, *operands)
         flat = tf.reshape(x, [tf.shape(x)[0], -1])
@@ -104,7 +134,13 @@ class GaussianLikelihood:
         return tf.linalg.matvec(operands[0], flat)
 
     def chi2(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """The sum of squared residuals in units of the noise, `[batch]`."""
+        """The sum of squared residuals in units of the noise, `[batch]`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, *data]`.
+            *args: The operands, then the noise and the mask if they are "given".
+        """
         operands, noise, mask = self._unpack(args)
         residual, weighted = self._weigh(y, self.predict(x, *operands), noise, mask)
         if residual.dtype.is_complex:
@@ -114,11 +150,23 @@ class GaussianLikelihood:
         return tf.reduce_sum(product, list(range(1, len(residual.shape))))
 
     def energy(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """Minus the log likelihood up to a constant, `[batch]`."""
+        """Minus the log likelihood up to a constant, `[batch]`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, *data]`.
+            *args: The operands, then the noise and the mask if they are "given".
+        """
         return 0.5 * self.chi2(x, y, *args)
 
     def score(self, x: Values, y: tf.Tensor, *args: Any) -> Values:
-        """The gradient of the log likelihood, with the structure and shape of `x`."""
+        """The gradient of the log likelihood, with the structure and shape of `x`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, *data]`.
+            *args: The operands, then the noise and the mask if they are "given".
+        """
         operands, noise, mask = self._unpack(args)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
@@ -150,7 +198,10 @@ class GaussianLikelihood:
         self, y: tf.Tensor, prediction: tf.Tensor, noise: Any, mask: Any
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The residual `r` and `C^-1 r`, `[batch, *data]`, both zero where data are masked."""
-        y = tf.convert_to_tensor(y, prediction.dtype)
+        y = tf.convert_to_tensor(y)
+        if y.dtype.is_complex and not prediction.dtype.is_complex:
+            raise TypeError(f"`operator` must return complex numbers for `y` of {y.dtype.name}.")
+        y = tf.cast(y, prediction.dtype)  # counts are integers
         if not prediction.shape.is_compatible_with(y.shape):
             raise ValueError(
                 f"`operator` must return the shape of `y`, {tuple(y.shape)}, "
@@ -160,9 +211,13 @@ class GaussianLikelihood:
         noise = tf.convert_to_tensor(noise)
         if noise.dtype.is_complex and not residual.dtype.is_complex:
             raise TypeError(f"`covariance` must be real for real data, got {noise.dtype.name}.")
+        if not self._full:
+            require_real("`sigma`", noise)
         noise = tf.cast(noise, residual.dtype)
         masked = None
         if mask is not None:
+            mask = tf.convert_to_tensor(mask)
+            require_real("`mask`", mask)
             mask = tf.cast(mask, residual.dtype)
             check_alignment("mask", mask, residual, _is_given(self._mask), leading=False)
             mask = tf.broadcast_to(mask, tf.shape(residual))

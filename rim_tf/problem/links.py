@@ -30,18 +30,17 @@ LinkChoice: TypeAlias = str | Link | TensorFunction | Mapping[str, Any] | None
 InverseChoice: TypeAlias = TensorFunction | Mapping[str, TensorFunction] | None
 
 # The inverses are applied to training targets, which may lie exactly on the edge of a link's
-# range: a pixel may be zero. At zero they are moved inside to the smallest normal number, so that
-# parameters of any scale keep their values. At other edges they are moved inside by one machine
-# epsilon, which is still distinct from the edge in the working precision.
+# range: a pixel may be zero. They are moved inside to the nearest number of the working precision,
+# at zero the smallest normal one, so that every parameter within the range keeps its value.
 
 
 def _above_zero(x: tf.Tensor) -> tf.Tensor:
     return tf.maximum(x, np.finfo(x.dtype.name).tiny)
 
 
-def _inside(x: tf.Tensor, low: float, high: float) -> tf.Tensor:
-    margin = np.finfo(x.dtype.name).eps
-    return tf.clip_by_value(x, low + margin, high - margin)
+def _below_one(x: tf.Tensor) -> tf.Tensor:
+    one = np.ones((), x.dtype.as_numpy_dtype)
+    return tf.minimum(x, np.nextafter(one, np.zeros_like(one)))
 
 
 def _softplus_inverse(x: tf.Tensor) -> tf.Tensor:
@@ -51,9 +50,14 @@ def _softplus_inverse(x: tf.Tensor) -> tf.Tensor:
 
 
 def _logit(x: tf.Tensor) -> tf.Tensor:
-    x = _inside(x, 0.0, 1.0)
+    x = _below_one(_above_zero(x))
     # log1p is exact for small x, where 1 - x would round to 1.
     return tf.math.log(x) - tf.math.log1p(-x)
+
+
+def _artanh(x: tf.Tensor) -> tf.Tensor:
+    # Odd, so that both edges are the same one.
+    return tf.sign(x) * tf.math.atanh(_below_one(tf.abs(x)))
 
 
 LINKS = {
@@ -64,7 +68,7 @@ LINKS = {
     ),
     "sigmoid": Link(tf.sigmoid, _logit),
     "softplus": Link(tf.math.softplus, _softplus_inverse),
-    "tanh": Link(tf.tanh, lambda x: tf.math.atanh(_inside(x, -1.0, 1.0))),
+    "tanh": Link(tf.tanh, _artanh),
 }
 """The links that have a name."""
 

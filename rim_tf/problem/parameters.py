@@ -12,6 +12,10 @@ import tensorflow as tf
 
 from imnn_tf.utils import checks
 from rim_tf.problem.links import InverseChoice, LinkChoice, get_link
+from rim_tf.problem.observation import require_real
+
+COMPLEX_PARAMETERS = ": give the real and the imaginary part as two channels"
+"""What to do with complex parameters, for error messages."""
 
 # A tensor `[batch, *sizes, channels]`, or a dictionary of such tensors by field. To the type
 # checker it is `Any`, because a user's functions take one or the other without asking.
@@ -58,7 +62,8 @@ class Parameters:
             u: `[batch, *sizes, channels]`, or with any other leading axes.
 
         Returns:
-            A tensor of the shape of `u`, or a dictionary of tensors with their field's channels.
+            A tensor of the shape of `u`; or a dictionary with a tensor for each field, of the
+            shape of `u` but for the number of channels, which is that of the field.
         """
         if self.fields is None:
             return self._link.forward(u)
@@ -72,7 +77,7 @@ class Parameters:
         """The unlinked tensor for parameters.
 
         Args:
-            values: A tensor `[batch, *sizes, channels]`, or a dictionary of tensors by field.
+            values: A tensor `[batch, *sizes, channels]`, or a dictionary of such tensors by field.
 
         Returns:
             `[batch, *sizes, channels]`.
@@ -105,14 +110,25 @@ class Parameters:
             `[batch, *sizes, channels]`, of the type of `trajectory`.
 
         Raises:
-            TypeError: If the parameters have fields and `values` is not a dictionary.
+            TypeError: If the parameters have fields and `values` is not a dictionary, or if they
+                are complex.
             ValueError: If the fields or the shape differ from those of the trajectory.
         """
-        cast = [tf.cast(value, trajectory.dtype) for value in tf.nest.flatten(values)]
+        cast = []
+        for value in map(tf.convert_to_tensor, tf.nest.flatten(values)):
+            require_real("The parameters `x`", value, COMPLEX_PARAMETERS)
+            cast.append(tf.cast(value, trajectory.dtype))
         target = self.unlink(tf.nest.pack_sequence_as(values, cast))
         # A target of another shape could broadcast, and something else would be trained.
         check_shape("The parameters `x`", target, trajectory.shape[2:])
-        return target
+        if trajectory.shape[2:].is_fully_defined() and target.shape[1:].is_fully_defined():
+            return target
+        shape = tf.shape(trajectory)
+        message = "The parameters `x` must have the shape of the trajectory without its steps."
+        same = tf.debugging.assert_equal(tf.shape(target)[1:], shape[2:], message=message)
+        # In eager mode the assertion has no operation to wait for.
+        with tf.control_dependencies([] if same is None else [same]):
+            return tf.identity(target)
 
 
 def check_shape(

@@ -276,3 +276,31 @@ def test_simulations_of_another_point_cannot_be_moved():
         imnn_of(n_s=100, **validation).move_to([0, 2])
     with pytest.raises(ValueError, match=r"`θ_fid` must have shape \(2,\), got \(3,\)"):
         imnn_of(n_s=100).move_to([0, 2, 3])
+
+
+class Killed(BaseException):
+    """Ends a fit like the end of its process, which no `except Exception` catches."""
+
+
+@pytest.mark.parametrize("update", [6, 13, 26])
+def test_a_refinement_that_is_killed_goes_on_with_its_fit(tmp_path, update):
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == update:
+                raise Killed
+
+    def refined(imnn, **options):
+        steps = 3 - len(imnn.history["θ_fid"])
+        return refine(imnn, drawn(), tolerance=1e-9, max_steps=steps, n_iterations=10, **options)
+
+    files = {"directory": tmp_path, "save": True, "n_s": 100}
+    whole = refined(imnn_of(**{**files, "save": False}, width=8))
+    with pytest.raises(Killed):
+        refined(imnn_of(**files, width=8), checkpoint=4, callbacks=[Kill()])
+    taken_up = imnn_of(**files, load=True)
+    assert taken_up.unfinished == {6: 4, 13: 2, 26: 4}[update]
+    second = refined(taken_up)
+    assert len(second.estimates) == {6: 3, 13: 2, 26: 1}[update]
+    np.testing.assert_array_equal(second.estimate, whole.estimate)
+    np.testing.assert_array_equal(second.fisher, whole.fisher)
+    assert taken_up.history["loss"] == whole.imnn.history["loss"]

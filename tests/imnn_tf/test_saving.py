@@ -243,3 +243,123 @@ def test_float64_statistics_survive(tmp_path):
     back = make(tmp_path, load=True, dtype=tf.float64)
     np.testing.assert_array_equal(back.F, imnn.F)
     assert Estimator.load(tmp_path / "fitted").dtype == tf.float64
+
+
+def killed_at(update):
+    """A callback that ends a fit as its process would."""
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == update:
+                raise Killed
+
+    return Kill()
+
+
+@pytest.mark.parametrize("counted", [{"patience": 25}, {"patience": 8, "min_iterations": 35}])
+@pytest.mark.parametrize("killed", [True, False])
+def test_patience_goes_on_in_the_fit_after(tmp_path, counted, killed):
+    """Updates that a killed or stopped fit waited for a better score are not forgotten."""
+    given = {"optimiser": keras.optimizers.Adam(0.03)}
+    whole = make(tmp_path / "whole", **given)
+    whole.fit(**counted)
+    updates = len(whole.history["loss"])
+    first = make(tmp_path, save=True, **given)
+    if killed:
+        with pytest.raises(Killed):
+            first.fit(checkpoint=4, callbacks=[killed_at(updates - 3)], **counted)
+    else:
+        first.fit(updates - 5, **counted)
+        counted = {"patience": counted["patience"]}
+    second = make(tmp_path, load=True)
+    assert (second.unfinished > 0) == killed
+    assert updates - 9 < len(second.history["loss"]) < updates
+    second.fit(**counted)
+    assert whole.history["loss"] == second.history["loss"]
+    assert same(whole.model.get_weights(), second.model.get_weights())
+    assert not second.unfinished
+
+
+def test_a_fit_without_patience_before_does_not_count():
+    imnn = make(None, optimiser=keras.optimizers.Adam(0.3))
+    imnn.fit(60)
+    assert np.argmax(imnn.history["val_det_F"]) < 50
+    imnn.fit(patience=8)
+    assert len(imnn.history["loss"]) >= 68
+
+
+def test_a_fit_that_is_killed_at_its_end_is_finished_by_the_one_after(tmp_path, monkeypatch):
+    """Whether a fit is finished is decided by one file, which is the last to be written."""
+    whole = make(tmp_path / "whole", save=True)
+    whole.fit(12)
+    killed = make(tmp_path, save=True)
+
+    def die(*names):
+        raise Killed
+
+    monkeypatch.setattr(killed, "_save_results", die)
+    with pytest.raises(Killed):
+        killed.fit(12, checkpoint=4)
+    back = make(tmp_path, load=True, save=True)
+    assert back.unfinished
+    assert len(back.history["loss"]) == 8
+    back.fit(4)
+    assert whole.history["loss"] == back.history["loss"]
+    for name in ("estimator.npz", "history.npz", "weights.weights.h5"):
+        expected = tmp_path / "whole" / "fitted" / name
+        assert (tmp_path / "fitted" / name).exists() == expected.exists()
+    data = back.data[:3].numpy()
+    np.testing.assert_array_equal(
+        Estimator.load(tmp_path / "fitted")(data), whole.get_estimate(data)
+    )
+
+
+def test_a_checkpoint_has_the_architecture_of_its_model(tmp_path):
+    """Another model was fitted in the folder before."""
+    make(tmp_path, save=True, model=reference.dense_model(width=5)).fit(2)
+    killed = make(tmp_path, save=True)
+    with pytest.raises(Killed):
+        killed.fit(20, checkpoint=4, callbacks=[killed_at(9)])
+    back = make(tmp_path, load=True)
+    assert len(back.history["loss"]) == 8
+    whole = make(tmp_path / "whole")
+    whole.fit(12)
+    back.fit(4)
+    assert whole.history["loss"] == back.history["loss"]
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "cut", "another"])
+@pytest.mark.parametrize("name", ["early", "late"])
+def test_a_damaged_weights_file_is_named(tmp_path, name, damage):
+    imnn = make(tmp_path, save=True)
+    imnn.fit(1, weight_file="early")
+    imnn.fit(1, weight_file="late")
+    path = tmp_path / "fitted" / f"{name}.weights.h5"
+    content = path.read_bytes()
+    if damage == "flipped bit":
+        at = content.index(imnn.model.get_weights()[-1].tobytes()) if name == "late" else 4000
+        content = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    elif damage == "cut":
+        content = content[:-100]
+    else:
+        other = {"early": "late", "late": "early"}[name]
+        content = path.with_name(f"{other}.weights.h5").read_bytes()
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match=rf"{name}\.weights\.h5 is damaged"):
+        make(tmp_path, load=True, weights=name)
+
+
+def test_weights_that_no_manifest_knows_are_loaded_with_a_warning(tmp_path, caplog):
+    imnn = make(tmp_path, save=True)
+    imnn.fit(1)
+    path = tmp_path / "fitted" / "mine.weights.h5"
+    weights = [weight + 1 for weight in imnn.model.get_weights()]
+    imnn.model.set_weights(weights)
+    imnn.model.save_weights(path)
+    assert same(make(tmp_path, load=True, weights="mine").model.get_weights(), weights)
+    assert "mine.weights.h5 was not written by a fit" in caplog.text
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(CorruptFileError, match=r"mine\.weights\.h5 is damaged"):
+        make(tmp_path, load=True, weights="mine")
+    with pytest.raises(FileNotFoundError, match=r"none\.weights\.h5"):
+        make(tmp_path, load=True, weights="none")

@@ -28,16 +28,18 @@ class LikelihoodFreeInference:
     """Target data compressed to estimates, a prior, and the Fisher information.
 
     Attributes:
-        data: The target data as passed; a list becomes an array.
+        data: The target data as passed, `(targets,) + input shape`; a list becomes an array.
         estimate: Estimates of the targets, `(targets, n_params)`, or `None`.
         targets: The number of targets.
         n_params: The number of parameters.
-        F: The Fisher information in the shape it was passed in, or `None`.
+        F: The Fisher information in the shape it was passed in, `(n_params, n_params)` or
+            `(targets, n_params, n_params)`, or `None`.
         Finv: Its inverse in the same shape, or `None`.
         prior: The prior, wrapped in an `imnn_tf.lfi.prior.Prior` that has `low` and `high`.
         labels: The labels as passed.
         parameter_names: The names of the parameters.
-        get_estimate: The function that was passed, made to return float64 arrays, or `None`.
+        get_estimate: The function that was passed, made to return float64 arrays,
+            `(n, n_params)`, or `None`.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
@@ -81,7 +83,7 @@ class LikelihoodFreeInference:
 
     @property
     def Finv(self) -> np.ndarray | None:
-        """The inverse of the Fisher information, in the shape of `F`, or `None`."""
+        """The inverse of the Fisher information, of the shape of `F`, or `None`."""
         return None if self.F is None else np.linalg.inv(self.F)
 
     @property
@@ -104,7 +106,7 @@ class LikelihoodFreeInference:
 
         Args:
             ax: Axes to draw into. `None` for a new figure.
-            figsize: Size of a new figure in inches.
+            figsize: Width and height of a new figure in inches; by default 10 by 10.
             save: Name of a file to save the figure to. `None` saves nothing.
             target: The number of the target, counted from zero.
 
@@ -240,7 +242,7 @@ def _checked_fisher(Fisher: Numbers, targets: int, n_params: int) -> np.ndarray:
             f"`Fisher` must be positive definite, got a smallest eigenvalue of "
             f"{np.linalg.eigvalsh(F).min()}."
         )
-    # In units of which the diagonal is one, what is small does not depend on the parameters' units.
+    # Scaled so that the diagonal is one, the matrix does not depend on the units of the parameters.
     unit = np.sqrt(diagonal)
     scale = unit[..., :, np.newaxis] * unit[..., np.newaxis, :]
     # A Fisher information that was summed up in float32 is symmetric only to rounding.

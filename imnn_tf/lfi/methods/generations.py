@@ -178,7 +178,8 @@ class Populations:
             initial_draws: The number of simulations, those that were added included. `None` for
                 these alone.
             schedule: When to stop.
-            simulate: Simulates.
+            simulate: Takes parameters, `(n, n_params)`, and the key of a call, a tuple of integers;
+                returns the simulations.
         """
         added = len(self._added.parameters)
         if initial_draws is None and added:
@@ -231,7 +232,8 @@ class Populations:
             target: The number of the target.
             draws: The number of particles. `None` for as many as there are.
             schedule: When to stop, and how the tolerance shrinks.
-            simulate: Simulates.
+            simulate: Takes parameters, `(n, n_params)`, and the key of a call, a tuple of integers;
+                returns the simulations.
             bar: A bar that shows the state.
         """
         population = self.each[target]

@@ -71,12 +71,13 @@ class Simulated(NamedTuple):
 class SampledInference(LikelihoodFreeInference):
     """Inference by simulations that are accepted if they come close to a target.
 
-    A subclass documents the arguments and the attributes. It runs its method, and says by `_add`,
+    A subclass documents the arguments, among them `target_data`, `(targets,) + input shape`, and
+    `Fisher`, `(n_params, n_params)`, and the attributes. It runs its method, and says by `_add`,
     `_accepted` and `_rejected` what it does with simulations.
     """
 
-    estimate: np.ndarray
-    get_estimate: Callable[..., np.ndarray]
+    estimate: np.ndarray  # (targets, n_params)
+    get_estimate: Callable[..., np.ndarray]  # returns (n, n_params)
 
     def __init__(
         self,
@@ -355,8 +356,7 @@ class SampledInference(LikelihoodFreeInference):
 
         Args:
             parameters: Parameters, `(n, n_params)`.
-            key: Tells the calls of one object apart: each has its own seeds and its own folder
-                in the store.
+            key: Tells the calls of one object apart; each has its own seeds and folder in a store.
             at_once: Whether all of them go to the simulator in one call, or how many.
             save_sims: Name of a file for the simulations.
             execution: How the simulations run.

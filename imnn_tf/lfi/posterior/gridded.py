@@ -39,7 +39,14 @@ class Gridded:
         self._low, self._high, self._target = low, high, target
 
     def log_joint(self, axes: GridAxes) -> np.ndarray:
-        """Log likelihood plus log prior on the full grid of some axes, `(n_1, ..., n_p)`."""
+        """Log likelihood plus log prior on a full grid.
+
+        Args:
+            axes: The axes of the grid, an array `(n_i,)` for each parameter.
+
+        Returns:
+            Log densities, `(n_1, ..., n_p)`.
+        """
         points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape((len(axes), -1)).T
         inside = self._prior.supports(points)
         joint = np.full(len(points), -np.inf)
@@ -50,6 +57,12 @@ class Gridded:
 
     def axes(self, depth: float = 30) -> list[np.ndarray]:
         """Lays a full grid over the region where the product is above exp(-depth) of its peak.
+
+        Args:
+            depth: How far the log of the product may lie below its peak; 30 by default.
+
+        Returns:
+            The axes of the grid, an array `(size,)` for each parameter, with `size` from `POINTS`.
 
         Raises:
             ValueError: If the product is zero everywhere.
@@ -82,9 +95,16 @@ class Gridded:
 
 
 def add_log_prior(log_like: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
-    """Adds log densities of one shape, or of shapes that broadcast.
+    """Adds a log prior to log likelihoods.
 
     The sum is minus infinity wherever the prior is zero, even if the likelihood is undefined there.
+
+    Args:
+        log_like: Log likelihoods, `(...)`.
+        log_prior: Log densities of the prior, of the same shape or of one that broadcasts to it.
+
+    Returns:
+        The sums, `(...)`.
     """
     return np.where(np.isneginf(log_prior), -np.inf, log_like + log_prior)
 

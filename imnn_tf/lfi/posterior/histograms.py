@@ -23,7 +23,7 @@ def bounded_ranges(
     Args:
         low: Lower bounds, `(p,)`.
         high: Upper bounds, `(p,)`.
-        samples: One or several sets of samples, `(n_i, p)`.
+        samples: One or several sets of samples, `(n_i, p)` each.
 
     Returns:
         `(low, high)` for each parameter.
@@ -99,12 +99,15 @@ def check_ranges(ranges: Ranges | None, p: int) -> None:
 
 
 def centres(edges: np.ndarray) -> np.ndarray:
-    """The centres of bins, `(bins,)`, of which the edges are `(bins + 1,)`."""
+    """The centres of bins, `(bins,)`, from their edges, `(bins + 1,)`."""
     return (edges[:-1] + edges[1:]) / 2
 
 
 def total_weight(counts: np.ndarray) -> float:
-    """The weight of all samples in a histogram.
+    """The weight of all samples in a histogram, a number.
+
+    Args:
+        counts: The weight in each bin, `(bins_1, ..., bins_p)`.
 
     Raises:
         ValueError: If there are none.

@@ -96,9 +96,10 @@ class Marginals(NamedTuple):
         `hpd_levels`.
 
         Args:
-            i: The number of the first parameter.
-            j: The number of the second parameter.
-            levels: One or several shares of the probability, between 0 and 1.
+            i: The number of the first parameter, counted from zero.
+            j: The number of the second parameter, greater than `i`.
+            levels: Shares of the probability that the contours enclose, between 0 and 1: one
+                number, or several, `(n_levels,)`.
 
         Returns:
             The heights, `(n_levels,)`.
@@ -113,12 +114,28 @@ class Marginals(NamedTuple):
 
 
 def along(values: np.ndarray, axis: int, ndim: int) -> np.ndarray:
-    """Reshapes `(n,)` to lie along one axis of arrays with `ndim` axes, for broadcasting."""
+    """Reshapes values, `(n,)`, to lie along one axis of arrays with `ndim` axes, to broadcast.
+
+    Args:
+        values: The values, `(n,)`.
+        axis: The axis that they lie along.
+        ndim: The number of axes.
+
+    Returns:
+        The values, `(1, ..., n, ..., 1)`, with `n` at the place of the axis.
+    """
     return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
 def trapezium_widths(points: np.ndarray) -> np.ndarray:
-    """Weights of the trapezium rule for points `(n,)`, `(n,)`. A single point has weight one."""
+    """Weights of the trapezium rule.
+
+    Args:
+        points: Increasing points, `(n,)`.
+
+    Returns:
+        Their weights, `(n,)`. A single point has weight one.
+    """
     if len(points) == 1:
         return np.ones(1)
     steps = np.diff(points)
@@ -150,7 +167,7 @@ def hpd_levels(
 
     Args:
         density: A density on a grid, not necessarily normalised, `(n_1, ..., n_p)`.
-        levels: One or several shares of the probability, between 0 and 1.
+        levels: Shares of the probability, between 0 and 1: one number, or several, `(n_levels,)`.
         widths: The widths of the cells, an array `(n_i,)` for each axis. `None` for equal cells.
 
     Returns:

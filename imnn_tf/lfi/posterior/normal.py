@@ -29,7 +29,7 @@ class Normal(NamedTuple):
         return norm - 0.5 * (((points - self.centre) @ L) ** 2).sum(axis=1)
 
     def draws(self, standard: np.ndarray) -> np.ndarray:
-        """Turns standard normal numbers, `(n, p)`, into draws from this distribution."""
+        """Turns standard normal numbers, `(n, p)`, into draws from this distribution, `(n, p)`."""
         # L^-T z has covariance (L L^T)^-1 = F^-1.
         return self.centre + np.linalg.solve(np.linalg.cholesky(self.fisher).T, standard.T).T
 

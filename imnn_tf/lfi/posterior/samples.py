@@ -130,10 +130,10 @@ class Posterior:
         """Quantiles of each parameter, interpolated linearly between samples.
 
         Args:
-            q: One or several shares of the probability, between 0 and 1.
+            q: Shares of the probability, between 0 and 1: one number, or several, `(n_shares,)`.
 
         Returns:
-            Quantiles, `(len(q), n_params)`, or `(n_params,)` for one share.
+            Quantiles, `(n_params,)` for one number, `(n_shares, n_params)` for several.
 
         Raises:
             ValueError: If a share is not between 0 and 1.
@@ -226,6 +226,9 @@ class Posterior:
             ranges: The range of the densities, `(low, high)` for each parameter. `None` for the
                 ranges that hold the samples.
 
+        Returns:
+            The densities, `(bins_i,)` of single parameters and `(bins_i, bins_j)` of pairs.
+
         Raises:
             ValueError: If no sample is in range.
         """
@@ -302,7 +305,8 @@ class Posterior:
                 entropy.
 
         Returns:
-            `InferenceData` from ArviZ before 1.0, a `DataTree` from later ones.
+            `InferenceData` from ArviZ before 1.0, a `DataTree` from later ones, with draws
+            `(1, n)` of each parameter.
 
         Raises:
             ImportError: If ArviZ is not installed.

@@ -47,8 +47,8 @@ class PackedSimulator(NamedTuple):
 
 _UNPACKED: dict[str, Callable[..., Any]] = {}
 
-# The processes, of which this is one, that end with the process that started them. A forked process
-# has the set of its parent, but not its threads.
+# The number of this process, once it is sure to end with the process that started it. A forked
+# process has a copy of its parent's set, but not the thread that watches the parent.
 _WATCHED: set[int] = set()
 
 
@@ -86,19 +86,21 @@ def start_worker(packed: PackedSimulator) -> None:
 def end_with_parent() -> None:
     """Makes sure that this process ends when the process that started it does, even by a kill.
 
-    Otherwise it would wait for tasks for ever. Processes that Python's `multiprocessing` did not
-    start are left alone.
+    Otherwise it would wait for tasks for ever. This covers workers of Python's `multiprocessing`
+    and of loky. Processes that something else started, such as MPI, are left alone.
     """
     parent = multiprocessing.parent_process()
     if parent is None or os.getpid() in _WATCHED:
         return
     _WATCHED.add(os.getpid())
     starter = os.getppid()
+    # Processes of loky know their parent, but have no sentinel that tells when it ends.
+    sentinels = [] if parent.sentinel is None else [parent.sentinel]
 
     def watch() -> None:
         # Processes that the parent forked may keep the sentinel open, so the parent's number is
         # looked at as well: it changes when the parent ends.
-        while not wait([parent.sentinel], timeout=1) and os.getppid() == starter:
+        while not wait(sentinels, timeout=1) and os.getppid() == starter:
             pass
         os._exit(1)
 
@@ -106,7 +108,7 @@ def end_with_parent() -> None:
 
 
 def run_packed(packed: PackedSimulator, task: Task) -> np.ndarray:
-    """Runs a task with a pickled simulator."""
+    """Runs a task with a pickled simulator, and returns its simulations, `(n,) + shape`."""
     end_with_parent()
     return run_task(unpack(packed), task)
 

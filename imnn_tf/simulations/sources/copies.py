@@ -1,4 +1,4 @@
-"""Copies of simulations, in memory or on disk, of which any can be read at any time."""
+"""Copies of simulations, in memory or on disk, that can be read in any order."""
 
 import hashlib
 import json
@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from imnn_tf.simulations.sources.files import FileReader
 from imnn_tf.simulations.sources.readers import ArrayReader, FunctionReader, Reader, pieces
 from imnn_tf.simulations.sources.unordered import Source, UnorderedSimulations
+from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.checkpoint import write_atomically
 from imnn_tf.utils.labels import Label
 
@@ -72,6 +73,7 @@ def on_disk(name: str, source: Source, folder: Path, dtype: tf.DType) -> FileRea
     identity = json.dumps([source.identity or uuid.uuid4().hex, shape, numbers.str])
     layout = Layout(source.counts, source.shape, numbers, hashlib.sha256(identity.encode()))
     folder.mkdir(parents=True, exist_ok=True)
+    delete_abandoned(folder)
     path = folder / f"{name}-{layout.identity.hexdigest()[:16]}.npy"
     if path.exists() and not _is_whole(path, layout, source):
         logger.warning("%s is damaged. It is written again.", path)

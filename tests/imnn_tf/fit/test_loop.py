@@ -1,15 +1,19 @@
 """One update, and the compiled loop of updates."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
 import reference
 import tensorflow as tf
 from gradients import MODELS, batch_normalised_model, objective_of, one_tape_gradient, plain_model
+from tensorflow.python.framework.func_graph import FuncGraph
 
-from imnn_tf import information
+from imnn_tf import IMNN, information
 from imnn_tf.fit.loop import MEASURES, UpdateLoop
-from imnn_tf.fit.snapshot import Snapshot
+from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
 
 DTYPE = tf.float64
 
@@ -89,7 +93,7 @@ def loop_of(model, *, validation=True, jit=False, freq=1, learning_rate=3e-3, ca
         validation_freq=freq,
         capacity=capacity,
         jit_compile=jit,
-        best=Snapshot(model),
+        best=BestSnapshot(model),
         finite=Snapshot(model),
     )
 
@@ -299,8 +303,35 @@ def test_the_reason_for_a_loss_that_is_not_finite_is_named(monkeypatch, layer, l
         validation_freq=1,
         capacity=5,
         jit_compile=False,
-        best=Snapshot(model),
+        best=BestSnapshot(model),
         finite=Snapshot(model),
     )
     done, finite, _ = loop.run(5, 0, 0, None)
     assert (done, finite) == (0, False)
+
+
+def test_a_fit_leaves_no_graph_behind():
+    """TensorFlow keeps custom gradients for ever, among them those of `silu`."""
+
+    def fit():
+        fiducial, derivative = reference.simulations(0, 50)
+        imnn = IMNN(
+            θ_fid=reference.THETA_FID,
+            δθ=reference.DELTA_THETA,
+            fiducial=fiducial,
+            derivative=derivative,
+            model=reference.dense_model(width=4, activation="silu"),
+            verbose=False,
+        )
+        imnn.fit(2)
+        return weakref.ref(imnn)
+
+    def graphs():
+        gc.collect()
+        gc.collect()  # of what the end of the loop set free
+        return sum(isinstance(each, FuncGraph) for each in gc.get_objects())
+
+    before = graphs()
+    imnn = fit()
+    assert graphs() <= before
+    assert imnn() is None

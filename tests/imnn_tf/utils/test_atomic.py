@@ -6,8 +6,11 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
+from imnn_tf.lfi.running.store import Store
+from imnn_tf.utils import TFRecords
 from imnn_tf.utils.atomic import locked, write_atomically
 
 
@@ -97,3 +100,19 @@ def test_a_folder_is_held_by_one_writer_or_several_readers(tmp_path):
         order.append("read")
     writer.join()
     assert order == ["read", "write"]
+
+
+def test_whoever_goes_on_deletes_what_a_killed_writer_left(tmp_path):
+    """After a kill at the very end nothing is left to write."""
+    left = tmp_path / "store" / ".writing-killed"
+    left.mkdir(parents=True)
+    Store(left.parent, {}).close()
+    assert not left.exists()
+
+    writer = TFRecords(verbose=False)
+    writer.write_record(3, lambda seed: np.full(2, seed), directory=tmp_path)
+    places = [tmp_path / ".writing-killed", tmp_path / ".manifest" / ".writing-killed"]
+    for place in places:
+        place.mkdir()
+    writer.write_record(3, lambda seed: np.full(2, seed), directory=tmp_path)
+    assert not any(place.exists() for place in places)

@@ -304,3 +304,16 @@ def test_time_runs_out(monkeypatch):
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     # Half a minute's epoch and half a minute's pause: the sixth ends when time is up.
     assert run(MaxTime(6 / 60), [1.0] * 20) == 6
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "cut"])
+def test_a_damaged_configuration_is_named(tmp_path, damage):
+    fit(make_rim(), 1, tmp_path)
+    path = tmp_path / "rim.json"
+    content = path.read_text()
+    path.write_text(
+        content.replace('"T": 3', '"T": 2') if damage == "flipped bit" else content[:300]
+    )
+    assert path.read_text() != content
+    with pytest.raises(checkpoint.CorruptFileError, match=r"rim\.json is damaged"):
+        RIM.from_checkpoints(tmp_path, "newest", score_fn=score_fn)

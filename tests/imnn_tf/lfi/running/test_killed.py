@@ -28,6 +28,9 @@ def simulator(theta):
     return theta
 
 def make():
+    if kind == "loky":
+        import loky
+        return loky.ProcessPoolExecutor(2)
     return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(kind))
 
 if __name__ == "__main__":
@@ -51,7 +54,7 @@ def is_alive(pid):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX systems fork and kill")
-@pytest.mark.parametrize("kind", ["number", "spawn", "fork"])
+@pytest.mark.parametrize("kind", ["number", "spawn", "fork", "loky"])
 def test_a_killed_client_leaves_no_worker_and_no_lock(tmp_path, kind):
     program = tmp_path / "client.py"
     program.write_text(CLIENT)
