@@ -163,10 +163,8 @@ class GaussianApproximation(LikelihoodFreeInference):
 
         With up to three parameters it is computed by the trapezium rule, on a grid that closes in
         on the product. With more, or if parameters are correlated or the prior is narrow, it is a
-        mean of weights over 65,536 points of a Sobol sequence with a fixed seed. The points are
-        laid out like those of `result`.
-
-        If `prior.log_prob` is not normalised, the evidence contains its constant.
+        mean of weights over 65,536 points of a Sobol sequence with a fixed seed. It contains the
+        constant of a `prior.log_prob` that is not normalised.
 
         Raises:
             ValueError: If the product vanishes everywhere on the grid, or a subclass with its

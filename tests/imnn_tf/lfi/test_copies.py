@@ -73,7 +73,7 @@ def population(**change):
 
 
 def by_pickle(value):
-    return pickle.loads(pickle.dumps(value))
+    return pickle.loads(pickle.dumps(value))  # noqa: S301  (what was pickled just before)
 
 
 def same(first, second):
@@ -161,11 +161,8 @@ def test_what_cannot_be_pickled_is_named(make, box_prior):
 class Counter:
     """A bar that remembers what it counted."""
 
-    made = []
-
     def __init__(self, total=None, desc="", disable=False):
         self.total, self.desc, self.count = total, desc, 0
-        Counter.made.append(self)
 
     def __enter__(self):
         return self
@@ -181,19 +178,24 @@ class Counter:
 
 
 def test_bars_have_the_total_that_is_left(monkeypatch):
-    monkeypatch.setattr("imnn_tf.lfi.running.execution.tqdm", Counter)
-    Counter.made = []
+    made = []
+
+    def tqdm(**options):
+        made.append(Counter(**options))
+        return made[-1]
+
+    monkeypatch.setattr("imnn_tf.lfi.running.execution.tqdm", tqdm)
     method = ApproximateBayesianComputation(**ARGUMENTS, simulator=simulator, seed=1)
     method(300)
     method.get_min_accepted(0.1, 10**6, max_draws=500)
     method.get_min_accepted(0.5, 10)  # nobody knows how many draws this takes
-    counted = [(bar.total, bar.count) for bar in Counter.made]
+    counted = [(bar.total, bar.count) for bar in made]
     assert counted[:2] == [(300, 300), (200, 200)]
     assert counted[2][0] is None
-    assert Counter.made[2].desc == "Simulations"
-    Counter.made = []
+    assert made[2].desc == "Simulations"
+    made.clear()
     pmc = PopulationMonteCarlo(**ARGUMENTS, simulator=simulator, seed=1)
     pmc(50, 100, max_simulations=500)
     pmc(max_simulations=700)
     # Two targets share the first 100 simulations.
-    assert [(bar.total, bar.count) for bar in Counter.made] == [(900, 900), (400, 400)]
+    assert [(bar.total, bar.count) for bar in made] == [(900, 900), (400, 400)]
