@@ -15,7 +15,7 @@ from imnn_tf.simulations.batch import Batch, Part
 from imnn_tf.simulations.simulations import Simulations
 from imnn_tf.utils.tensors import known_shape
 
-# A power of two. The relative error of a variance from so many groups is 18 %.
+# The relative error of a variance from so many groups is 18 %.
 N_GROUPS = 64
 
 
@@ -40,16 +40,19 @@ def group_sizes(count: int) -> np.ndarray:
 
 
 def total_statistics(groups: Statistics) -> Statistics:
-    """The statistics of all groups together."""
-    moments, size = groups.moments, N_GROUPS
-    while size > 1:
-        size //= 2
-        halves = (
-            Moments(*(each[place] for each in moments))
-            for place in (slice(size), slice(size, None))
-        )
-        moments = merge(*halves)
-    return Statistics(Moments(*(each[0] for each in moments)), tf.reduce_sum(groups.slope, axis=0))
+    """The statistics of all groups, eager tensors, together; computed in double precision."""
+    (count, mean, scatter), slope = tf.nest.map_structure(
+        lambda part: np.asarray(part, np.float64), groups
+    )
+    centre = count @ mean / count.sum()
+    shift = mean - centre
+    between = (count[:, np.newaxis] * shift).T @ shift
+    total = Moments(count.sum(), centre, scatter.sum(axis=0) + between)
+    dtype = groups.slope.dtype
+    return Statistics(
+        Moments(*(tf.constant(part, dtype) for part in total)),
+        tf.constant(slope.sum(axis=0), dtype),
+    )
 
 
 def _partial(summariser: Summariser, simulations: Simulations, part: Part) -> Statistics:
@@ -78,14 +81,15 @@ def _of_batch(
     weights = batch.slope_weights
     if isinstance(varied, tf.Tensor):
         # A derivative simulation has a weight for its own parameter only.
-        weighted = tf.reduce_sum(weights, axis=1, keepdims=True) * varied
-        sides = tf.reshape(weighted, [2, simulations.n_params, -1, known_shape(varied)[1]])
+        sides = tf.reduce_sum(weights, axis=1, keepdims=True) * varied
+        sides = tf.reshape(sides, [2, simulations.n_params, -1, known_shape(varied)[1]])
         slopes = tf.transpose(tf.reduce_sum(sides, axis=0), [1, 0, 2])
     else:
         slopes = tf.stack(varied, axis=1) * weights[:, :, tf.newaxis]
-    moments = information.moments(
-        _by_group(summaries, index), _by_group(batch.fiducial_weights, index)
-    )
+    weighted = tf.concat([summaries, batch.fiducial_weights[:, tf.newaxis]], axis=1)
+    sizes = [known_shape(summaries)[1], 1]
+    grouped, counted = tf.split(_by_group(weighted, index), sizes, axis=2)
+    moments = information.moments(grouped, tf.squeeze(counted, axis=2))
     return Statistics(moments, tf.reduce_sum(_by_group(slopes, index), axis=1))
 
 
@@ -101,8 +105,9 @@ def _by_group(rows: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
     """
     count, *shape = known_shape(rows)
     padding = -count % N_GROUPS
-    padded = tf.pad(rows, [[0, padding], *([[0, 0]] * len(shape))])
-    sorted_rows = tf.reshape(padded, [-1, N_GROUPS, *shape])
-    first = tf.math.floormod(tf.cast(index, tf.int32) * count, N_GROUPS)
-    rolled = tf.roll(sorted_rows, first, axis=1)
-    return tf.transpose(rolled, [1, 0, *range(2, 2 + len(shape))])
+    if padding:
+        rows = tf.pad(rows, [[0, padding], *([[0, 0]] * len(shape))])
+    rows = tf.reshape(rows, [-1, N_GROUPS, *shape])
+    if count % N_GROUPS:
+        rows = tf.roll(rows, tf.cast(index, tf.int32) * count, axis=1)
+    return tf.transpose(rows, [1, 0, *range(2, 2 + len(shape))])

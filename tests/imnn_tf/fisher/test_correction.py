@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from fisher_samples import FISHER, gaussian_samples, sample_from
+from fisher_information import FISHER, gaussian_samples
+from fisher_samples import sample_from
 
 from imnn_tf.fisher.correction import correct
 from imnn_tf.fisher.variation import variation_of
@@ -20,7 +21,7 @@ def test_repetitions_hold_the_truth(n_summaries, step, n_d, n_s):
     result = correct(gaussian_samples(rng, 1000, n_s, n_d, n_summaries, step))
     low, high = result.determinant.log_interval(0.68).T
     held = (low < TRUE_LOG_DET) & (high > TRUE_LOG_DET)
-    # The standard deviation of the share is 1.5 %; benchmarks/information.py has more repetitions.
+    # The standard deviation of the share is 1.5 %. benchmarks/fisher_information.py has the table.
     assert 0.64 < held.mean() < 0.73
     np.testing.assert_allclose(np.nanmean(result.parameter_std, axis=0), TRUE_STD, rtol=0.05)
     scatter = result.fisher.std(axis=0)
