@@ -93,9 +93,10 @@ def study(repetitions):
             for n_s in N_S:
                 found = repeat(repetitions, n_s, n_d, n_summaries, step)
                 held, plain, corrected, log_det, error, log_det_plain = found
-                ratio = np.sqrt(np.nanmedian(error**2)) / np.nanstd(log_det)
+                ratio = np.nanmedian(error) / np.nanstd(log_det)
+                high = np.exp(np.median(log_det_plain - truth))
                 print(
-                    f"| {n_summaries} | {n_d} | {n_s} | {np.exp(np.median(log_det_plain - truth)):.2f}"
+                    f"| {n_summaries} | {n_d} | {n_s} | {high:.2f}"
                     f" | {plain.mean():.2f} | {np.nanmean(corrected):.3f} | {held.mean():.3f} "
                     f"| {ratio:.2f} |",
                     flush=True,

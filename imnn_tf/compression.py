@@ -10,8 +10,11 @@ import tensorflow as tf
 
 from imnn_tf import information
 from imnn_tf.estimator import Estimator
+from imnn_tf.fisher import advice
+from imnn_tf.fisher.convergence import Convergence, convergence_of
 from imnn_tf.fisher.evaluation import Evaluation, evaluation_of
 from imnn_tf.fisher.groups import group_statistics, total_statistics
+from imnn_tf.fisher.sample import sample_of
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.information import Information, Statistics
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_like
@@ -78,20 +81,22 @@ class Compression:
     def measurement(self) -> Measurement:
         """Everything measured of the summaries of the model as it is."""
         if self._measured is None:
-            name, simulations = "fiducial", self._training
-            if self._validation is not None:
-                name, simulations = "validation_fiducial", self._validation
+            name = "fiducial" if self._validation is None else "validation_fiducial"
+            simulations = self._validation or self._training
             self._measured = self._measure(simulations, f"summaries of `{name}`")
         return self._measured
 
     def _measure(self, simulations: Simulations, source: str) -> Measurement:
-        with reading_errors(simulations):
-            groups = group_statistics(self._summariser, simulations)
+        groups = self._group_statistics(simulations)
         info = evaluation_of(groups, simulations.n_d, debias=False, source=source)
         total, external = total_statistics(groups), None
         if self.n_external:
             external = information.fisher_information(self._summariser.external_alone(total))
         return Measurement(total, info, external, groups)
+
+    def _group_statistics(self, simulations: Simulations) -> Statistics:
+        with reading_errors(simulations):
+            return group_statistics(self._summariser, simulations)
 
     def evaluate(
         self,
@@ -148,9 +153,47 @@ class Compression:
             options = replace(options, fiducial=point)
         at_once = self.at_once or max(self.n_s, self.n_d)
         simulations = open_like(options, given, self._training, at_once=at_once)
-        with reading_errors(simulations):
-            groups = group_statistics(self._summariser, simulations)
-        return evaluation_of(groups, simulations.n_d, debias=debias, steps=steps)
+        groups = self._group_statistics(simulations)
+        evaluation = evaluation_of(groups, simulations.n_d, debias=debias, steps=steps)
+        advice.warn_of_step(evaluation)
+        return evaluation
+
+    def convergence(
+        self,
+        fiducial: Any = None,
+        derivative: Any = None,
+        external_fiducial: Any = None,
+        external_derivative: Any = None,
+    ) -> Convergence:
+        """How det F and the parameters' errors depend on the number of simulations.
+
+        They are measured on subsets of the simulations, in one pass, with the weights that the
+        model has; a fit to more simulations would find better weights in addition.
+
+        Args:
+            fiducial: Simulations as for `evaluate`; by default the validation set, or the training
+                set if there is none.
+            derivative: Derivative simulations as for `evaluate`; given together with `fiducial`.
+            external_fiducial: External summaries of `fiducial`, `[n, n_external]`, if any.
+            external_derivative: External summaries of `derivative`,
+                `[n_d, 2, n_params, n_external]`, if any.
+
+        Returns:
+            The curves, with `predict(factor)`, `sentences(factor)` and `plot()`.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If an argument has the wrong shape, or there are too few simulations.
+            InformationError: If the information is not defined.
+        """
+        given = SetArguments(fiducial, derivative, external_fiducial, external_derivative)
+        if all(part is None for part in given):
+            groups, n_d = self.measurement.groups, (self._validation or self._training).n_d
+        else:
+            at_once = self.at_once or max(self.n_s, self.n_d)
+            simulations = open_like(self.options, given, self._training, at_once=at_once)
+            groups, n_d = self._measure(simulations, "simulations").groups, simulations.n_d
+        return convergence_of(sample_of(groups, n_d))
 
     def get_estimate(self, d: Numbers, external: Numbers = None) -> tf.Tensor:
         """Quasi-maximum-likelihood estimates `θ_fid + F⁻¹ ∂μ C⁻¹ (f(d) − μ)`.

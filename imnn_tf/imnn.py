@@ -14,6 +14,8 @@ from numpy.typing import DTypeLike
 from imnn_tf import plotting
 from imnn_tf.compression import Compression
 from imnn_tf.estimator import load_model
+from imnn_tf.fisher import advice
+from imnn_tf.fisher.evaluation import Evaluation
 from imnn_tf.fit import session
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
@@ -317,6 +319,10 @@ class IMNN(Compression):
         self._forget_measurement()
         save = partial(self._state.save, self._folder, self.options.fiducial)
         self._session.run(loop, options, keras_callbacks, partial(save, running=True))
+        evaluation = self._evaluation_of_fit()
+        if evaluation is not None:
+            source = "validation set" if self.validate else "training set"
+            advice.warn_of_noise(evaluation, self.options.fiducial.delta, source)
         if self.save:
             save()
             self._save_results(f"{weight_file}.weights.h5")
@@ -363,13 +369,19 @@ class IMNN(Compression):
         regulariser: bool = True,
         known_det_fisher: float | None = None,
         figsize: tuple[float, float] | None = None,
+        *,
+        evaluation: Evaluation | None = None,
     ) -> np.ndarray:
         """Plots the history of all fits: det F, det C and the regulariser.
+
+        A band shows the 68 % interval of det F without the noise of few simulations.
 
         Args:
             regulariser: Whether to plot the regulariser and its coupling.
             known_det_fisher: The exact determinant of the Fisher information, if known.
             figsize: Size of the figure in inches.
+            evaluation: What `evaluate` returned, for the band; by default it is measured on the
+                validation set, or on the training set if there is none.
 
         Returns:
             The axes, from top to bottom.
@@ -379,7 +391,12 @@ class IMNN(Compression):
             regulariser=regulariser,
             known_det_fisher=known_det_fisher,
             figsize=figsize,
+            evaluation=self._evaluation_of_fit() if evaluation is None else evaluation,
         )
+
+    def _evaluation_of_fit(self) -> Evaluation | None:
+        """What was measured with the weights that the last fit ended on, if they have a score."""
+        return self.measurement.information if np.isfinite(self._state.best.score) else None
 
     def _save_results(self, weights_file: str) -> None:
         """Writes what a fit found, for use without an `IMNN`."""

@@ -48,6 +48,7 @@ class Evaluation(Information):
         log_det_truncation_std: The error that noise of the slope gives to it, or `None`.
         plain: The information as it was measured, without a correction.
         n_s, n_d: The numbers of fiducial and of derivative simulations.
+        correction: As passed.
     """
 
     fisher_std: np.ndarray
@@ -59,7 +60,7 @@ class Evaluation(Information):
     plain: Information
     n_s: int
     n_d: int
-    _correction: Correction
+    correction: Correction
     _truncation: Truncation | None
     _arguments: tuple[tuple[Any, ...], dict[str, bool]]
 
@@ -82,7 +83,7 @@ class Evaluation(Information):
             )
         self = super().__new__(cls, *shown)
         self._arguments = (measured, correction, truncation, counts), {"debias": debias}
-        self._correction, self._truncation = correction, truncation
+        self.correction, self._truncation = correction, truncation
         self.plain, (self.n_s, self.n_d) = measured, counts
         self.bias, self.noise_share = float(correction.bias), float(correction.noise_share)
         self.fisher_std = correction.fisher_std if debias else correction.plain_std
@@ -134,7 +135,7 @@ class Evaluation(Information):
             ValueError: If it is not between 0 and 1.
         """
         level = checks.real("level", level, above=0, below=1)
-        determinants = [self._correction.determinant]
+        determinants = [self.correction.determinant]
         if self._truncation is not None:
             determinants.append(self._truncation.limit)
         ends = np.stack([each.log_interval(level) for each in determinants])
