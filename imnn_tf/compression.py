@@ -155,6 +155,8 @@ class Compression:
         simulations = open_like(options, given, self._training, at_once=at_once)
         groups = self._group_statistics(simulations)
         evaluation = evaluation_of(groups, simulations.n_d, debias=debias, steps=steps)
+        if steps is None:
+            advice.warn_of_width(evaluation, self.options.fiducial.delta, "simulations")
         advice.warn_of_step(evaluation)
         return evaluation
 

@@ -323,6 +323,7 @@ class IMNN(Compression):
         if evaluation is not None:
             source = "validation set" if self.validate else "training set"
             advice.warn_of_noise(evaluation, self.options.fiducial.delta, source)
+            advice.warn_of_width(evaluation, self.options.fiducial.delta, source)
         if self.save:
             save()
             self._save_results(f"{weight_file}.weights.h5")

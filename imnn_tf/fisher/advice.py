@@ -41,6 +41,33 @@ def warn_of_noise(evaluation: Evaluation, delta: np.ndarray | None, source: str)
     )
 
 
+def warn_of_width(evaluation: Evaluation, delta: np.ndarray | None, source: str) -> None:
+    """Warns where a step is so wide that its two sides can be told apart.
+
+    For a Gaussian likelihood a difference overestimates the information by a factor of up to
+    `sinh(a)/a` with `a = F δθ²/4`.
+
+    Args:
+        evaluation: The evaluation, with derivatives over one width.
+        delta: Width of each numerical derivative, `[n_params]`; `None` where they are exact.
+        source: What it was measured on, for the message.
+    """
+    if delta is None:
+        return
+    widths = delta * np.sqrt(np.diag(evaluation.plain.fisher))
+    a = np.square(widths) / 4
+    wide = np.flatnonzero(np.sinh(np.minimum(a, 50.0)) > (1 + TOLERATED) * a)
+    if wide.size:
+        listed = ", ".join(f"{widths[each]:.2g} (parameter {each})" for each in wide)
+        logger.warning(
+            "`δθ` is wide in units of the error 1/√F of a parameter: %s on the %s. Over so wide a "
+            "step a network can learn to tell the two sides apart, and det F is then too high. "
+            "`evaluate(second_δθ=)` shows whether it is.",
+            listed,
+            source,
+        )
+
+
 def warn_of_step(evaluation: Evaluation) -> None:
     """Warns where the width of the step makes more than a tenth of det F.
 
