@@ -60,7 +60,7 @@ class Curves:
         parameter_std: The curves of the forecast errors from the plain F, one a parameter.
         corrected: Corrected forecast errors of each size, the mean over its subsets,
             `[n_sizes, n_params]`.
-        corrected_error: Their errors, `[n_sizes, n_params]`.
+        corrected_error: The error that one subset of each size has, `[n_sizes, n_params]`.
     """
 
     det_fisher: Curve
@@ -241,7 +241,7 @@ def _curves(
         sizes.append(1 / np.mean([1 / getattr(each, counted).sum() for each in subsets]))
         plain.append([_plain_of(each) for each in found])
         corrected.append(np.mean([each.parameter_std for each in found], axis=0))
-        errors.append(np.mean([each.parameter_std_error for each in found], axis=0) / np.sqrt(m))
+        errors.append(np.mean([each.parameter_std_error for each in found], axis=0))
         m *= 2
     if len(sizes) < 2:
         raise ValueError(
@@ -297,6 +297,7 @@ def _draw(axis: "Axes", curve: Curve, label: str) -> None:
     fine = np.geomspace(curve.n[0], 4 * curve.n[-1], 100)
     axis.plot(fine, curve.predict(fine), color="C0", label=r"$a + c\,N^{-\alpha}$")
     axis.set_xscale("log")
+    axis.xaxis.set_minor_formatter("")
 
 
 def _subscript(number: int) -> str:
