@@ -120,8 +120,8 @@ class IMNN(Compression):
             the update. The same keys with `val_` in front are of the validation set after the
             updates in `val_iteration`. `θ_fid` has the fiducial points that were moved to, after
             the updates in `θ_fid_iteration`.
-        F, Finv, C, Cinv, μ, dμ_dθ, F_external, gain: What was measured with the weights that the
-            last fit ended on; see `imnn_tf.compression.Compression`.
+        F, F_std, Finv, C, Cinv, μ, dμ_dθ, F_external, gain: What was measured with the weights
+            that the last fit ended on; see `imnn_tf.compression.Compression`.
         regulariser, λ, ϵ, α: The regularisation of the last fit: its name, strength, closeness
             and rate.
         reg, r: The regulariser `Λ₂` at the present weights, and its coupling.
