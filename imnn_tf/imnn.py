@@ -14,6 +14,8 @@ from numpy.typing import DTypeLike
 from imnn_tf import plotting
 from imnn_tf.compression import Compression
 from imnn_tf.estimator import load_weights
+from imnn_tf.fisher import advice
+from imnn_tf.fisher.evaluation import Evaluation
 from imnn_tf.fit import session
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
@@ -132,8 +134,8 @@ class IMNN(Compression):
             are of the validation set after the updates in `val_iteration`. `θ_fid` has the
             fiducial points, `[n_params]` each, that were moved to after the updates in
             `θ_fid_iteration`.
-        F, Finv, C, Cinv, μ, dμ_dθ, F_external, gain: What was measured with the weights that the
-            last fit ended on; see `imnn_tf.compression.Compression`.
+        F, F_std, Finv, C, Cinv, μ, dμ_dθ, F_external, gain: What was measured with the weights
+            that the last fit ended on; see `imnn_tf.compression.Compression`.
         regulariser, λ, ϵ, α: The regularisation of the last fit: its name, strength, closeness
             and rate.
         reg, r: The regulariser `Λ₂` at the present weights, and its coupling, `[]` each.
@@ -348,6 +350,11 @@ class IMNN(Compression):
         save = partial(self._state.save, self._folder, self.options.fiducial)
         self._session.run(loop, options, keras_callbacks, save)
         self._session.warn_of_poor_fit(self.options.fiducial.moves)
+        evaluation = self._evaluation_of_fit()
+        if evaluation is not None:
+            source = "validation set" if self.validate else "training set"
+            advice.warn_of_noise(evaluation, self.options.fiducial.delta, source)
+            advice.warn_of_width(evaluation, self.options.fiducial.delta, source)
         if self.save:
             # The state is last: until then the fit is unfinished, and goes on after a kill.
             try:
@@ -399,13 +406,19 @@ class IMNN(Compression):
         regulariser: bool = True,
         known_det_fisher: float | None = None,
         figsize: tuple[float, float] | None = None,
+        *,
+        evaluation: Evaluation | None = None,
     ) -> np.ndarray:
         """Plots the history of all fits: det F, det C and the regulariser.
+
+        A band shows the 68 % interval of det F without the noise of few simulations.
 
         Args:
             regulariser: Whether to add a panel of the regulariser and its coupling, as by default.
             known_det_fisher: The exact determinant of the Fisher information, drawn if given.
             figsize: Width and height of the figure in inches; by default 8 and 3 for each panel.
+            evaluation: What `evaluate` returned, for the band; by default it is measured on the
+                validation set, or on the training set if there is none.
 
         Returns:
             The axes from top to bottom, `[3]`, or `[2]` without the regulariser.
@@ -415,7 +428,12 @@ class IMNN(Compression):
             regulariser=regulariser,
             known_det_fisher=known_det_fisher,
             figsize=figsize,
+            evaluation=self._evaluation_of_fit() if evaluation is None else evaluation,
         )
+
+    def _evaluation_of_fit(self) -> Evaluation | None:
+        """What was measured with the weights that the last fit ended on, if they have a score."""
+        return self.measurement.information if np.isfinite(self._state.best.score) else None
 
     def _save_results(self, weights_file: str) -> None:
         """Writes what a fit found, for use without an `IMNN`."""

@@ -31,7 +31,10 @@ class InformationError(ValueError):
 
 
 class Moments(NamedTuple):
-    """Count, mean and scatter of a set of summaries; two such sets merge exactly."""
+    """Count, mean and scatter of a set of summaries; two such sets merge exactly.
+
+    The moments of several sets stand along axes before those below.
+    """
 
     n: tf.Tensor  # [], their number
     mean: tf.Tensor  # [n_summaries]
@@ -66,11 +69,11 @@ class Loss(NamedTuple):
 
 
 def moments(summaries: tf.Tensor, weights: tf.Tensor | None = None) -> Moments:
-    """Count, mean and scatter of the summaries of one batch.
+    """Count, mean and scatter of the summaries of one batch, or of each of several sets.
 
     Args:
-        summaries: `[batch, n_summaries]`.
-        weights: `[batch]`, one for a summary that counts and zero for padding; by default all
+        summaries: `[..., batch, n_summaries]`.
+        weights: `[..., batch]`, one for a summary that counts and zero for padding; by default all
             summaries count.
 
     Returns:
@@ -78,17 +81,18 @@ def moments(summaries: tf.Tensor, weights: tf.Tensor | None = None) -> Moments:
         scatter, `[n_summaries, n_summaries]`. All are zero if none counts.
     """
     if weights is None:
-        weights = tf.ones_like(summaries[:, 0])
-    count = tf.reduce_sum(weights)
-    mean = tf.math.divide_no_nan(tf.linalg.matvec(summaries, weights, transpose_a=True), count)
+        weights = tf.ones(tf.shape(summaries)[:-1], summaries.dtype)
+    count = tf.reduce_sum(weights, axis=-1)
+    each = tf.expand_dims(count, -1)
+    mean = tf.math.divide_no_nan(tf.linalg.matvec(summaries, weights, transpose_a=True), each)
     # The residuals add up to zero, so the scatter does not change with the mean to first order.
     residuals, weighted = centre(summaries, tf.stop_gradient(mean), weights)
     scatter = tf.matmul(weighted, residuals, transpose_a=True)
     # The mean is rounded, which would give a constant summary a variance: remove what is left.
     left = tf.stop_gradient(
-        tf.math.divide_no_nan(tf.linalg.matvec(residuals, weights, transpose_a=True), count)
+        tf.math.divide_no_nan(tf.linalg.matvec(residuals, weights, transpose_a=True), each)
     )
-    return Moments(count, mean + left, scatter - count * left[:, tf.newaxis] * left)
+    return Moments(count, mean + left, scatter - _outer(each * left, left))
 
 
 def centre(
@@ -97,31 +101,36 @@ def centre(
     """Residuals of summaries, and the residuals times their weights.
 
     Args:
-        summaries: `[batch, n_summaries]`.
-        mean: `[n_summaries]`.
-        weights: `[batch]`, one or zero.
+        summaries: `[..., batch, n_summaries]`.
+        mean: `[..., n_summaries]`.
+        weights: `[..., batch]`, one or zero.
 
     Returns:
-        The residuals, `[batch, n_summaries]`, meaningful where the weight is one; and the same
-        with zero elsewhere.
+        The residuals, `[..., batch, n_summaries]`, meaningful where the weight is one; and the
+        same with zero elsewhere.
     """
     # Products of a column and a row: broadcasting along short rows takes several times as long.
-    column, ones = weights[:, tf.newaxis], tf.ones([1, *known_shape(mean)], mean.dtype)
-    residuals = summaries - tf.matmul(column, mean[tf.newaxis])
-    return residuals, tf.matmul(column, ones) * residuals
+    column, row = tf.expand_dims(weights, -1), tf.expand_dims(mean, -2)
+    residuals = summaries - tf.matmul(column, row)
+    return residuals, tf.matmul(column, tf.ones_like(row)) * residuals
 
 
 def merge(first: Moments, second: Moments) -> Moments:
-    """The moments of two sets of summaries taken together, in the shapes that `Moments` lists.
+    """The moments of two sets of summaries taken together, or of each of several pairs of sets.
 
     Plain sums of squares cancel catastrophically in single precision; this update does not
     (Chan, Golub & LeVeque 1983, The American Statistician 37, 242).
     """
     count = first.n + second.n
     shift = second.mean - first.mean
-    share = tf.math.divide_no_nan(second.n, count)
-    between = first.n * share * shift[:, tf.newaxis] * shift
+    share = tf.expand_dims(tf.math.divide_no_nan(second.n, count), -1)
+    between = _outer(tf.expand_dims(first.n, -1) * share * shift, shift)
     return Moments(count, first.mean + share * shift, first.scatter + second.scatter + between)
+
+
+def _outer(column: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+    """Outer products of vectors, `[..., size, size]`."""
+    return tf.expand_dims(column, -1) * tf.expand_dims(row, -2)
 
 
 def block(statistics: Statistics, summaries: slice) -> Statistics:
@@ -136,7 +145,8 @@ def block(statistics: Statistics, summaries: slice) -> Statistics:
     """
     (count, mean, scatter), slope = statistics
     return Statistics(
-        Moments(count, mean[summaries], scatter[summaries, summaries]), slope[:, summaries]
+        Moments(count, mean[summaries], scatter[summaries, summaries]),
+        slope[:, summaries],
     )
 
 

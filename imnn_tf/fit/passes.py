@@ -163,21 +163,67 @@ def summaries_and_slope(
         The network's summaries followed by the external ones, `[n_fiducial, n_summaries]`, and
         what the batch adds to the slope of their mean, `[n_params, n_summaries]`.
     """
-    if batch.tangents is None:
-        x = summarise(
-            model, batch.data, training=training, blocks=simulations.blocks, dtype=simulations.dtype
-        )
-        summaries, slope = _by_differences(x, batch)
-    else:
-        summaries, slope = _by_tangents(model, batch, training=training, dtype=simulations.dtype)
-    if batch.external is None:
-        return summaries, slope
-    if batch.external_tangents is None:
-        external, external_slope = _by_differences(batch.external, batch)
-    else:
-        external = batch.external
-        external_slope = tf.einsum("bep,bp->pe", batch.external_tangents, batch.slope_weights)
-    return tf.concat([summaries, external], 1), tf.concat([slope, external_slope], 1)
+    fiducial, varied = summaries_and_derivatives(model, batch, simulations, training=training)
+    if isinstance(varied, tf.Tensor):
+        return fiducial, information.slope(varied, batch.slope_weights)
+    slope = [
+        tf.linalg.matvec(derivative, batch.slope_weights[:, parameter], transpose_a=True)
+        for parameter, derivative in enumerate(varied)
+    ]
+    return fiducial, tf.stack(slope)
+
+
+def summaries_and_derivatives(
+    model: KerasModel, batch: Batch, simulations: Simulations, *, training: bool
+) -> tuple[tf.Tensor, tf.Tensor | list[tf.Tensor]]:
+    """Summaries of one batch, and what the slope of their mean is made of.
+
+    Args:
+        model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
+        batch: The batch.
+        simulations: The simulations that it belongs to.
+        training: Whether layers act as in training.
+
+    Returns:
+        The network's summaries of the fiducial simulations followed by the external ones,
+        `[n_fiducial, n_summaries]`; and the summaries of the derivative simulations,
+        `[batch − n_fiducial, n_summaries]`, or, where derivatives are exact, a list with those of
+        the summaries by each parameter, `[batch, n_summaries]` each.
+    """
+    if batch.tangents is not None:
+        return _by_tangents(model, batch, training=training, dtype=simulations.dtype)
+    x = summarise(
+        model, batch.data, training=training, blocks=simulations.blocks, dtype=simulations.dtype
+    )
+    if batch.external is not None:
+        x = tf.concat([x, batch.external], axis=1)
+    sizes = [known_shape(each)[0] for each in (batch.fiducial_weights, batch.slope_weights)]
+    fiducial, varied = tf.split(x, sizes)
+    return fiducial, varied
+
+
+def _by_tangents(
+    model: KerasModel, batch: Batch, *, training: bool, dtype: tf.DType
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Summaries, `[batch, n_summaries]`, and their derivatives by each parameter.
+
+    Each parameter takes one Jacobian-vector product. The model runs once for all of them, and the
+    Jacobian itself is never formed.
+    """
+    assert batch.tangents is not None
+    summaries, derivatives = pushforward(
+        lambda data: tf.cast(model(data, training=training), dtype),
+        batch.data,
+        tf.unstack(batch.tangents, axis=-1),
+    )
+    if derivatives is None:
+        derivatives = [tf.zeros_like(summaries)] * known_shape(batch.tangents)[-1]
+    if batch.external is None or batch.external_tangents is None:
+        return summaries, derivatives
+    external = tf.unstack(batch.external_tangents, axis=-1)
+    return tf.concat([summaries, batch.external], axis=1), [
+        tf.concat(pair, axis=1) for pair in zip(derivatives, external, strict=True)
+    ]
 
 
 def summarise(
@@ -210,36 +256,6 @@ def summarise(
         assign_all(drawing, before)
         summaries.append(tf.cast(model(block, training=training), dtype))
     return tf.concat(summaries, axis=0)
-
-
-def _by_differences(summaries: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-    """Splits off the fiducial simulations, and makes the slope of the others."""
-    sizes = [known_shape(each)[0] for each in (batch.fiducial_weights, batch.slope_weights)]
-    fiducial, varied = tf.split(summaries, sizes)
-    return fiducial, information.slope(varied, batch.slope_weights)
-
-
-def _by_tangents(
-    model: KerasModel, batch: Batch, *, training: bool, dtype: tf.DType
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Summaries and slope from exact derivatives.
-
-    Each parameter takes one Jacobian-vector product. The model runs once for all of them, and the
-    Jacobian itself is never formed.
-    """
-    assert batch.tangents is not None
-    summaries, derivatives = pushforward(
-        lambda data: tf.cast(model(data, training=training), dtype),
-        batch.data,
-        tf.unstack(batch.tangents, axis=-1),
-    )
-    if derivatives is None:
-        derivatives = [tf.zeros_like(summaries)] * known_shape(batch.tangents)[-1]
-    slope = [
-        tf.linalg.matvec(derivative, batch.slope_weights[:, parameter], transpose_a=True)
-        for parameter, derivative in enumerate(derivatives)
-    ]
-    return summaries, tf.stack(slope)
 
 
 def sum_over_batches(

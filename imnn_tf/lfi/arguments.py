@@ -129,3 +129,16 @@ SCATTER = {
     "kwargs": "Passed on to Matplotlib's `scatter`, except for `wspace` and `hspace`: the space "
     "between the columns and rows of a new figure, as a share of their size.",
 }
+GRID = {
+    "grid": "The points to evaluate at: one point, `(n_params,)`; a list of points, "
+    "`(n_params, n)`, or `(n,)` if there is one parameter; or a full grid, "
+    '`(n_params, n_1, ..., n_p)`, as `np.meshgrid(..., indexing="ij")` makes it. `None` for a full '
+    "grid that spans the box of `ranges()`, with its ends.",
+    "gridsize": "Points along each axis of that grid: one number, or one for each parameter.",
+}
+MARGINALS = {
+    "grid": "A full grid to evaluate the posterior on, `(n_params, n_1, ..., n_p)`.",
+    "gridsize": "Points along each axis of a grid that spans the box of `ranges()`. With neither "
+    "`grid` nor `gridsize` a grid closes in on each posterior. With more than three parameters, "
+    "strong correlations or a narrow prior, they are densities of 100,000 samples instead.",
+}

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.arguments import described
+from imnn_tf.lfi.arguments import GRID, MARGINALS, described
 from imnn_tf.lfi.methods.base import LikelihoodFreeInference
 from imnn_tf.lfi.plots.layout import AxesLike, Color, FigureSize, Label
 from imnn_tf.lfi.plots.triangle import LEVELS, triangle
 from imnn_tf.lfi.posterior import gridded
-from imnn_tf.lfi.posterior.gridded import POINTS, Gridded, axes_of_grid, full_grid
+from imnn_tf.lfi.posterior.gridded import POINTS, Evaluation, Gridded, axes_of_grid, full_grid
 from imnn_tf.lfi.posterior.marginals import Marginals
-from imnn_tf.lfi.posterior.normal import Normal
+from imnn_tf.lfi.posterior.normal import Normal, degrees_of
 from imnn_tf.lfi.posterior.samples import Posterior
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
+from imnn_tf.utils.types import Numbers
 
 GridSize: TypeAlias = int | Sequence[int]
 
@@ -27,38 +28,15 @@ _PLOT_POINTS = {1: 512, 2: 192, 3: 80}
 # The number of samples that marginals are made of if there are too many parameters for a grid.
 _PLOT_SAMPLES = 100_000
 
-_GRID = {
-    "grid": "The points to evaluate at: one point, `(n_params,)`; a list of points, "
-    "`(n_params, n)`, or `(n,)` if there is one parameter; or a full grid, "
-    '`(n_params, n_1, ..., n_p)`, as `np.meshgrid(..., indexing="ij")` makes it. `None` for a full '
-    "grid that spans the box of `ranges()`, with its ends.",
-    "gridsize": "Points along each axis of that grid: one number, or one for each parameter.",
-}
-_MARGINALS = {
-    "grid": "A full grid to evaluate the posterior on, `(n_params, n_1, ..., n_p)`.",
-    "gridsize": "Points along each axis of a grid that spans the box of `ranges()`. With neither "
-    "`grid` nor `gridsize` a grid closes in on each posterior. With more than three parameters, "
-    "strong correlations or a narrow prior, they are densities of 100,000 samples instead.",
-}
-
-
-class Evaluation(NamedTuple):
-    """Log densities at some points.
-
-    Attributes:
-        grid: The points, `(n_params,) + shape`.
-        log_density: Log likelihoods, or their sums with the log prior, `(targets,) + shape`.
-    """
-
-    grid: np.ndarray
-    log_density: np.ndarray
-
 
 @described(
     Fisher="The Fisher information, `(n_params, n_params)`, or one for each target, "
-    "`(targets, n_params, n_params)`. `None` if a subclass has its own likelihood.",
+    "`(targets, n_params, n_params)`; or what `IMNN.evaluate` returns, whose error widens the "
+    "likelihood. `None` if a subclass has its own likelihood.",
     get_estimate="Takes data, `(n,) + input shape`, and returns estimates of the parameters, "
     "`(n, n_params)`. `None` if a subclass has its own likelihood.",
+    widen="Whether the error of `Fisher` widens the likelihood. `None` to do so where `Fisher` has "
+    "an error, as the result of `IMNN.evaluate` does.",
 )
 class GaussianApproximation(LikelihoodFreeInference):
     """Gaussian approximation of likelihood and posterior.
@@ -66,6 +44,10 @@ class GaussianApproximation(LikelihoodFreeInference):
     The likelihood is `N(parameters | estimate, F^-1)`, which the Cramér-Rao bound suggests for
     an efficient estimator (Charnock et al. 2018, arXiv:1802.03537, section II). The posterior is
     its product with the prior.
+
+    Where the Fisher information has an error, the likelihood is the Student distribution that a
+    covariance from a finite number of simulations gives (Sellentin & Heavens 2016,
+    arXiv:1511.05969), of as many as make the error of `ln det F`.
 
     A subclass with another likelihood overrides `log_gaussian(grid, shape)`, or sets an attribute
     of that name, even before it calls this constructor. It may pass `Fisher=None`.
@@ -91,7 +73,25 @@ class GaussianApproximation(LikelihoodFreeInference):
     grid: np.ndarray | None = None
     shape: tuple[int, ...] | None = None
 
-    @described(**_GRID, prior="Whether to evaluate the prior and the posterior too.")
+    def __init__(
+        self,
+        target_data: Numbers,
+        prior: Any,
+        Fisher: Any,
+        get_estimate: Callable[..., Any] | None,
+        labels: Sequence[str] | None = None,
+        *,
+        parameter_names: Sequence[str] | None = None,
+        widen: bool | None = None,
+    ) -> None:
+        super().__init__(
+            target_data, prior, Fisher, get_estimate, labels, parameter_names=parameter_names
+        )
+        error = getattr(Fisher, "log_det_fisher_std", None)
+        widen = error is not None if widen is None else checks.flag("widen", widen)
+        self._degrees = degrees_of(error, self.n_params) if widen else np.inf
+
+    @described(**GRID, prior="Whether to evaluate the prior and the posterior too.")
     def __call__(
         self, grid: ArrayLike | None = None, gridsize: GridSize = 20, prior: bool = True
     ) -> None:
@@ -117,7 +117,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         each = [self._normal(target).log_prob(grid) for target in range(self.targets)]
         return np.stack(each).reshape((-1, *shape))
 
-    @described(**_GRID)
+    @described(**GRID)
     def log_prob(self, grid: ArrayLike | None = None, gridsize: GridSize = 20) -> np.ndarray:
         """Log likelihood.
 
@@ -126,7 +126,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         """
         return self._evaluate_likelihood(grid, gridsize).log_density
 
-    @described(**_GRID)
+    @described(**GRID)
     def prob(self, grid: ArrayLike | None = None, gridsize: GridSize = 20) -> np.ndarray:
         """Likelihood.
 
@@ -135,7 +135,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         """
         return np.exp(self.log_prob(grid, gridsize))
 
-    @described(**_GRID)
+    @described(**GRID)
     def log_posterior(self, grid: ArrayLike | None = None, gridsize: GridSize = 20) -> np.ndarray:
         """Log likelihood plus log prior density; minus `log_evidence()` it is the log posterior.
 
@@ -144,7 +144,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         """
         return self._evaluate_posterior(grid, gridsize).log_density
 
-    @described(**_GRID)
+    @described(**GRID)
     def posterior(self, grid: ArrayLike | None = None, gridsize: GridSize = 20) -> np.ndarray:
         """Posterior density, normalised over the support of the prior whatever the points are.
 
@@ -245,7 +245,7 @@ class GaussianApproximation(LikelihoodFreeInference):
             np.where(np.isfinite(self.prior.high), high, tight_high),
         )
 
-    @described(**_MARGINALS)
+    @described(**MARGINALS)
     def marginals(
         self,
         grid: ArrayLike | None = None,
@@ -276,7 +276,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         density = np.exp(log_post - np.where(np.isfinite(top), top, 0.0))
         return [Marginals.of_grid(density[each], axes) for each in chosen]
 
-    @described(**_MARGINALS)
+    @described(**MARGINALS)
     def plot(
         self,
         grid: ArrayLike | None = None,
@@ -367,7 +367,7 @@ class GaussianApproximation(LikelihoodFreeInference):
                 "`Fisher` and `get_estimate` must be passed for the Gaussian likelihood, "
                 "got None; a subclass may set `log_gaussian` instead."
             )
-        return Normal(self.estimate[target], self._matrix_of(self.F, target))
+        return Normal(self.estimate[target], self._matrix_of(self.F, target), self._degrees)
 
     def _gridded(self, target: int) -> Gridded:
         """Likelihood times prior of a target, on grids; with few parameters only."""

@@ -69,6 +69,8 @@ class LikelihoodFreeInference:
         if get_estimate is not None:
             self.get_estimate = CheckedEstimator(get_estimate, self.n_params)
             self.estimate = checks.array("get_estimate(target_data)", self.get_estimate(self.data))
+        # What `IMNN.evaluate` returns holds the information.
+        Fisher = getattr(Fisher, "fisher", Fisher)
         self.F = None if Fisher is None else _checked_fisher(Fisher, self.targets, self.n_params)
 
     @property

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,18 @@ from imnn_tf.utils import checks
 POINTS = {1: 2048, 2: 384, 3: 80}
 # The most points of a grid that a user asks for: more would take gigabytes.
 MOST_CELLS = 10_000_000
+
+
+class Evaluation(NamedTuple):
+    """Log densities at some points.
+
+    Attributes:
+        grid: The points, `(n_params,) + shape`.
+        log_density: Log likelihoods, or their sums with the log prior, `(targets,) + shape`.
+    """
+
+    grid: np.ndarray
+    log_density: np.ndarray
 
 
 class Gridded:

@@ -1,41 +1,70 @@
-"""The Gaussian likelihood of the parameters about an estimate."""
+"""The Gaussian likelihood of the parameters about an estimate, and its widening."""
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import log_ndtr, logsumexp, ndtri_exp
-from scipy.stats import qmc
+from scipy.special import gammaln, log_ndtr, logsumexp, ndtri_exp
+from scipy.stats import chi2, norm, qmc
+from scipy.stats import f as variance_ratio
+from scipy.stats import t as students_t
 
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.utils.seeds import child, seed_sequence
 
 
 class Normal(NamedTuple):
-    """A normal distribution of `p` parameters.
+    """A normal distribution of `p` parameters, or what becomes of it where its width is uncertain.
+
+    A covariance that was estimated from `m + 1` simulations turns the normal distribution into
+    Student's: `exp(−χ²/2)` becomes `(1 + χ²/m)^(−(m + 1)/2)` (Sellentin & Heavens 2016,
+    arXiv:1511.05969).
 
     Attributes:
         centre: The mean, `(p,)`: the estimate of a target.
         fisher: The inverse of the covariance, `(p, p)`.
+        degrees: The number `m`, at least `p + 2`; infinite for a normal distribution.
     """
 
     centre: np.ndarray
     fisher: np.ndarray
+    degrees: float = np.inf
+
+    @property
+    def _freedom(self) -> float:
+        """The degrees of freedom of Student's distribution in the usual parametrisation."""
+        return self.degrees + 1 - len(self.centre)
 
     def log_prob(self, points: np.ndarray) -> np.ndarray:
         """Log densities, `(n,)`, at points `(n, p)`."""
         # ln det F = 2 sum ln diag L, and the exponent is the squared length of L^T (x - mu).
         L = np.linalg.cholesky(self.fisher)
-        norm = np.log(np.diag(L)).sum() - 0.5 * len(L) * np.log(2 * np.pi)
-        return norm - 0.5 * (((points - self.centre) @ L) ** 2).sum(axis=1)
+        p, volume = len(L), np.log(np.diag(L)).sum()
+        squares = (((points - self.centre) @ L) ** 2).sum(axis=1)
+        if np.isinf(self.degrees):
+            return volume - 0.5 * p * np.log(2 * np.pi) - 0.5 * squares
+        m = self.degrees
+        shape = gammaln((m + 1) / 2) - gammaln((m + 1 - p) / 2) - 0.5 * p * np.log(np.pi * m)
+        return volume + shape - 0.5 * (m + 1) * np.log1p(squares / m)
 
     def draws(self, standard: np.ndarray) -> np.ndarray:
         """Turns standard normal numbers, `(n, p)`, into draws from this distribution, `(n, p)`."""
+        if np.isfinite(self.degrees):
+            # The same direction, at the distance that is exceeded as rarely.
+            p, squares = len(self.centre), (standard**2).sum(axis=1, keepdims=True)
+            ratio = p * variance_ratio.isf(chi2.sf(squares, p), p, self._freedom)
+            stretch = np.sqrt(ratio * self.degrees / self._freedom / np.maximum(squares, 1e-300))
+            standard = standard * stretch
         # L^-T z has covariance (L L^T)^-1 = F^-1.
         return self.centre + np.linalg.solve(np.linalg.cholesky(self.fisher).T, standard.T).T
 
     def box(self, widths: float) -> tuple[np.ndarray, np.ndarray]:
         """Corners, `(p,)` each, of the box of that many standard deviations about the centre."""
-        reach = widths * np.sqrt(np.diag(self.covariance))
+        reach = widths * np.sqrt(np.diag(self._inverse))
+        if np.isfinite(self.degrees):
+            # As rarely left as by a normal distribution, up to five standard deviations.
+            tail = min(widths, 5.0)
+            quantile = students_t.isf(norm.sf(tail), self._freedom)
+            reach = reach * quantile / tail * np.sqrt(self.degrees / self._freedom)
         return self.centre - reach, self.centre + reach
 
     def log_evidence(self, prior: Prior) -> float:
@@ -85,6 +114,12 @@ class Normal(NamedTuple):
 
     @property
     def covariance(self) -> np.ndarray:
+        """The covariance, `(p, p)`: the inverse of `fisher`, and more where that is uncertain."""
+        wider = self.degrees / (self._freedom - 2) if np.isfinite(self.degrees) else 1.0
+        return wider * self._inverse
+
+    @property
+    def _inverse(self) -> np.ndarray:
         """The inverse of `fisher`, `(p, p)`."""
         # In units of its diagonal the matrix can be inverted at any scale.
         unit = np.sqrt(np.diag(self.fisher))
@@ -101,7 +136,7 @@ class Normal(NamedTuple):
         return self.narrower_than(prior) and bool(np.abs(correlations).max() < 0.9)
 
     def times(self, prior: Prior, widened: float = 1.0) -> "Normal":
-        """Approximates the product with a prior, which it takes for a normal distribution.
+        """Approximates the product with a prior, taking both for normal distributions.
 
         Args:
             prior: The prior.
@@ -212,3 +247,18 @@ def _moments(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
     """Mean, `(p,)`, and covariance, `(p, p)`, of 10,000 draws from a prior with a fixed seed."""
     draws = prior.sample(10_000, seed=child(seed_sequence(0), 0))
     return draws.mean(axis=0), np.atleast_2d(np.cov(draws.T))
+
+
+def degrees_of(error: float | None, n_params: int) -> float:
+    """The number of simulations, less one, whose covariance has a given error of ln det F.
+
+    The determinant of a covariance of `n_params` numbers from `m + 1` simulations has a logarithm
+    with the variance `2 n_params / m`, to first order.
+    """
+    most = np.sqrt(2 * n_params / (n_params + 2))
+    if error is None or not error <= most:
+        raise ValueError(
+            "`Fisher` must have an error of ln det F of at most "
+            f"{most:.3g} to widen the likelihood by, got {error}; `widen=False` does not widen it."
+        )
+    return 2 * n_params / max(error, 1e-6) ** 2
