@@ -264,7 +264,7 @@ def restore_weights(rim: KerasModel, directory: Path, which: str | int) -> None:
     if which == "best":
         scores = {}
         for candidate in saved_epochs(directory):
-            saved = _read_if_whole(_path(directory, candidate))
+            saved = _read_if_whole(directory, candidate)
             if saved is not None:
                 scores[candidate] = saved.settings["score"]
         epoch = min(scores, key=lambda each: scores[each], default=None)
@@ -295,17 +295,28 @@ def _read(directory: Path, epoch: int | None) -> SavedFit | None:
             raise ValueError(
                 f"Checkpoint {epoch} must be one of those in {directory}, got {epochs}."
             )
-        return checkpoint.read_fit(_path(directory, epoch))
+        return _read_epoch(directory, epoch)
     for candidate in reversed(epochs):
-        saved = _read_if_whole(_path(directory, candidate))
+        saved = _read_if_whole(directory, candidate)
         if saved is not None:
             return saved
     return None
 
 
-def _read_if_whole(path: Path) -> SavedFit | None:
+def _read_epoch(directory: Path, epoch: int) -> SavedFit:
+    """The checkpoint of an epoch, which may be damaged or have the name of another one's."""
+    path = _path(directory, epoch)
+    saved = checkpoint.read_fit(path)
+    if saved.settings.get("epoch") != epoch:
+        raise checkpoint.CorruptFileError(
+            f"{path} is damaged: it must be of epoch {epoch}, got {saved.settings.get('epoch')}."
+        )
+    return saved
+
+
+def _read_if_whole(directory: Path, epoch: int) -> SavedFit | None:
     try:
-        return checkpoint.read_fit(path)
+        return _read_epoch(directory, epoch)
     except ValueError as damage:
         _log.warning("Passed over: %s", damage)
         return None

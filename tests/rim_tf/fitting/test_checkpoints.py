@@ -317,3 +317,18 @@ def test_a_damaged_configuration_is_named(tmp_path, damage):
     assert path.read_text() != content
     with pytest.raises(checkpoint.CorruptFileError, match=r"rim\.json is damaged"):
         RIM.from_checkpoints(tmp_path, "newest", score_fn=score_fn)
+
+
+def test_a_checkpoint_with_the_name_of_another_epoch_is_passed_over(tmp_path, caplog):
+    fit(make_rim(), 3, tmp_path)
+    paths = [tmp_path / f"checkpoint_0000{epoch}.npz" for epoch in (1, 2, 3)]
+    paths[2].write_bytes(paths[0].read_bytes())
+    with pytest.raises(
+        ValueError, match=r"checkpoint_00003\.npz is damaged: it must be of epoch 3"
+    ):
+        RIM.from_checkpoints(tmp_path, 3, score_fn=score_fn)
+    newest = RIM.from_checkpoints(tmp_path, "newest", score_fn=score_fn)
+    second = RIM.from_checkpoints(tmp_path, 2, score_fn=score_fn)
+    for ours, theirs in zip(newest.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert "Passed over" in caplog.text
