@@ -47,6 +47,8 @@ def field_network(
       0.988 at 128 × 128. A weighted sum of squares is nearly sufficient for a Gaussian field. Do
       not expect as much of other fields.
     - Padding a periodic field with zeros costs 0.075 at 32 × 32.
+    - For log-normal fields of 32 × 32, one seed: 0.875 without `pointwise`, 0.970 with
+      `pointwise=8`, and 0.975 if `filters` is (8, 8, 8) too.
 
     They were measured with new simulations at every update, Adam at 1e-2 with a cosine decay, and
     `fit(λ=0.1)`: the default strength costs 0.06 to 0.09 here. See docs/fields.md.
