@@ -11,7 +11,7 @@ import tensorflow as tf
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import KerasModel
 from rim_tf.fitting.data import Data, data_may_end, inputs_only
-from rim_tf.problem.observation import as_array
+from rim_tf.problem.observation import as_arrays
 from rim_tf.problem.parameters import Values
 
 
@@ -155,7 +155,7 @@ def in_batches(
         TypeError: If `batch_size` is not an integer.
         ValueError: If `batch_size` is not positive, or the batch axes differ.
     """
-    arrays = [tf.nest.map_structure(lambda each: as_array(each, dtype), value) for value in inputs]
+    arrays = [as_arrays(value, dtype) for value in inputs]
     first = tf.nest.flatten(arrays[0])[0]
     if first.ndim == 0 or len(first) == 0:
         raise ValueError(f"`y` must have a batch axis with examples, got shape {first.shape}.")

@@ -180,7 +180,8 @@ class RIM(keras.Model):
             check_shape("`approximate_inverse_fn`'s result", u, (*self.dimensions, self.channels))
         else:
             sizes = observed_sizes(y, self.dimensions)
-            u = tf.zeros([tf.shape(y)[0], *sizes, self.channels], self.variable_dtype)
+            count = tf.shape(tf.nest.flatten(y)[0])[0]  # of one or several observations
+            u = tf.zeros([count, *sizes, self.channels], self.variable_dtype)
         count = tf.shape(u)[0]
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             count = tf.maximum(count, 1)  # as in `_propose`

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from imnn_tf.utils import checks
-from rim_tf.problem.observation import as_array
+from rim_tf.problem.observation import as_arrays
 
 # Data in any of the layouts above; a nest of arrays or tensors.
 Data: TypeAlias = Any
@@ -35,6 +35,12 @@ class Batches(NamedTuple):
 
     data: Any
     steps: int | None
+
+    def one_epoch(self) -> "Batches":
+        """The batches of the first epoch alone, whatever number of them Keras takes at once."""
+        if self.steps is None:
+            return self
+        return Batches(self.data.take(self.steps), self.steps)
 
 
 class _Place(NamedTuple):
@@ -64,6 +70,7 @@ def arrange(
     *,
     batch_size: int | None,
     dtype: str,
+    check: Callable[[Any, np.ndarray | None], None] = lambda target, weights: None,
     shuffle: bool = False,
     seed: int = 0,
     steps: int | None = None,
@@ -84,6 +91,8 @@ def arrange(
         batch_size: The number of examples in a batch. With `None`, arrays come in batches of 32,
             and a data set is taken to hold batches already.
         dtype: The type of real numbers of the model, to which those of arrays are converted.
+        check: Called with the parameters and the weights if they are arrays, to refuse some of
+            them. Defaults to none.
         shuffle: Whether each epoch has its own order, which takes examples, not batches.
             Defaults to False.
         seed: Decides the orders. Defaults to 0.
@@ -122,18 +131,17 @@ def arrange(
         start = None if steps is None else first_epoch * steps
         return Batches(Rearranged(data, _as_keras_takes, start), steps)
     element = _gather(data, target, weights, dtype)
+    check(element[1], element[2] if len(element) > 2 else None)
     return _from_arrays(element, batch_size or 32, shuffle, _Place(seed, steps, first_epoch))
 
 
-def arrange_validation(data: Data, batch_size: int | None, dtype: str) -> Batches:
+def arrange_validation(data: Data, **options: Any) -> Batches:
     """Makes batches of validation data.
 
     Args:
         data: What `arrange` takes as `data`, or Keras's `(inputs, x)` or `(inputs, x, weights)`, as
             arrays `[batch, ...]`.
-        batch_size: The number of examples in a batch. With `None`, arrays come in batches of 32,
-            and a data set is taken to hold batches already.
-        dtype: The type of real numbers of the model, to which those of arrays are converted.
+        **options: Further arguments of `arrange`.
 
     Returns:
         The batches, and how many of them there are.
@@ -143,7 +151,7 @@ def arrange_validation(data: Data, batch_size: int | None, dtype: str) -> Batche
     if isinstance(data, tuple | list) and isinstance(data[0], tuple | list):
         data, target, *rest = data
         weights = rest[0] if rest else None
-    return arrange(data, target, weights, batch_size=batch_size, dtype=dtype)
+    return arrange(data, target, weights, **options).one_epoch()
 
 
 class Rearranged(keras.utils.PyDataset):
@@ -282,8 +290,10 @@ def _gather(data: Data, target: Data, weights: Data, dtype: str) -> tuple[Nest, 
             raise ValueError(f"Training data must hold (y, x, *args), got {len(data)} entries.")
         data, target = (data[0], *data[2:]), data[1]
     inputs = tuple(data) if isinstance(data, tuple | list) else (data,)
-    element = (inputs, target) if weights is None else (inputs, target, weights)
-    element = tf.nest.map_structure(lambda value: as_array(value, dtype), element)
+    inputs = tuple(as_arrays(each, dtype) for each in inputs)
+    element: tuple[Nest, ...] = (inputs, as_arrays(target, dtype))
+    if weights is not None:
+        element = (*element, as_arrays(weights, dtype))
     count = max(array.shape[0] for array in tf.nest.flatten(element) if array.ndim)
     element = tf.nest.map_structure(
         lambda array: array if array.ndim else np.full(count, array), element
@@ -291,6 +301,10 @@ def _gather(data: Data, target: Data, weights: Data, dtype: str) -> tuple[Nest, 
     counts = {len(array) for array in tf.nest.flatten(element)}
     if len(counts) != 1:
         raise ValueError(f"Training data must share their batch axis, got {sorted(counts)}.")
+    if counts == {0}:
+        raise ValueError("Training data must hold examples, got none.")
+    if weights is not None and not (np.isrealobj(element[2]) and np.all(element[2] >= 0)):
+        raise ValueError("`sample_weight` must hold real numbers of at least 0.")
     return element
 
 

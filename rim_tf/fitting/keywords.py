@@ -108,8 +108,8 @@ def fit(
             epoch goes on where the last one ended, in pass after pass over the data. Defaults to
             `None`, one pass over the data.
         sample_weight: The weights of examples, pixels or entries, `[batch]`, `[batch, *sizes]` or
-            `[batch, *sizes, channels]`, if the data are arrays. Defaults to `None`, equal
-            weights.
+            `[batch, *sizes, channels]`, at least 0, if the data are arrays. Defaults to `None`,
+            equal weights.
         **kwargs: Other arguments of Keras's `fit`, such as `verbose`.
 
     Returns:
@@ -134,6 +134,8 @@ def fit(
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
     seed = checks.integer("seed", seed)
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"`seed` must have at most 64 bits, got {seed}.")
     first_epoch = kwargs.pop("initial_epoch", 0)
     directory = _directory(checkpoints_directory, logdir, logname, logname_prefix)
     if directory is None and model_checkpoint is not None:
@@ -150,10 +152,16 @@ def fit(
             epochs = first_epoch  # Keras would only ask after another epoch
         callbacks.append(saver)  # the last, because it saves what the others decided
     place: dict[str, Any] = {"seed": seed, "steps": steps, "first_epoch": first_epoch}
-    sizes: dict[str, Any] = {"batch_size": batch_size, "dtype": rim.variable_dtype}
-    data, steps = arrange(x, y, sample_weight, shuffle=shuffle, **sizes, **place)
+    form: dict[str, Any] = {"batch_size": batch_size, "dtype": rim.variable_dtype}
+    form["check"] = rim.parameters.check_range
+    data, steps = arrange(x, y, sample_weight, shuffle=shuffle, **form, **place)
+    if steps is not None and steps % rim.steps_per_execution:
+        raise ValueError(
+            "`steps_per_execution` must divide the number of updates in an epoch, "
+            f"{steps}, got {rim.steps_per_execution}."
+        )
     if validation_data is not None:
-        validation_data, validation_steps = arrange_validation(validation_data, **sizes)
+        validation_data, validation_steps = arrange_validation(validation_data, **form)
         kwargs.setdefault("validation_steps", validation_steps)
     epochs = checks.integer("epochs", epochs, minimum=0)
     with _traced_anew_after_errors(rim), data_may_end():
@@ -202,7 +210,9 @@ def evaluate(
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range.
     """
-    data, steps = arrange(x, y, sample_weight, batch_size=batch_size, dtype=rim.variable_dtype)
+    form: dict[str, Any] = {"batch_size": batch_size, "dtype": rim.variable_dtype}
+    form["check"] = rim.parameters.check_range
+    data, steps = arrange(x, y, sample_weight, **form).one_epoch()
     with _traced_anew_after_errors(rim), data_may_end():
         return keras.Model.evaluate(rim, data, **{"steps": steps, **kwargs})
 

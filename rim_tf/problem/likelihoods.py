@@ -79,6 +79,8 @@ class GaussianLikelihood:
             for all examples. Defaults to `None`, independent noise.
         mask: Which data count: one for those that do, zero for those that do not. Either "given",
             `[batch, *data]`, or an array `[*data]` for all examples. Defaults to `None`, all data.
+            Another number in a mask that is given makes the result NaN, and so does a covariance
+            that is not Hermitian.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -102,6 +104,8 @@ class GaussianLikelihood:
         self._mask = mask
         if mask is not None and not _is_given(mask):
             self._mask = checks.array("mask", mask)
+            if not np.isin(self._mask, (0, 1)).all():
+                raise ValueError("`mask` must hold zeros and ones, got other numbers.")
         self._noise = _check_noise(sigma, covariance, self._mask)
 
     @property
@@ -221,6 +225,8 @@ class GaussianLikelihood:
             mask = tf.cast(mask, residual.dtype)
             check_alignment("mask", mask, residual, _is_given(self._mask), leading=False)
             mask = tf.broadcast_to(mask, tf.shape(residual))
+            # No number is a weight between or beyond: a sum with it would be no likelihood.
+            mask = tf.where(tf.equal(mask, 0) | tf.equal(mask, 1), mask, _nan(mask))
             # A product with zero would not do: what is masked may be NaN or infinite.
             masked = tf.equal(mask, 0)
             residual = tf.where(masked, tf.zeros_like(residual), residual)
@@ -247,7 +253,7 @@ def _solve(covariance: tf.Tensor, residual: tf.Tensor, mask: tf.Tensor | None) -
     count = tf.shape(covariance)[-1]
     flat = tf.reshape(residual, [-1, count])
     if mask is None:
-        factor = tf.linalg.cholesky(covariance)
+        factor = tf.linalg.cholesky(_hermitian(covariance))
         if len(covariance.shape) == 2:  # one factorisation serves all examples
             solution = tf.transpose(tf.linalg.cholesky_solve(factor, tf.transpose(flat)))
             return tf.reshape(solution, tf.shape(residual))
@@ -257,10 +263,22 @@ def _solve(covariance: tf.Tensor, residual: tf.Tensor, mask: tf.Tensor | None) -
         # What is masked may be NaN or infinite, which stays so in a product with zero.
         covariance = tf.where(tf.equal(both, 0), tf.zeros_like(both), covariance)
         covariance = covariance * kept[:, :, tf.newaxis] * kept[:, tf.newaxis, :]
-        factor = tf.linalg.cholesky(covariance + tf.linalg.diag(1.0 - kept))
+        factor = tf.linalg.cholesky(_hermitian(covariance) + tf.linalg.diag(1.0 - kept))
         flat = kept * flat
     solution = tf.linalg.cholesky_solve(factor, tf.expand_dims(flat, -1))[..., 0]
     return tf.reshape(solution, tf.shape(residual))
+
+
+def _nan(like: tf.Tensor) -> tf.Tensor:
+    return tf.cast(np.nan, like.dtype)
+
+
+def _hermitian(covariance: tf.Tensor) -> tf.Tensor:
+    """The covariance, or NaN if it is not Hermitian: its factorisation reads one triangle only."""
+    gap = tf.abs(covariance - tf.linalg.adjoint(covariance))
+    limit = 1e-3 * tf.reduce_max(tf.abs(covariance), axis=(-2, -1), keepdims=True)
+    wrong = tf.reduce_any(gap > limit, axis=(-2, -1), keepdims=True)
+    return tf.where(wrong, _nan(covariance), covariance)
 
 
 def _is_given(value: object) -> bool:

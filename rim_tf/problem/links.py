@@ -17,10 +17,14 @@ class Link(NamedTuple):
     Attributes:
         forward: From unbounded numbers to parameters, of the same shape.
         inverse: From parameters to unbounded numbers, of the same shape.
+        low: The lower edge of the range of the parameters. Defaults to minus infinity.
+        high: The upper edge of the range of the parameters. Defaults to infinity.
     """
 
     forward: TensorFunction
     inverse: TensorFunction
+    low: float = -np.inf
+    high: float = np.inf
 
 
 # What a user may pass as a link: a name, a `Link`, a function, or a dictionary of them by field.
@@ -62,13 +66,15 @@ def _artanh(x: tf.Tensor) -> tf.Tensor:
 
 LINKS = {
     "identity": Link(tf.identity, tf.identity),
-    "exp": Link(tf.exp, lambda x: tf.math.log(_above_zero(x))),
+    "exp": Link(tf.exp, lambda x: tf.math.log(_above_zero(x)), low=0.0),
     "power10": Link(
-        lambda x: tf.exp(np.log(10.0) * x), lambda x: tf.math.log(_above_zero(x)) / np.log(10.0)
+        lambda x: tf.exp(np.log(10.0) * x),
+        lambda x: tf.math.log(_above_zero(x)) / np.log(10.0),
+        low=0.0,
     ),
-    "sigmoid": Link(tf.sigmoid, _logit),
-    "softplus": Link(tf.math.softplus, _softplus_inverse),
-    "tanh": Link(tf.tanh, _artanh),
+    "sigmoid": Link(tf.sigmoid, _logit, low=0.0, high=1.0),
+    "softplus": Link(tf.math.softplus, _softplus_inverse, low=0.0),
+    "tanh": Link(tf.tanh, _artanh, low=-1.0, high=1.0),
 }
 """The links that have a name."""
 

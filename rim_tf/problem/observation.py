@@ -27,6 +27,19 @@ def as_array(value: Numbers, dtype: str) -> np.ndarray:
     return array if wanted is None else array.astype(wanted, copy=False)
 
 
+def as_arrays(value: Any, dtype: str) -> Any:
+    """Converts an argument to an array, or each part of one that has several.
+
+    Args:
+        value: Anything that `np.asarray` takes, or a nest of arrays. Lists of numbers are an array.
+        dtype: The type of real numbers, as `as_array` takes it.
+    """
+    leaves = tf.nest.flatten(value)
+    if isinstance(value, list) and not any(getattr(leaf, "ndim", 0) for leaf in leaves):
+        return as_array(value, dtype)
+    return tf.nest.map_structure(lambda each: as_array(each, dtype), value)
+
+
 def as_tensors(inputs: Any, dtype: str) -> list[Any]:
     """Converts the inputs of a RIM to tensors, with real and complex numbers in one precision.
 
