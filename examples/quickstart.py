@@ -81,7 +81,6 @@ def main(folder, seed):
         validation_fiducial=validation_fiducial,
         validation_derivative=validation_derivative,
         model=compressor(seed),
-        optimiser=keras.optimizers.Adam(3e-3),
     )
     imnn.fit(patience=50)
     fitted = time.perf_counter()

@@ -7,7 +7,7 @@ import tensorflow as tf
 from imnn_tf import information
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser, batch_statistics, noise_of_batches
-from imnn_tf.information import Regularisation
+from imnn_tf.information import DEFAULT_STRENGTH, Regularisation
 
 DTYPE = tf.float64
 
@@ -44,7 +44,7 @@ MODELS = {"plain": plain_model, "dropout": dropout_model, "normalised": normalis
 
 def objective_of(model, loss="divergence"):
     # With the closeness 0.1 the published coupling has the rate 0.953.
-    regularisation = Regularisation(loss, 10.0 if loss == "published" else 5.0, 0.1)
+    regularisation = Regularisation(loss, DEFAULT_STRENGTH[loss], 0.1)
     return Objective(Summariser(model, 2), regularisation)
 
 

@@ -315,9 +315,12 @@ def read_together(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
         FileNotFoundError: If a file or the manifest is missing.
         CorruptFileError: If a file differs from the one that the manifest was written for.
     """
+    missing = FileNotFoundError(f"There is no {folder / MANIFEST}.")
+    if not (folder / MANIFEST).exists():
+        raise missing
     manifest, contents = _read_locked(folder, names)
     if manifest is None:
-        raise FileNotFoundError(f"There is no {folder / MANIFEST}.")
+        raise missing
     recorded = _recorded(folder, manifest)
     for name, content in contents.items():
         if hashlib.sha256(content).hexdigest() != recorded.get(name):

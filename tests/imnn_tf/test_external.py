@@ -9,7 +9,7 @@ import tensorflow as tf
 from imnn_tf import IMNN
 from imnn_tf.estimator import Estimator
 from imnn_tf.fit.objective import Objective
-from imnn_tf.information import Regularisation
+from imnn_tf.information import DEFAULT_STRENGTH, Regularisation
 from imnn_tf.utils import TFRecords
 
 N_S, N_D, DTYPE = 200, 150, tf.float64
@@ -227,7 +227,7 @@ def test_the_gradient_is_by_the_weights_of_the_network_alone():
         fisher, covariance, _ = information_in_numpy(imnn.model, moments_of)
         own = covariance[:2, :2]
         divergence = np.trace(own) - np.log(np.linalg.det(own)) - 2
-        return 5 * divergence - np.log(np.linalg.det(fisher))
+        return DEFAULT_STRENGTH["divergence"] * divergence - np.log(np.linalg.det(fisher))
 
     slope = (loss(1e-5) - loss(-1e-5)) / 2e-5
     exact = sum(np.sum(g * d) for g, d in zip(gradients, directions, strict=True))

@@ -282,9 +282,9 @@ def test_patience_goes_on_in_the_fit_after(tmp_path, counted, killed):
 
 def test_a_fit_without_patience_before_does_not_count():
     imnn = make(None, optimiser=keras.optimizers.Adam(0.3))
-    imnn.fit(60)
+    imnn.fit(60, λ=5)
     assert np.argmax(imnn.history["val_det_F"]) < 50
-    imnn.fit(patience=8)
+    imnn.fit(patience=8, λ=5)
     assert len(imnn.history["loss"]) >= 68
 
 
