@@ -27,7 +27,7 @@ def linear_log_det_fisher(
     set, so the result is as good an estimate of a lower bound as the network's own.
 
     Args:
-        summariser: The model, of which only the external summaries beside it are used.
+        summariser: The model, of which only the number of external summaries is used.
         training: The simulations to find the weights of the compression from.
         validation: The simulations to measure its information on.
 
@@ -40,7 +40,7 @@ def linear_log_det_fisher(
     with reading_errors(training, validation):
         shape = known_shape(training.batches(1).at(0).data)[1:]
         model = _BlockMeans(shape, min(training.n_s, validation.n_s) // _SIMULATIONS_PER_FEATURE)
-        means = Summariser(model, model.n_features, summariser.n_external, summariser.replicas)
+        means = Summariser(model, model.n_features, summariser.n_external)
         C, slope = _covariance_and_slope(means.statistics(training, update=1))
         validation_C, validation_slope = _covariance_and_slope(means.statistics(validation))
     scale = np.sqrt(np.diag(C))
