@@ -303,7 +303,7 @@ def test_no_simulation_is_transformed_on_its_own():
 
 
 def test_an_update_costs_little_more():
-    """All transformations of 32 x 32 pixels add 5 % to an update; 1.3 leaves room for noise."""
+    """Transformations of 32 x 32 pixels add less than 5 %; 1.3 leaves room for noise."""
     simulations = stored(shape=(32, 32), n_s=200)
     imnns = [
         imnn_of(simulations, augment=augment, model=field_network((32, 32), 2))
