@@ -121,13 +121,18 @@ class Checkpoints(keras.callbacks.Callback):
         if scores is None:  # a file of version 0.3, where every epoch had one
             scores = dict(enumerate(self.history[self.monitor], 1))
         self._scores = {int(key): value for key, value in scores.items()}
+        if epoch is None:  # the fit may have been killed between writing and deleting
+            self._delete_old()
         _log.info("Resumed %s after %d epochs.", self.directory, self.epoch)
         return self.epoch
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Writes the configuration from which the model can be rebuilt."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(self.directory / CONFIGURATION, self.model.get_config())
+        text = json.dumps(self.model.get_config(), indent=2)
+        checkpoint.write_atomically(
+            self.directory / CONFIGURATION, lambda aside: aside.write_text(text, encoding="utf-8")
+        )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Deletes the epochs after the one that the fit went back to, before the first new one."""
@@ -210,10 +215,10 @@ def read_configuration(directory: Path) -> dict[str, Json]:
     """The configuration of the model whose checkpoints are in a directory.
 
     Raises:
-        ValueError: If there is none, or it is damaged.
+        ValueError: If there is none.
     """
     try:
-        return checkpoint.read_json(directory / CONFIGURATION)
+        return json.loads((directory / CONFIGURATION).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"`directory` must hold {CONFIGURATION}, got {directory}.") from None
 
