@@ -146,7 +146,7 @@ def pyabc(simulator, particles, tolerance, seed):
 TOOLS = {
     "imnn-tf, all generations": lambda *a: ours(*a, percentile=50, recycle=True),
     "imnn-tf, last generation": lambda *a: ours(*a, percentile=50, recycle=False),
-    "imnn-tf, default percentile": lambda *a: ours(*a, percentile=75, recycle=True),
+    "imnn-tf, percentile 75": lambda *a: ours(*a, percentile=75, recycle=True),
     "imnn-tf 0.2.0": imnn02,
     "pyABC": pyabc,
 }

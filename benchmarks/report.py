@@ -231,7 +231,20 @@ def _exponent(curve: Any, quantity: str) -> str:
 
 # ---- all of them -------------------------------------------------------------------------------
 
+
+def imnn_defaults(result: Any) -> list[str]:
+    """The share of det F that fits keep by default and with other settings."""
+    problems = result["problems"]
+    settings = list(next(iter(problems.values())))
+    rows = [
+        [name, *(", ".join(f"{fit['share']:.3f}" for fit in fits[each]) for each in settings)]
+        for name, fits in problems.items()
+    ]
+    return [table(["problem", *settings], rows)]
+
+
 SECTIONS = {
+    "imnn_defaults": ("IMNN, defaults over many problems", imnn_defaults),
     "imnn_in_memory": ("IMNN, the reference problem in memory", imnn_in_memory),
     "imnn_sources": ("IMNN, every source of simulations", imnn_sources),
     "imnn_streaming": ("IMNN, data larger than memory", imnn_streaming),

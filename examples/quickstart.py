@@ -98,7 +98,9 @@ def main(folder, seed):
 
     updates = len(imnn.history["det_F"])
     print(f"updates              {updates} in {fitted - started:.1f} s, with compilation")
-    print(f"information kept     det F = {np.linalg.det(fresh.fisher):.1f} of 50")
+    low, high = fresh.interval()
+    print(f"information kept     det F = {np.exp(fresh.log_det_fisher):.1f} of 50,", end=" ")
+    print(f"{low:.1f} to {high:.1f} with 68 % probability")
     print("                     measured on 100,000 fresh simulations, trained on 1,000")
     print(f"covariance           {np.round(fresh.covariance.numpy().astype(float), 3).tolist()}")
     print(f"estimate             mean {estimate[0]:+.3f}, variance {estimate[1]:.3f}")

@@ -1,5 +1,6 @@
 """A compression of simulations and what was measured of it: F, C, mean, slope, estimates."""
 
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,21 +8,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf import degeneracy, information
+from imnn_tf import information
 from imnn_tf.estimator import Estimator
+from imnn_tf.fisher import advice
+from imnn_tf.fisher.convergence import Convergence, convergence_of
+from imnn_tf.fisher.evaluation import Evaluation, evaluation_of
+from imnn_tf.fisher.groups import group_statistics, total_statistics
+from imnn_tf.fisher.sample import sample_of
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.information import Information, Statistics
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_like
 from imnn_tf.simulations.feeds.stream import reading_errors
-from imnn_tf.utils.types import Numbers
+from imnn_tf.utils import checks
+from imnn_tf.utils.types import KerasModel, Numbers
 
 
 class Measurement(NamedTuple):
     """What was measured of a model's summaries, with the weights that it has."""
 
     statistics: Statistics  # of all summaries
-    information: Information  # of all summaries
+    information: Evaluation  # of all summaries, without a correction
     external: Information | None  # of the external summaries alone, if there are any
+    groups: Statistics  # of all summaries of each group of simulations
 
 
 class Compression:
@@ -39,17 +47,24 @@ class Compression:
 
     Attributes:
         options: As passed.
-        F: Fisher information of the summaries, `[n_params, n_params]`.
-        Finv: Its inverse, the covariance of the estimates.
+        F: Fisher information of the summaries, `[n_params, n_params]`, as it was measured;
+            `evaluate` corrects it for the noise of a finite number of simulations.
+        F_std: Error of each element of `F`, one standard deviation, `[n_params, n_params]`.
+        Finv: Its inverse, the covariance of the estimates, `[n_params, n_params]`.
         C: Covariance of the summaries, `[n_summaries, n_summaries]`; of the network's followed by
             the external ones, like everything below.
-        Cinv: Its inverse.
+        Cinv: The inverse of `C`, `[n_summaries, n_summaries]`.
         μ: Mean of the summaries at the fiducial parameters, `[n_summaries]`.
         dμ_dθ: Slope of the mean, `[n_params, n_summaries]`.
-        F_external: Fisher information of the external summaries alone; `None` without any.
-        gain: `det F` over that of the external summaries alone; infinite where these say nothing
-            about some combination of the parameters, `None` without any.
-        data, derivative: The training set as it was passed; `None` if not held in memory.
+        F_external: Fisher information of the external summaries alone, `[n_params, n_params]`;
+            `None` without any.
+        gain: `det F` over that of the external summaries alone, a number; infinite where these say
+            nothing about some combination of the parameters, `None` without any.
+        data: The fiducial simulations of the training set, `[n_s, *input_shape]`; `None` if not
+            held in memory.
+        derivative: The derivative simulations of the training set as they were passed,
+            `[n_d, 2, n_params, *input_shape]`, or exact derivatives,
+            `[n_d, *input_shape, n_params]`; `None` if not held in memory.
     """
 
     def __init__(
@@ -71,20 +86,22 @@ class Compression:
     def measurement(self) -> Measurement:
         """Everything measured of the summaries of the model as it is."""
         if self._measured is None:
-            name, simulations = "fiducial", self._training
-            if self._validation is not None:
-                name, simulations = "validation_fiducial", self._validation
+            name = "fiducial" if self._validation is None else "validation_fiducial"
+            simulations = self._validation or self._training
             self._measured = self._measure(simulations, f"summaries of `{name}`")
         return self._measured
 
     def _measure(self, simulations: Simulations, source: str) -> Measurement:
-        with reading_errors(simulations):
-            total = self._summariser.statistics(simulations)
-        info, external = information.fisher_information(total), None
-        degeneracy.require_finite(total, info, source)
+        groups = self._group_statistics(simulations)
+        info = evaluation_of(groups, simulations.n_d, debias=False, source=source)
+        total, external = total_statistics(groups), None
         if self.n_external:
             external = information.fisher_information(self._summariser.external_alone(total))
-        return Measurement(total, info, external)
+        return Measurement(total, info, external, groups)
+
+    def _group_statistics(self, simulations: Simulations) -> Statistics:
+        with reading_errors(simulations):
+            return group_statistics(self._summariser, simulations)
 
     def evaluate(
         self,
@@ -92,40 +109,105 @@ class Compression:
         derivative: Any,
         external_fiducial: Any = None,
         external_derivative: Any = None,
-    ) -> Information:
+        *,
+        debias: bool = True,
+        second_δθ: Numbers = None,
+    ) -> Evaluation:
         """Information that the model keeps of other simulations than it was fitted on.
 
         On the simulations that chose the weights det F is too high: a training set is learnt by
         heart, and even the validation set picked the weights that suit it best.
 
+        The slope of a finite number of derivative simulations has noise, which adds to `F`, and
+        the inverse of a covariance of a finite number of simulations is too large. Both are taken
+        away, and what is left of them is in the errors. docs/information.md says what to publish.
+
+        With derivatives over a second step, the error of differences over a finite step is found,
+        too. `F` is then that over the narrower step.
+
         Args:
             fiducial: Simulations at the fiducial parameters, `[n, *input_shape]`, or any other
                 source that the constructor takes.
             derivative: Derivative simulations, `[n_d, 2, n_params, *input_shape]`, or any other
-                source that the constructor takes.
+                source that the constructor takes. With `second_δθ` those of the first step are
+                followed by those of the second, `[n_d, 2, 2 n_params, *input_shape]`.
+            external_fiducial: External summaries of `fiducial`, `[n, n_external]`, if any.
+            external_derivative: External summaries of `derivative`, `[n_d, 2, n_params,
+                n_external]`, or `[n_d, 2, 2 n_params, n_external]` with `second_δθ`, if any.
+            debias: Whether to correct `fisher`, `log_det_fisher` and `parameter_std`.
+            second_δθ: Second width of the derivatives, `[n_params]`, wider than `δθ` in every
+                parameter or narrower in every one; by default there is one width.
+
+        Returns:
+            A named tuple with `fisher`, `log_det_fisher`, `covariance`, `inverse_covariance`,
+            `log_det_covariance`, `mean` and `slope`, which also has the attributes `fisher_std`,
+            `log_det_fisher_std`, `parameter_std`, `parameter_std_error`, `bias`, `noise_share`,
+            `truncation` and `plain`, and the method `interval(level)` for det F.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If an argument has the wrong shape or value.
+            InformationError: If the information is not defined, or there are too few fiducial
+                simulations to correct it.
+        """
+        debias = checks.flag("debias", debias)
+        given = SetArguments(fiducial, derivative, external_fiducial, external_derivative)
+        options, steps = self.options, None
+        if second_δθ is not None:
+            point, steps = options.fiducial.with_second_step(second_δθ)
+            options = replace(options, fiducial=point)
+        at_once = self.at_once or max(self.n_s, self.n_d)
+        simulations = open_like(options, given, self._training, at_once=at_once)
+        groups = self._group_statistics(simulations)
+        evaluation = evaluation_of(groups, simulations.n_d, debias=debias, steps=steps)
+        if steps is None:
+            advice.warn_of_width(evaluation, self.options.fiducial.delta, "simulations")
+        advice.warn_of_step(evaluation)
+        return evaluation
+
+    def convergence(
+        self,
+        fiducial: Any = None,
+        derivative: Any = None,
+        external_fiducial: Any = None,
+        external_derivative: Any = None,
+    ) -> Convergence:
+        """How det F and the parameters' errors depend on the number of simulations.
+
+        They are measured on subsets of the simulations, in one pass, with the weights that the
+        model has; a fit to more simulations would find better weights in addition.
+
+        Args:
+            fiducial: Simulations as for `evaluate`; by default the validation set, or the training
+                set if there is none.
+            derivative: Derivative simulations as for `evaluate`; given together with `fiducial`.
             external_fiducial: External summaries of `fiducial`, `[n, n_external]`, if any.
             external_derivative: External summaries of `derivative`,
                 `[n_d, 2, n_params, n_external]`, if any.
 
         Returns:
-            A named tuple with `fisher`, `log_det_fisher`, `covariance`, `inverse_covariance`,
-            `log_det_covariance`, `mean` and `slope`.
+            The curves, with `predict(factor)`, `sentences(factor)` and `plot()`.
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If an argument has the wrong shape.
+            ValueError: If an argument has the wrong shape, or there are too few simulations.
             InformationError: If the information is not defined.
         """
         given = SetArguments(fiducial, derivative, external_fiducial, external_derivative)
-        at_once = self.at_once or max(self.n_s, self.n_d)
-        simulations = open_like(self.options, given, self._training, at_once=at_once)
-        return self._measure(simulations, "simulations").information
+        if all(part is None for part in given):
+            groups, n_d = self.measurement.groups, (self._validation or self._training).n_d
+        else:
+            at_once = self.at_once or max(self.n_s, self.n_d)
+            simulations = open_like(self.options, given, self._training, at_once=at_once)
+            groups, n_d = self._measure(simulations, "simulations").groups, simulations.n_d
+        return convergence_of(sample_of(groups, n_d))
 
     def get_estimate(self, d: Numbers, external: Numbers = None) -> tf.Tensor:
         """Quasi-maximum-likelihood estimates `θ_fid + F⁻¹ ∂μ C⁻¹ (f(d) − μ)`.
 
         Args:
-            d: Data, `[batch, *input_shape]`.
+            d: Data, `[batch, *input_shape]`. An axis of any length of the model's input may have
+                another length than that of the simulations.
             external: External summaries of the data, `[batch, n_external]`, if any.
 
         Returns:
@@ -145,7 +227,7 @@ class Compression:
                 slope=self.dμ_dθ,
                 inverse_covariance=self.Cinv,
                 inverse_fisher=self.Finv,
-                input_shape=self.input_shape,
+                input_shape=_shape_of_data(self.model, self.input_shape),
             )
         return self._estimator
 
@@ -154,6 +236,7 @@ class Compression:
         self._get_estimator().save_statistics(filename)
 
     F = property(attrgetter("measurement.information.fisher"))
+    F_std = property(attrgetter("measurement.information.fisher_std"))
     C = property(attrgetter("measurement.information.covariance"))
     Cinv = property(attrgetter("measurement.information.inverse_covariance"))
     μ = property(attrgetter("measurement.information.mean"))
@@ -172,8 +255,8 @@ class Compression:
 
     @property
     def gain(self) -> float | None:
-        """`det F` over that of the external summaries alone, or `None`."""
-        _, info, external = self.measurement
+        """`det F` over that of the external summaries alone, a number, or `None`."""
+        _, info, external, _ = self.measurement
         if external is None:
             return None
         if not np.isfinite(external.log_det_fisher):
@@ -210,3 +293,14 @@ class Compression:
     dtype = property(attrgetter("options.dtype"))
     at_once = property(attrgetter("options.at_once"))
     map_fn = property(attrgetter("options.map_fn"))
+
+
+def _shape_of_data(model: KerasModel, shape: tuple[int, ...]) -> tuple[int | None, ...]:
+    """The shape of a simulation, with `None` for axes of any length of the model's input."""
+    taken = getattr(model, "input_shape", None)
+    if not isinstance(taken, tuple) or len(taken) != 1 + len(shape):
+        return shape  # several inputs, a subclass that tells nothing, or a `map_fn` before it
+    return tuple(
+        None if any_length is None else size
+        for any_length, size in zip(taken[1:], shape, strict=True)
+    )

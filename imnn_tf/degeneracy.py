@@ -10,8 +10,9 @@ def require_finite(statistics: Statistics, information: Information, source: str
     """Checks that Fisher information is defined.
 
     Args:
-        statistics: Statistics of the summaries, as eager tensors.
-        information: The information computed from them.
+        statistics: Statistics of the summaries, as eager tensors in the shapes that `Statistics`
+            lists.
+        information: The information computed from them, in the shapes that `Information` lists.
         source: What the summaries belong to, for the message.
 
     Raises:

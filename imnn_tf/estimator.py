@@ -59,11 +59,11 @@ class Estimator:
     Attributes:
         model: As passed.
         dtype: Floating type of the estimates: that of `slope`.
-        theta_fid: As passed, in `dtype`.
-        mean: As passed, in `dtype`.
-        slope: As passed.
-        inverse_covariance: As passed, in `dtype`.
-        inverse_fisher: As passed, in `dtype`.
+        theta_fid: Fiducial parameters, `[n_params]`, in `dtype`.
+        mean: Mean summary, `[n_summaries]`, in `dtype`.
+        slope: Slope of the mean, `[n_params, n_summaries]`, in `dtype`.
+        inverse_covariance: `C⁻¹`, `[n_summaries, n_summaries]`, in `dtype`.
+        inverse_fisher: `F⁻¹`, `[n_params, n_params]`, in `dtype`.
         input_shape: Shape of one simulation, if it is known.
 
     References:

@@ -14,14 +14,16 @@ from numpy.typing import DTypeLike
 from imnn_tf import plotting
 from imnn_tf.compression import Compression
 from imnn_tf.estimator import load_weights
+from imnn_tf.fisher import advice
+from imnn_tf.fisher.evaluation import Evaluation
 from imnn_tf.fit import session
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.fit.replicas import Replicas
 from imnn_tf.fit.state import FitState, saved_model
-from imnn_tf.fit.whitening import whiten
 from imnn_tf.information import Loss, Regularisation
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_sets
+from imnn_tf.simulations.augmentation import Symmetries
 from imnn_tf.simulations.feeds.simulator import SimulatorFunction
 from imnn_tf.utils import checkpoint, checks
 from imnn_tf.utils.atomic import delete_abandoned
@@ -61,8 +63,11 @@ class IMNN(Compression):
         validation_derivative: Derivative simulations with other seeds, of the form of
             `derivative`; given together with `validation_fiducial`.
         model: Keras 3 model from `[batch, *input_shape]` to `[batch, n_summaries]`.
-        optimiser: Keras optimiser, its name or its configuration; Adam by default. An optimiser
-            that already serves other weights is copied, with its settings and without its state.
+        optimiser: Keras optimiser, its name or its configuration. By default AdamW with learning
+            rate 3e-3 and weight decay 1; or 1e-2, with averaged weights, for a model whose
+            untrained summaries hardly vary, as those of networks that pool. With `use_ema=True` the
+            averages of the weights are validated and kept. An optimiser that already serves other
+            weights is copied, with its settings and without its state.
         dtype: Floating type of data and statistics, float32 or float64. The model computes in
             its own type.
         itype: Integer type, accepted for compatibility with imnn-tf 0.2; nothing depends on it.
@@ -76,10 +81,10 @@ class IMNN(Compression):
         at_once: The most fiducial simulations, each with its derivative simulations, that go
             through the model at once; all by default. It bounds the memory of an update and does
             not change its result.
-        map_fn: Function applied to each simulation (a tensor) at every update, but not to data
-            given to `get_estimate`. A second argument without a default gets a seed, two int32
-            numbers for TensorFlow's stateless generators. The seed changes at every update, the
-            members of a derivative share it, and for validation simulations it never changes.
+        map_fn: Function applied to each simulation, a tensor `[*input_shape]`, at every update,
+            but not to data given to `get_estimate`. A second argument without a default gets a
+            seed, two int32 numbers for TensorFlow's stateless generators. The seed changes at every
+            update, the members of a derivative share it, and it never changes for validation.
         check_shape: Accepted for compatibility with imnn-tf 0.2; shapes are always checked.
         simulator: Function `simulator(parameters, seed)` that replaces `fiducial` and
             `derivative`. It takes parameters `[batch, n_params]` and a seed of two non-negative
@@ -87,7 +92,16 @@ class IMNN(Compression):
             and `n_d` new ones; the members of a derivative share their noise. Without `δθ` it is
             differentiated, and the activations of the model must be smooth. Unless a validation
             set is given, one is simulated once for each fiducial point.
-        seed: Seed of the simulator and of `map_fn`, a non-negative integer; 0 by default.
+        augment: Symmetries of the simulations, as names in a string (`"shift, flip, rotate"`) or a
+            sequence: `"shift"`, a periodic shift along each axis; `"flip"`, a reversal of each;
+            `"rotate"`, rotations by multiples of 90 degrees and exchanges of axes, reflections
+            included. Each training simulation is transformed anew at every update, the members of
+            a derivative alike, before `map_fn`. Validation simulations, external summaries and
+            data given to `get_estimate` are not. All axes are transformed but one of channels:
+            the last, if it is shorter than every other or the fourth. A mapping from names to
+            axes, `{"shift": (0, 1), "flip": 0}`, says it otherwise. `None` by default.
+        seed: Seed of the simulator, of `augment` and of `map_fn`, a non-negative integer; 0 by
+            default.
         cache: Where simulations are kept between updates: `"memory"`; a folder, for a copy on
             disk that is read at every pass and found again for the same TFRecord files; `False`,
             to read them from their source at every pass; or `"auto"` (the default), in memory if
@@ -98,7 +112,7 @@ class IMNN(Compression):
         parallel_reads: Number of batches read from files at once, one for each processor by
             default; and number of threads that call a function of labels, one by default.
         external_fiducial: External summaries of the fiducial simulations, `[n_s, n_external]`,
-            used beside the network's. The information is that of both together; the regulariser
+            used with the network's. The information is that of both together; the regulariser
             applies to the network's alone.
         external_derivative: External summaries of the derivative simulations,
             `[n_d, 2, n_params, n_external]`, or their exact derivatives
@@ -115,15 +129,16 @@ class IMNN(Compression):
 
     Attributes:
         history: Lists with an entry for each update. `loss`, `det_F`, `det_C`, `det_Cinv`,
-            `dμ_dθ`, `reg` (the regulariser) and `r` (its coupling) are of the training set before
-            the update. The same keys with `val_` in front are of the validation set after the
-            updates in `val_iteration`. `θ_fid` has the fiducial points that were moved to, after
-            the updates in `θ_fid_iteration`.
-        F, Finv, C, Cinv, μ, dμ_dθ, F_external, gain: What was measured with the weights that the
-            last fit ended on; see `imnn_tf.compression.Compression`.
+            `dμ_dθ` (`[n_params, n_summaries + n_external]`), `reg` (the regulariser) and `r` (its
+            coupling) are of the training set before the update. The same keys with `val_` in front
+            are of the validation set after the updates in `val_iteration`. `θ_fid` has the
+            fiducial points, `[n_params]` each, that were moved to after the updates in
+            `θ_fid_iteration`.
+        F, F_std, Finv, C, Cinv, μ, dμ_dθ, F_external, gain: What was measured with the weights
+            that the last fit ended on; see `imnn_tf.compression.Compression`.
         regulariser, λ, ϵ, α: The regularisation of the last fit: its name, strength, closeness
             and rate.
-        reg, r: The regulariser `Λ₂` at the present weights, and its coupling.
+        reg, r: The regulariser `Λ₂` at the present weights, and its coupling, `[]` each.
         model, optimiser: The Keras model, and the optimiser, which this object alone uses.
         unfinished: Updates that were made of a fit that was killed and then loaded, which the next
             `fit` goes on with; 0 otherwise.
@@ -165,6 +180,7 @@ class IMNN(Compression):
         check_shape: bool = True,
         *,
         simulator: SimulatorFunction | None = None,
+        augment: Symmetries | None = None,
         seed: int = 0,
         custom_objects: dict[str, Any] | None = None,
         cache: str | Path | bool = "auto",
@@ -192,6 +208,7 @@ class IMNN(Compression):
             input_shape=input_shape,
             at_once=at_once,
             map_fn=map_fn,
+            augment=augment,
             seed=seed,
             cache=cache,
             memory_limit=memory_limit,
@@ -217,7 +234,7 @@ class IMNN(Compression):
         _require_agreement(self, given, input_shape, self._validation)
         with replicas.scope():
             self._state = FitState(model, optimiser)
-        self._session = session.Session(self._summariser, self._state, *sets)
+        self._session = session.Session(self._summariser, self._state, *sets, seed=options.seed)
         if load:
             self._load(weights, keep_optimiser=optimiser is not None)
         if self.save:
@@ -247,8 +264,9 @@ class IMNN(Compression):
         *,
         callbacks: Sequence[keras.callbacks.Callback] | None = None,
         regulariser: str = "divergence",
-        validation_freq: int = 1,
+        validation_freq: int | None = None,
         steps_per_execution: int | None = None,
+        batch_size: int | None = None,
         jit_compile: bool | str = "auto",
         verbose: bool | int | None = None,
     ) -> keras.callbacks.History:
@@ -263,7 +281,7 @@ class IMNN(Compression):
         Args:
             n_iterations: The most updates; no limit by default, until patience, a callback or
                 Ctrl-C ends the fit.
-            λ: Strength of the regularisation; by default 5 for `"divergence"` and 10 for
+            λ: Strength of the regularisation; by default 1 for `"divergence"` and 10 for
                 `"published"`.
             ε: How close to the identity `"published"` is to bring the covariance.
             reset: Whether to start anew, with the initial weights, optimiser and no history.
@@ -280,11 +298,17 @@ class IMNN(Compression):
                 `val_` in front.
             regulariser: `"divergence"`, `tr C − ln det C − n_summaries`, or `"published"`,
                 `‖C − 1‖ + ‖C⁻¹ − 1‖` with the coupling `r` of the paper.
-            validation_freq: Updates from one validation to the next.
+            validation_freq: Updates from one validation to the next; 1 by default, or with
+                `batch_size` as many as see every simulation about once.
             steps_per_execution: Updates in one call of the compiled loop; callbacks are called
                 after each call of the loop, for every update in turn. By default one with
                 `callbacks`, and otherwise as many as take about a quarter of a second. It does
                 not change the result of a fit.
+            batch_size: Fiducial simulations of an update, each with its share of the derivative
+                simulations, chosen anew for every update by `seed`. By default all, and 200 where
+                the summaries had to be whitened, no `optimiser` was named and there is a
+                validation set: networks that pool then learn less by heart. The simulations must
+                be held in memory.
             jit_compile: Whether to compile the loop with XLA. `"auto"` does so on a GPU, unless a
                 `map_fn` or a simulator that is not TensorFlow code is part of the loop.
             verbose: Whether to show a progress bar; the setting of the object by default.
@@ -310,20 +334,27 @@ class IMNN(Compression):
             steps_per_execution=1
             if callbacks and steps_per_execution is None
             else steps_per_execution,
+            batch_size=batch_size,
             validation_freq=validation_freq,
             jit_compile=jit_compile,
             verbose=self.verbose if verbose is None else bool(verbose),
         )
-        loop = self._session.loop(options)
+        self._session.loop(options)  # raises, before anything is changed, if there can be none
         if checks.flag("reset", reset):
             self._state.reset()
-        if not self.history["loss"]:
-            whiten(self._summariser, self._training)
+        self._session.start()
+        loop = self._session.loop(options)
         self._state.resume()
         self._state.regularisation = options.regularisation
         self._forget_measurement()
         save = partial(self._state.save, self._folder, self.options.fiducial)
         self._session.run(loop, options, keras_callbacks, save)
+        self._session.warn_of_poor_fit(self.options.fiducial.moves)
+        evaluation = self._evaluation_of_fit()
+        if evaluation is not None:
+            source = "validation set" if self.validate else "training set"
+            advice.warn_of_noise(evaluation, self.options.fiducial.delta, source)
+            advice.warn_of_width(evaluation, self.options.fiducial.delta, source)
         if self.save:
             # The state is last: until then the fit is unfinished, and goes on after a kill.
             try:
@@ -338,8 +369,8 @@ class IMNN(Compression):
         """Sets the weights that `fit(reset=True)` starts from.
 
         Args:
-            variables: An array for each of the model's weights, as `model.get_weights()` returns
-                them.
+            variables: One array for each weight of the model, in the weight's shape and in the
+                order of `model.get_weights()`.
 
         Raises:
             ValueError: If their number or shapes are not those of the model's weights.
@@ -375,23 +406,34 @@ class IMNN(Compression):
         regulariser: bool = True,
         known_det_fisher: float | None = None,
         figsize: tuple[float, float] | None = None,
+        *,
+        evaluation: Evaluation | None = None,
     ) -> np.ndarray:
         """Plots the history of all fits: det F, det C and the regulariser.
 
+        A band shows the 68 % interval of det F without the noise of few simulations.
+
         Args:
-            regulariser: Whether to plot the regulariser and its coupling.
-            known_det_fisher: The exact determinant of the Fisher information, if known.
-            figsize: Size of the figure in inches.
+            regulariser: Whether to add a panel of the regulariser and its coupling, as by default.
+            known_det_fisher: The exact determinant of the Fisher information, drawn if given.
+            figsize: Width and height of the figure in inches; by default 8 and 3 for each panel.
+            evaluation: What `evaluate` returned, for the band; by default it is measured on the
+                validation set, or on the training set if there is none.
 
         Returns:
-            The axes, from top to bottom.
+            The axes from top to bottom, `[3]`, or `[2]` without the regulariser.
         """
         return plotting.plot_history(
             self.history,
             regulariser=regulariser,
             known_det_fisher=known_det_fisher,
             figsize=figsize,
+            evaluation=self._evaluation_of_fit() if evaluation is None else evaluation,
         )
+
+    def _evaluation_of_fit(self) -> Evaluation | None:
+        """What was measured with the weights that the last fit ended on, if they have a score."""
+        return self.measurement.information if np.isfinite(self._state.best.score) else None
 
     def _save_results(self, weights_file: str) -> None:
         """Writes what a fit found, for use without an `IMNN`."""

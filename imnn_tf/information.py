@@ -23,7 +23,7 @@ from imnn_tf.utils import checks
 from imnn_tf.utils.tensors import identity_like, known_shape, rounding_error
 
 # The default strength of each regulariser; docs/imnn.md has the measurements.
-DEFAULT_STRENGTH = {"divergence": 5.0, "published": 10.0}
+DEFAULT_STRENGTH = {"divergence": 1.0, "published": 10.0}
 
 
 class InformationError(ValueError):
@@ -31,7 +31,10 @@ class InformationError(ValueError):
 
 
 class Moments(NamedTuple):
-    """Count, mean and scatter of a set of summaries; two such sets merge exactly."""
+    """Count, mean and scatter of a set of summaries; two such sets merge exactly.
+
+    The moments of several sets stand along axes before those below.
+    """
 
     n: tf.Tensor  # [], their number
     mean: tf.Tensor  # [n_summaries]
@@ -66,28 +69,30 @@ class Loss(NamedTuple):
 
 
 def moments(summaries: tf.Tensor, weights: tf.Tensor | None = None) -> Moments:
-    """Count, mean and scatter of the summaries of one batch.
+    """Count, mean and scatter of the summaries of one batch, or of each of several sets.
 
     Args:
-        summaries: `[batch, n_summaries]`.
-        weights: `[batch]`, one for a summary that counts and zero for padding; by default all
+        summaries: `[..., batch, n_summaries]`.
+        weights: `[..., batch]`, one for a summary that counts and zero for padding; by default all
             summaries count.
 
     Returns:
-        The moments of the summaries that count; zero if none does.
+        The moments of the summaries that count: their number, `[]`, mean, `[n_summaries]`, and
+        scatter, `[n_summaries, n_summaries]`. All are zero if none counts.
     """
     if weights is None:
-        weights = tf.ones_like(summaries[:, 0])
-    count = tf.reduce_sum(weights)
-    mean = tf.math.divide_no_nan(tf.linalg.matvec(summaries, weights, transpose_a=True), count)
+        weights = tf.ones(tf.shape(summaries)[:-1], summaries.dtype)
+    count = tf.reduce_sum(weights, axis=-1)
+    each = tf.expand_dims(count, -1)
+    mean = tf.math.divide_no_nan(tf.linalg.matvec(summaries, weights, transpose_a=True), each)
     # The residuals add up to zero, so the scatter does not change with the mean to first order.
     residuals, weighted = centre(summaries, tf.stop_gradient(mean), weights)
     scatter = tf.matmul(weighted, residuals, transpose_a=True)
     # The mean is rounded, which would give a constant summary a variance: remove what is left.
     left = tf.stop_gradient(
-        tf.math.divide_no_nan(tf.linalg.matvec(residuals, weights, transpose_a=True), count)
+        tf.math.divide_no_nan(tf.linalg.matvec(residuals, weights, transpose_a=True), each)
     )
-    return Moments(count, mean + left, scatter - count * left[:, tf.newaxis] * left)
+    return Moments(count, mean + left, scatter - _outer(each * left, left))
 
 
 def centre(
@@ -96,38 +101,52 @@ def centre(
     """Residuals of summaries, and the residuals times their weights.
 
     Args:
-        summaries: `[batch, n_summaries]`.
-        mean: `[n_summaries]`.
-        weights: `[batch]`, one or zero.
+        summaries: `[..., batch, n_summaries]`.
+        mean: `[..., n_summaries]`.
+        weights: `[..., batch]`, one or zero.
 
     Returns:
-        The residuals, `[batch, n_summaries]`, meaningful where the weight is one; and the same
-        with zero elsewhere.
+        The residuals, `[..., batch, n_summaries]`, meaningful where the weight is one; and the
+        same with zero elsewhere.
     """
     # Products of a column and a row: broadcasting along short rows takes several times as long.
-    column, ones = weights[:, tf.newaxis], tf.ones([1, *known_shape(mean)], mean.dtype)
-    residuals = summaries - tf.matmul(column, mean[tf.newaxis])
-    return residuals, tf.matmul(column, ones) * residuals
+    column, row = tf.expand_dims(weights, -1), tf.expand_dims(mean, -2)
+    residuals = summaries - tf.matmul(column, row)
+    return residuals, tf.matmul(column, tf.ones_like(row)) * residuals
 
 
 def merge(first: Moments, second: Moments) -> Moments:
-    """The moments of two sets taken together.
+    """The moments of two sets of summaries taken together, or of each of several pairs of sets.
 
     Plain sums of squares cancel catastrophically in single precision; this update does not
     (Chan, Golub & LeVeque 1983, The American Statistician 37, 242).
     """
     count = first.n + second.n
     shift = second.mean - first.mean
-    share = tf.math.divide_no_nan(second.n, count)
-    between = first.n * share * shift[:, tf.newaxis] * shift
+    share = tf.expand_dims(tf.math.divide_no_nan(second.n, count), -1)
+    between = _outer(tf.expand_dims(first.n, -1) * share * shift, shift)
     return Moments(count, first.mean + share * shift, first.scatter + second.scatter + between)
 
 
+def _outer(column: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+    """Outer products of vectors, `[..., size, size]`."""
+    return tf.expand_dims(column, -1) * tf.expand_dims(row, -2)
+
+
 def block(statistics: Statistics, summaries: slice) -> Statistics:
-    """The statistics of some of the summaries alone."""
+    """The statistics of `n` of the summaries alone.
+
+    Args:
+        statistics: The statistics of all summaries, in the shapes that `Statistics` lists.
+        summaries: Which of the summaries.
+
+    Returns:
+        The statistics with mean `[n]`, scatter `[n, n]` and slope `[n_params, n]`.
+    """
     (count, mean, scatter), slope = statistics
     return Statistics(
-        Moments(count, mean[summaries], scatter[summaries, summaries]), slope[:, summaries]
+        Moments(count, mean[summaries], scatter[summaries, summaries]),
+        slope[:, summaries],
     )
 
 
@@ -153,9 +172,13 @@ def slope(summaries: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 def fisher_information(statistics: Statistics) -> Information:
     """Fisher information `F = ∂μ C⁻¹ ∂μᵀ` of summaries with the given statistics.
 
+    Args:
+        statistics: The statistics, in the shapes that `Statistics` lists.
+
     Returns:
-        The information. If the covariance is singular to rounding, everything that needs its
-        inverse is NaN. If the Fisher matrix is singular, its log-determinant is NaN.
+        The information, in the shapes that `Information` lists. If the covariance is singular to
+        rounding, everything that needs its inverse is NaN. If the Fisher matrix is singular, its
+        log-determinant is NaN.
     """
     (count, mean, _), slope = statistics
     C = covariance(statistics.moments)
@@ -273,7 +296,16 @@ def coupling_rate(strength: float, closeness: float) -> float:
 
 
 def coupling(regularisation: tf.Tensor, strength: float, rate: float) -> tf.Tensor:
-    """Coupling `r = λ Λ₂ / (Λ₂ + exp(−α Λ₂))` of the published regulariser, `[]`."""
+    """Coupling `r = λ Λ₂ / (Λ₂ + exp(−α Λ₂))` of the published regulariser.
+
+    Args:
+        regularisation: The regulariser `Λ₂`, `[]`.
+        strength: The coupling `λ` far from the identity.
+        rate: The rate `α`.
+
+    Returns:
+        The coupling, `[]`.
+    """
     return strength * regularisation / (regularisation + tf.exp(-rate * regularisation))
 
 
@@ -292,7 +324,7 @@ class Regularisation:
     """
 
     name: str = "divergence"
-    strength: float = 5.0
+    strength: float = 1.0
     closeness: float = 0.01
 
     @classmethod
@@ -301,7 +333,7 @@ class Regularisation:
 
         Args:
             name: `"divergence"` or `"published"`.
-            λ: Its strength; by default 5 and 10.
+            λ: Its strength; by default 1 and 10.
             ε: Its closeness.
 
         Raises:
@@ -323,7 +355,7 @@ class Regularisation:
         return None
 
     def loss(self, information: Information) -> Loss:
-        """The loss `Λ = −ln det F + r Λ₂` of summaries with some information."""
+        """The loss `Λ = −ln det F + r Λ₂` of summaries, the regulariser and `r`, `[]` each."""
         if self.rate is None:
             penalty = divergence_from_identity(information)
             r = tf.constant(self.strength, penalty.dtype)
@@ -363,6 +395,13 @@ def estimate(
 
 
 def determinant(log_determinant: Any) -> np.ndarray:
-    """Determinants from their logarithms, of any shape, in double precision to avoid overflow."""
+    """Determinants from their logarithms, in double precision to avoid overflow.
+
+    Args:
+        log_determinant: The logarithms, of any shape.
+
+    Returns:
+        The determinants, of the same shape, float64.
+    """
     with np.errstate(over="ignore"):
         return np.exp(np.asarray(log_determinant, np.float64))

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imnn_tf.fisher.evaluation import Evaluation
 from imnn_tf.fit.history import History
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ def plot_history(
     regulariser: bool = True,
     known_det_fisher: float | None = None,
     figsize: tuple[float, float] | None = None,
+    evaluation: Evaluation | None = None,
 ) -> np.ndarray:
     """Plots the history of a fit against the number of updates.
 
@@ -25,10 +27,12 @@ def plot_history(
         known_det_fisher: The exact determinant of the Fisher information, drawn as a line; no line
             by default.
         figsize: Width and height of the figure in inches; by default 8 and 3 for each panel.
+        evaluation: The information with its error, whose corrected det F is drawn as a band; no
+            band by default.
 
     Returns:
-        The axes from top to bottom, `[n_panels]`: det F; det C and det C⁻¹; the regulariser and
-        its coupling.
+        The axes from top to bottom, `[3]`, or `[2]` without the regulariser: det F; det C
+        and det C⁻¹; the regulariser and its coupling.
     """
     import matplotlib.pyplot as plt
 
@@ -40,6 +44,10 @@ def plot_history(
         figsize=(8, 3 * n_panels) if figsize is None else figsize,
         layout="constrained",
     )
+    if evaluation is not None and np.isfinite(evaluation.interval()).all():
+        axes[0].axhspan(*evaluation.interval(), color="C2", alpha=0.2)
+        centre = np.exp(evaluation.correction.log_det_fisher)
+        axes[0].axhline(centre, color="C2", linewidth=0.8, label="without noise, 68 %")
     _plot_fisher(axes[0], history, known_det_fisher)
     _curve(axes[1], history, "det_C", r"$\det C$, training", color="C0")
     _curve(axes[1], history, "val_det_C", r"$\det C$, validation", color="C1")

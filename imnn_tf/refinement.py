@@ -27,6 +27,7 @@ class Refinement:
         estimates: The estimates from the target, `[n_steps, n_params]`. They may be out of bounds.
         fishers: The Fisher information of all simulations in the target,
             `[n_steps, n_params, n_params]`.
+        fisher_stds: The error of each of its elements, `[n_steps, n_params, n_params]`.
         distances: The distance from each fiducial point to the estimate, or to the nearest values
             within the bounds, in standard deviations of the estimate, `[n_steps]`.
         converged: Whether the last distance is within the tolerance.
@@ -36,6 +37,7 @@ class Refinement:
     fiducials: np.ndarray
     estimates: np.ndarray
     fishers: np.ndarray
+    fisher_stds: np.ndarray
     distances: np.ndarray
     converged: bool
     imnn: IMNN
@@ -44,6 +46,11 @@ class Refinement:
     def estimate(self) -> np.ndarray:
         """The last estimate, `[n_params]`."""
         return self.estimates[-1]
+
+    @property
+    def fisher_std(self) -> np.ndarray:
+        """The error of each element of the last Fisher information, `[n_params, n_params]`."""
+        return self.fisher_stds[-1]
 
     @property
     def fisher(self) -> np.ndarray:
@@ -60,6 +67,7 @@ class _Step(NamedTuple):
     fiducial: np.ndarray  # [n_params]
     estimate: np.ndarray  # [n_params]
     fisher: np.ndarray  # [n_params, n_params]
+    fisher_std: np.ndarray  # [n_params, n_params]
     destination: np.ndarray  # [n_params], the estimate, or the nearest values within the bounds
 
     @property
@@ -172,6 +180,7 @@ def refine(
         fiducials=np.array([step.fiducial for step in steps]),
         estimates=np.array([step.estimate for step in steps]),
         fishers=np.array([step.fisher for step in steps]),
+        fisher_stds=np.array([step.fisher_std for step in steps]),
         distances=np.array([step.distance for step in steps]),
         converged=converged,
         imnn=imnn,
@@ -262,5 +271,6 @@ def _measure(imnn: IMNN, data: np.ndarray, low: np.ndarray, high: np.ndarray) ->
         fiducial=np.asarray(imnn.θ_fid, np.float64),
         estimate=estimate,
         fisher=len(data) * np.asarray(imnn.F, np.float64),
+        fisher_std=len(data) * imnn.F_std,
         destination=np.clip(estimate, low, high),
     )

@@ -7,20 +7,27 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import Json, KerasOptimizer, Numbers
 from rim_tf import networks, prediction  # noqa: F401 - importing networks registers them
-from rim_tf.fitting import checkpoints, keywords
-from rim_tf.fitting.data import Data, inputs_of
+from rim_tf.fitting import checkpoints, keywords, weights
+from rim_tf.fitting.data import Data
 from rim_tf.fitting.losses import as_trajectory_losses, check_metrics
 from rim_tf.fitting.metrics import TrajectoryMetrics
+from rim_tf.networks.layers import spatial_sizes
 from rim_tf.networks.protocol import State, StepNetwork, check_network
-from rim_tf.problem.functions import check_functions, restore_functions, store_functions
+from rim_tf.problem.functions import (
+    check_functions,
+    count_score_arguments,
+    restore_functions,
+    store_functions,
+)
 from rim_tf.problem.likelihoods import Likelihood
 from rim_tf.problem.links import InverseChoice, LinkChoice
-from rim_tf.problem.observation import as_channels, as_tensors, observed_sizes
-from rim_tf.problem.parameters import Parameters, Values, check_shape
+from rim_tf.problem.observation import as_channels, as_tensors, observed_sizes, require_real
+from rim_tf.problem.parameters import COMPLEX_PARAMETERS, Parameters, Values, check_shape
 from rim_tf.problem.preprocessing import Preprocessing, get_preprocessing
 from rim_tf.problem.scores import EnergyFunction, ScoreFunction, unlinked_score
 
@@ -52,7 +59,7 @@ class RIM(keras.Model):
             numbers to parameters; with `fields`, a dictionary by field. Defaults to the identity.
         inverse_link_function: The inverse of each link that is a function. Defaults to `None`.
         fields: The number of channels of each field by name, if the parameters are several fields
-            on the same grid. `x` is then a dictionary of fields everywhere. Defaults to `None`.
+            on the same grid. `x` is then a dictionary by field everywhere. Defaults to `None`.
         initialization_method: What `u_0` is. "zeros" (the default); "approximate_inverse", the
             inverse link of `approximate_inverse_fn`; or "model", the network's answer to zeros
             (and the observation).
@@ -66,12 +73,12 @@ class RIM(keras.Model):
         vectorize: Whether the function is for one example, without batch axes. Defaults to False.
         score_gradient: Whether training differentiates through the score. Defaults to False.
         observation_channels: The number of channels of the observation, if it is on the grid of
-            the parameters and is shown to the network at every step. Defaults to 0, not shown.
+            the parameters and is shown to the network at every step. A complex channel counts
+            as two, its real and its imaginary part. Defaults to 0, not shown.
         **kwargs: Arguments of `keras.Model`, such as `name` and `dtype`.
 
     Call arguments:
-        inputs: The observation, `[batch, ...]`, or a tuple of the observation and the other
-            arguments of the score, each with the batch as its first axis.
+        inputs: The observation `y`, or `(y, *args)` as the score takes them, `[batch, ...]` each.
         T: The number of steps. Defaults to `None`, the model's own.
 
     Raises:
@@ -143,20 +150,20 @@ class RIM(keras.Model):
         self.built = True
         self._trajectory_metrics = TrajectoryMetrics(self.parameters, likelihood)
         self.recompile: Callable[..., None] = self.compile
-        self._predictors: dict[Any, Callable[..., Any]] = {}
+        self.predictors: dict[Any, Callable[..., Any]] = {}
 
     def call(self, inputs: Data, training: bool = False, T: int | None = None) -> tf.Tensor:
-        """The trajectory, unlinked, `[batch, T, *dimensions, channels]`."""
+        """The unlinked trajectory `[batch, T, *dimensions, channels]` of inputs `[batch, ...]`."""
         y, *args = as_tensors(inputs, self.variable_dtype)
         shown = as_channels(y, self.dimensions, self.observation_channels)
         u, state = self._start(y, args, shown)
         moments = self.score_preprocessing.initial_state(u)
         trajectory = []
         for step in range(self.T if T is None else T):
-            # The network needs static sizes to pad, and a user's score may have lost them.
+            # With sizes that are known, padding is faster, and a user's score may have lost them.
             score = tf.ensure_shape(self._score(u, y, *args), u.shape)
             seen, moments = self.score_preprocessing(score, moments, step)
-            update, state = self.network(tf.concat([u, seen, *shown], -1), state)
+            update, state = self._propose(tf.concat([u, seen, *shown], -1), state)
             u = u + tf.cast(update, u.dtype)
             trajectory.append(u)
         return tf.stack(trajectory, axis=1)
@@ -167,22 +174,41 @@ class RIM(keras.Model):
         """The initial iterate, `[batch, *dimensions, channels]`, and the hidden state."""
         if self.initialization_method == "approximate_inverse":
             inverse = self._functions["approximate_inverse_fn"](y, *args)
-            u = tf.cast(self.parameters.unlink(inverse), self.variable_dtype)
+            unlinked = self.parameters.unlink(inverse)
+            require_real("`approximate_inverse_fn`'s result", unlinked, COMPLEX_PARAMETERS)
+            u = tf.cast(unlinked, self.variable_dtype)
             check_shape("`approximate_inverse_fn`'s result", u, (*self.dimensions, self.channels))
         else:
             sizes = observed_sizes(y, self.dimensions)
-            u = tf.zeros([tf.shape(y)[0], *sizes, self.channels], self.variable_dtype)
-        static_sizes: Any = u.shape[1:-1].as_list()
-        state = self.network.initial_state(tf.shape(u)[0], static_sizes)
+            count = tf.shape(tf.nest.flatten(y)[0])[0]  # of one or several observations
+            u = tf.zeros([count, *sizes, self.channels], self.variable_dtype)
+        count = tf.shape(u)[0]
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            count = tf.maximum(count, 1)  # as in `_propose`
+        state = self.network.initial_state(count, spatial_sizes(u))
         if self.initialization_method == "model":
             # Without a score: there is none before there is an iterate.
-            first, state = self.network(tf.concat([u, tf.zeros_like(u), *shown], -1), state)
+            first, state = self._propose(tf.concat([u, tf.zeros_like(u), *shown], -1), state)
             u = tf.cast(first, u.dtype)
         return u, state
+
+    def _propose(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
+        """The network's step, `[batch, *dimensions, channels]`, and its new state."""
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return self.network(inputs, state)
+        # The last batch may leave a replica without examples, and TensorFlow's convolutions of
+        # nothing have a wrong shape. The network then sees an example of zeros, left out after.
+        count = tf.shape(inputs)[0]
+        widths: Any = [[0, tf.maximum(1 - count, 0)], *[[0, 0]] * (len(inputs.shape) - 1)]
+        step, state = self.network(tf.pad(inputs, widths), state)
+        return step[:count], state
 
     # Keras's own, with torch_rim's keywords and layouts of data, which `keywords` translates.
     fit = keywords.fit
     evaluate = keywords.evaluate
+    predict = prediction.predict
+    save_weights = weights.save_weights
+    load_weights = weights.load_weights
 
     def compile(
         self,
@@ -200,13 +226,11 @@ class RIM(keras.Model):
             loss: A function of the unlinked targets, `[batch, *dimensions, channels]`, and the
                 trajectory, `[batch, T, *dimensions, channels]`. Defaults to `TrajectoryLoss()`.
             jit_compile: Whether XLA compiles the model. "auto" (the default) compiles for at most
-                one dimension on any device, because many small operations dominate there, and for
-                more dimensions on an accelerator only, because TensorFlow's own convolutions are
-                faster on a CPU.
+                one dimension, where many small operations dominate, and for more on an accelerator
+                only, because TensorFlow's own convolutions are faster on a CPU.
             step_metrics: Whether to log the error, and chi-squared if there is a likelihood, of
                 every iterate too, as `error_1`, `chi2_1` and so on. Defaults to False.
-            **kwargs: Other arguments of Keras's `compile`. Its `metrics` are given the unlinked
-                targets and the trajectory too.
+            **kwargs: Other arguments of Keras's `compile`. Its `metrics` see what the loss sees.
 
         Raises:
             TypeError: If `step_metrics` is neither True nor False.
@@ -222,7 +246,7 @@ class RIM(keras.Model):
         super().compile(
             optimizer=optimizer,
             loss=as_trajectory_losses(loss),
-            jit_compile=self._resolve_jit(jit_compile),
+            jit_compile=self.resolve_jit(jit_compile),
             **kwargs,
         )
 
@@ -231,16 +255,21 @@ class RIM(keras.Model):
         config = super().get_compile_config()
         if config:
             config["step_metrics"] = self._trajectory_metrics.has_steps
+            config["optimizer_built"] = self.optimizer.built
         return config
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a model that Keras has loaded, as it was when saved."""
-        # The optimiser must have its variables before Keras reads them from the file.
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        arguments = dict(config)
+        built = arguments.pop("optimizer_built", True)  # not in files of version 0.3
+        with SafeModeScope(True):
+            self.compile(**keras.saving.deserialize_keras_object(arguments))
+        if built:
+            # The optimiser must have its variables before Keras reads them from the file.
+            self.optimizer.build(self.trainable_variables)
 
-    def _resolve_jit(self, jit_compile: bool | str) -> bool | str:
-        """What "auto" means for this model, as `compile` documents."""
+    def resolve_jit(self, jit_compile: bool | str) -> bool | str:
+        """What "auto" means for this model, as `compile` documents it."""
         distributed = tf.distribute.get_strategy().num_replicas_in_sync > 1
         if jit_compile == "auto" and len(self.dimensions) <= 1 and not distributed:
             return True
@@ -259,78 +288,49 @@ class RIM(keras.Model):
         sample_weight: Numbers = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """The compiled loss, of unlinked targets and trajectory; a scalar."""
+        """The compiled loss of unlinked targets and trajectory, a scalar.
+
+        `x` is `[batch, ...]`, `y` is `[batch, *dimensions, channels]` or a dictionary by field, and
+        `y_pred` is `[batch, T, *dimensions, channels]`; `sample_weight` is as for `fit`.
+        """
         target = self.parameters.target(y, y_pred)
         return super().compute_loss(x, target, y_pred, sample_weight, training)
 
     def compute_metrics(
         self, x: Data, y: Values, y_pred: tf.Tensor, sample_weight: Numbers = None
     ) -> dict[str, Any]:
-        """Adds a batch to the metrics, and returns their values by name."""
+        """Adds a batch to the metrics, and returns their values, scalars, by name.
+
+        `x` is `[batch, ...]`, `y` is `[batch, *dimensions, channels]` or a dictionary by field, and
+        `y_pred` is `[batch, T, *dimensions, channels]`; `sample_weight` is as for `fit`.
+        """
         inputs = as_tensors(x, self.variable_dtype)
         self._trajectory_metrics.update(y_pred, inputs, y, sample_weight)
         target = self.parameters.target(y, y_pred)
         return super().compute_metrics(x, target, y_pred, sample_weight)
 
-    def predict(
-        self,
-        y: Data,
-        *args: Any,
-        T: int | None = None,
-        batch_size: int | None = None,
-        trajectory: bool = False,
-        jit_compile: bool | str = "auto",
-        **kwargs: Any,
-    ) -> Any:
-        """Estimates the parameters, in their own space.
-
-        Args:
-            y: The observation, `[batch, ...]`; or a tuple of it and the other arguments of the
-                score; or a `tf.data.Dataset` or `keras.utils.PyDataset` of either, which Keras's
-                own `predict` runs through.
-            *args: The other arguments of the score, each with the batch as its first axis. A
-                scalar holds for every example.
-            T: The number of steps. Defaults to `None`, the model's own.
-            batch_size: The number of examples at once. Defaults to `None`, all of them up to 256.
-            trajectory: Whether to return all steps and not the last one alone. Defaults to False.
-            jit_compile: Whether XLA compiles the function, as for `compile`. Defaults to "auto".
-            **kwargs: Arguments of Keras's own `predict`, if `y` is a data set: `verbose`,
-                `steps`, `callbacks`.
-
-        Returns:
-            An array `[batch, *dimensions, channels]`, with `trajectory` an array
-            `[batch, T, *dimensions, channels]`, or a dictionary of such arrays by field.
-
-        Raises:
-            TypeError: If an argument has the wrong type.
-            ValueError: If an argument is out of range, or the batch axes differ.
-        """
-        if isinstance(y, tf.data.Dataset | keras.utils.PyDataset):
-            if args or T is not None or trajectory:
-                raise ValueError("`y` must hold arrays for `T`, `trajectory` or more arguments.")
-            return super().predict(y, batch_size=batch_size, **kwargs)
-        inputs = tuple(y) + args if isinstance(y, tuple | list) else (y, *args)
-        steps = self.T if T is None else checks.integer("T", T, minimum=1)
-        key = (steps, trajectory, self._resolve_jit(jit_compile) is True)
-        # Kept, because a new function would be compiled again.
-        if key not in self._predictors:
-            self._predictors[key] = prediction.compiled(self, *key)
-        return prediction.in_batches(self._predictors[key], inputs, batch_size, self.variable_dtype)
-
     def predict_step(self, data: Data) -> Values:
         """The parameters for one batch of a data set, `[batch, *dimensions, channels]`."""
-        return self.parameters.link(self(inputs_of(data), training=False)[:, -1])
+        inputs = keras.utils.unpack_x_y_sample_weight(data)[0]
+        return self.parameters.link(self(inputs, training=False)[:, -1])
+
+    @property
+    def argument_counts(self) -> tuple[int, int | None]:
+        """The least and the largest number of arguments of the score after `y`.
+
+        The largest is `None` without a limit.
+        """
+        return count_score_arguments(self._functions)
 
     def plot_trajectory(self, y: Data, *args: Any, truth: Values = None, **options: Any) -> Any:
         """Draws how the parameters of one example change from step to step.
 
         Args:
             y: The observation, `[batch, ...]`.
-            *args: The other arguments of the score, each with the batch as its first axis.
+            *args: The other arguments of the score, `[batch, ...]` each.
             truth: The true parameters, `[batch, *dimensions, channels]` or a dictionary by field,
                 drawn beside the steps. Defaults to `None`.
-            **options: `T`, the number of steps, and the arguments `example`, `channel` and `axes`
-                of `rim_tf.plotting.plot_trajectory`.
+            **options: `T`, the number of steps, and what `rim_tf.plotting.plot_trajectory` takes.
 
         Returns:
             The Matplotlib axes, `[panels]`, or `[fields, panels]`.
@@ -372,23 +372,24 @@ class RIM(keras.Model):
             ValueError: If a function is missing.
         """
         arguments = dict(config)
-        functions = restore_functions(arguments.pop("functions"), custom_objects or {})
-        for name in ("network", "score_preprocessing_method"):
-            arguments[name] = keras.saving.deserialize_keras_object(
-                arguments[name], custom_objects=custom_objects
-            )
+        # The scope holds whatever the user enabled: code in a file is never run.
+        with SafeModeScope(True):
+            functions = restore_functions(arguments.pop("functions"), custom_objects or {})
+            for name in ("network", "score_preprocessing_method"):
+                arguments[name] = keras.saving.deserialize_keras_object(
+                    arguments[name], custom_objects=custom_objects
+                )
         return cls(**arguments, **functions)
 
     @classmethod
     def from_checkpoints(
         cls, directory: str | Path, which: str | int = "best", **functions: Any
     ) -> "RIM":
-        """Makes the RIM of a fit that was saved, with its network, weights, T and preprocessing.
+        """Makes the RIM of a saved fit, with its weights, or their moving average if it kept one.
 
         Args:
             directory: The `checkpoints_directory` of the fit.
-            which: "best" (the default), "newest", or the number of an epoch. If the fit kept a
-                moving average of the weights, the model has the averages.
+            which: "best" (the default), "newest", or the number of an epoch.
             **functions: The functions that Keras could not store, by argument: `score_fn`, ...
 
         Raises:

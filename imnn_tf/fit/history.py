@@ -31,7 +31,7 @@ def record(
 
     Args:
         history: The history, extended in place.
-        records: What was measured.
+        records: What was measured, in the shapes that `Records` lists.
         iteration: Updates done before the call.
         validates: Whether there is a validation set.
         callbacks: Keras callbacks, to which an update is an epoch of one batch.

@@ -5,6 +5,8 @@ about the fit (the best weights, when to stop) is computed inside, after every s
 the number of updates in a call never changes the result.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,12 +15,12 @@ import tensorflow as tf
 
 from imnn_tf.fit.grappler import without_memory_optimiser
 from imnn_tf.fit.objective import Objective
-from imnn_tf.fit.passes import stateful_variables
-from imnn_tf.fit.snapshot import Snapshot
+from imnn_tf.fit.passes import assign_all, stateful_variables
+from imnn_tf.fit.snapshot import BestSnapshot, Score, Snapshot
 from imnn_tf.information import Information, Loss
 from imnn_tf.simulations import Simulations
 from imnn_tf.utils.autodiff import gradients_of
-from imnn_tf.utils.types import KerasOptimizer
+from imnn_tf.utils.types import KerasOptimizer, KerasVariable
 
 
 class Records(NamedTuple):
@@ -34,20 +36,20 @@ MEASURES = ("loss", "log_det_F", "log_det_C", "reg", "r")
 
 
 class CallLimits(NamedTuple):
-    """When a call of the loop ends, each an int64 tensor `[]` inside."""
+    """When a call of the loop ends: numbers, which are int64 tensors in the compiled code."""
 
-    updates: tf.Tensor | int  # the most updates of the call
-    iteration: tf.Tensor | int  # updates done before the call
-    warm_up: tf.Tensor | int  # the update after which patience begins to count
-    patience: tf.Tensor | int  # updates without a better score after which to stop
+    updates: tf.Tensor | int  # [], the most updates of the call
+    iteration: tf.Tensor | int  # [], updates done before the call
+    warm_up: tf.Tensor | int  # [], the update after which patience begins to count
+    patience: tf.Tensor | int  # [], updates without a better score after which to stop
 
 
 class Round(NamedTuple):
-    """What one round of the loop found out, each a boolean tensor `[]`."""
+    """What one round of the loop found out, as boolean tensors."""
 
-    valid: tf.Tensor  # the validation loss of the present weights is finite
-    updated: tf.Tensor  # the weights were updated
-    finite: tf.Tensor  # everything that was computed for a reason is finite
+    valid: tf.Tensor  # [], the validation loss of the present weights is finite
+    updated: tf.Tensor  # [], the weights were updated
+    finite: tf.Tensor  # [], everything that was computed for a reason is finite
 
 
 class UpdateLoop:
@@ -57,16 +59,17 @@ class UpdateLoop:
         objective: The loss and its gradient.
         optimiser: Keras optimiser, built for the model's trainable variables.
         training: The simulations that the loss is differentiated on.
-        validation: Simulations that score the weights after an update. Without them the training
-            simulations score the weights before it.
+        validation: Simulations that score the weights after an update, or their average if the
+            optimiser keeps one. Without them the training simulations score the weights before it.
         validation_freq: Updates from one validation to the next.
         capacity: The most updates of one call.
         jit_compile: Whether to compile with XLA.
-        best: Where the weights with the highest score are kept, the score being `ln det F`.
+        best: Where the best weights are kept.
         finite: Where the last weights with a finite loss are kept.
+        updates_per_pass: Updates that see every training simulation about once; 1 by default.
 
     Attributes:
-        objective, capacity, best, finite: As passed.
+        objective, capacity, best, finite, updates_per_pass: As passed.
         simulations: The training and the validation simulations.
         updates_per_call: How many updates take about as long as a call should.
     """
@@ -81,18 +84,25 @@ class UpdateLoop:
         validation_freq: int,
         capacity: int,
         jit_compile: bool,
-        best: Snapshot,
+        best: BestSnapshot,
         finite: Snapshot,
+        updates_per_pass: int = 1,
     ) -> None:
         self.objective, self._optimiser = objective, optimiser
         self.simulations = training, validation
         self._validation_freq, self.capacity = validation_freq, capacity
+        self.updates_per_pass = updates_per_pass
         self.updates_per_call = 1
         self.best, self.finite = best, finite
         summariser = objective.summariser
         # The gradient may be computed before it is known whether it is wanted, unless a pass
-        # changes something in the model, or replicas exchange in an order of their own.
-        self._ahead = not stateful_variables(summariser.model) and summariser.replicas.count == 1
+        # changes something in the model, or replicas exchange in an order of their own. A
+        # validation of averaged weights changes the weights for its time.
+        self._ahead = (
+            not stateful_variables(summariser.model)
+            and summariser.replicas.count == 1
+            and not averaged_weights(optimiser)
+        )
         # AutoGraph would rewrite the user's layers, which Keras itself leaves as they are.
         self._compiled = tf.function(self._trace, autograph=False, jit_compile=jit_compile)
 
@@ -113,7 +123,8 @@ class UpdateLoop:
             patience: Updates without a better score after which to stop; never, if `None`.
 
         Returns:
-            The number of updates done, whether all losses were finite, and what was measured.
+            The number of updates done, whether all losses were finite, and what was measured, in
+            the shapes that `Records` lists.
         """
         if patience is None:
             patience = np.iinfo(np.int64).max
@@ -167,7 +178,7 @@ class UpdateLoop:
         now = limits.iteration + done
         valid, *validation = self._validate(now, done > 0)
         more = done < limits.updates
-        waited = now - tf.maximum(self.best.update, limits.warm_up)
+        waited = now - tf.maximum(self.best.last_progress, limits.warm_up)
         wanted = more & valid & (waited < limits.patience)
         finite, gradients, score, *training = tf.cond(
             more if self._ahead else wanted, partial(self._gradient, now), self._no_gradient
@@ -186,18 +197,18 @@ class UpdateLoop:
         loss, info, gradients = self.objective.gradient(self.simulations[0], now + 1)
         square = tf.add_n([tf.nn.l2_loss(gradient) for gradient in gradients])
         finite = tf.math.is_finite(loss.total + tf.cast(square, loss.total.dtype))
-        return finite, gradients, info.log_det_fisher, *_row(loss, info)
+        return finite, gradients, Score.of(info), *_row(loss, info)
 
     def _no_gradient(self) -> tuple[Any, ...]:
         trained = self.objective.summariser.model.trainable_variables
         zero = [tf.zeros_like(variable.value) for variable in trained]
-        score = tf.constant(-np.inf, self.simulations[0].dtype)
-        return tf.constant(False), zero, score, *self._no_row()
+        none = tf.constant(np.nan, tf.float64)
+        return tf.constant(False), zero, Score(none, none), *self._no_row()
 
-    def _apply(self, now: tf.Tensor, gradients: list[tf.Tensor], score: tf.Tensor) -> None:
+    def _apply(self, now: tf.Tensor, gradients: list[tf.Tensor], score: Score) -> None:
         """Updates the weights, which have a finite loss and gradient."""
         summariser = self.objective.summariser
-        self.finite.keep(summariser.model, score, now)
+        self.finite.keep(summariser.model, now)
         if not self.validates:
             self.best.keep_if_better(summariser.model, score, now)
         variables = summariser.model.trainable_variables
@@ -214,12 +225,23 @@ class UpdateLoop:
             return nothing()
 
         def evaluate() -> tuple[tf.Tensor, ...]:
-            loss, info = self.objective.assess(self.objective.summariser.statistics(validation))
-            self.best.keep_if_better(self.objective.summariser.model, info.log_det_fisher, now)
+            with self._averaged():
+                loss, info = self.objective.assess(self.objective.summariser.statistics(validation))
+                self.best.keep_if_better(self.objective.summariser.model, Score.of(info), now)
             return tf.math.is_finite(loss.total), *_row(loss, info)
 
         due = tf.equal(tf.math.floormod(now, self._validation_freq), 0)
         return tf.cond(changed & due, evaluate, nothing)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Gives the model the average of its weights, if the optimiser keeps one."""
+        averages = averaged_weights(self._optimiser)
+        trained = self.objective.summariser.model.trainable_variables if averages else []
+        before = [tf.identity(variable.value) for variable in trained]
+        assign_all(trained, [average.value for average in averages])
+        yield
+        assign_all(trained, before)
 
     def _no_row(self) -> tuple[tf.Tensor, tf.Tensor]:
         training = self.simulations[0]
@@ -238,3 +260,10 @@ def _row(loss: Loss, info: Information) -> tuple[tf.Tensor, tf.Tensor]:
         loss.coupling,
     ]
     return tf.stack(scalars), info.slope
+
+
+def averaged_weights(optimiser: KerasOptimizer) -> list[KerasVariable]:
+    """The averages of the weights over updates that an optimiser with `use_ema=True` keeps."""
+    if not optimiser.use_ema:
+        return []
+    return list(optimiser._model_variables_moving_average)

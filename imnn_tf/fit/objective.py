@@ -46,6 +46,12 @@ class Objective:
 
         The Fisher information is that of all summaries. The covariances in the record are of the
         network's own, which are those that the regularisation is about.
+
+        Args:
+            total: The statistics of all summaries, in the shapes that `Statistics` lists.
+
+        Returns:
+            The loss and the information, in the shapes that `Loss` and `Information` list.
         """
         info = information.fisher_information(total)
         if self.summariser.n_external:
@@ -58,7 +64,16 @@ class Objective:
         return self.regularisation.loss(info), info
 
     def gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
-        """Loss, `[]`, and gradient, one tensor of the shape of each weight, on an update's data."""
+        """The loss on the simulations of an update, and its gradient by the weights.
+
+        Args:
+            simulations: The simulations.
+            update: The number of the update, `[]`; 0 by default.
+
+        Returns:
+            The loss, `[]`, the information, and the gradient, one tensor for each trainable
+            weight, in its shape.
+        """
         if simulations.n_batches > 1:
             return self.streamed_gradient(simulations, update)
         batch = simulations.batches(update).at(0)
@@ -68,11 +83,19 @@ class Objective:
         return Gradient(loss, info, self._by_weights(tape, loss.total))
 
     def streamed_gradient(self, simulations: Simulations, update: tf.Tensor | int = 0) -> Gradient:
-        """Loss, `[]`, and gradient a batch at a time, in two passes and the memory of one batch.
+        """The loss and its gradient a batch at a time, in two passes and the memory of one batch.
 
         The loss is a function of the scatter and the slope, to which every simulation adds on
         its own. The first pass adds them up. With the gradient by them held fixed, the second
         pass differentiates the share of each batch. The terms through the mean cancel in the sum.
+
+        Args:
+            simulations: The simulations.
+            update: The number of the update, `[]`; 0 by default.
+
+        Returns:
+            The loss, `[]`, the information, and the gradient, one tensor for each trainable
+            weight, in its shape.
         """
         model, replicas = self.summariser.model, self.summariser.replicas
         simulations = simulations.fixed(update)

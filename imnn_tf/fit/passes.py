@@ -84,8 +84,11 @@ class Summariser:
 
         Args:
             simulations: The simulations.
-            training: Whether layers act as in training.
-            update: The number of the update whose simulations to take, `[]`.
+            training: Whether layers act as in training; not by default.
+            update: The number of the update whose simulations to take, `[]`; 0 by default.
+
+        Returns:
+            The statistics, in the shapes that `Statistics` lists.
         """
         fixed = simulations.fixed(update)
         return self.replicas.statistics(
@@ -95,7 +98,17 @@ class Summariser:
     def partial_statistics(
         self, simulations: Simulations, part: Part, *, training: bool, update: tf.Tensor | int
     ) -> Statistics:
-        """Statistics of the summaries of a part of the batches."""
+        """Statistics of the summaries of a part of the batches.
+
+        Args:
+            simulations: The simulations.
+            part: The part of the batches.
+            training: Whether layers act as in training.
+            update: The number of the update whose simulations to take, `[]`.
+
+        Returns:
+            The statistics, in the shapes that `Statistics` lists.
+        """
         batches = simulations.batches(update, part)
 
         def add(index: tf.Tensor, total: Statistics) -> Statistics:
@@ -108,18 +121,29 @@ class Summariser:
         return sum_over_batches(self.model if training else None, simulations, add, zero, part)
 
     def network_alone(self, total: Statistics) -> Statistics:
-        """The statistics of the network's own summaries."""
+        """The statistics of the network's own summaries, `n_network` of them."""
         return information.block(total, slice(self.n_network))
 
     def external_alone(self, total: Statistics) -> Statistics:
-        """The statistics of the external summaries."""
+        """The statistics of the external summaries, `n_external` of them."""
         return information.block(total, slice(self.n_network, None))
 
 
 def batch_statistics(
     model: KerasModel, batch: Batch, simulations: Simulations, *, training: bool
 ) -> Statistics:
-    """What one batch adds to the statistics of the whole."""
+    """What one batch adds to the statistics of the whole.
+
+    Args:
+        model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
+        batch: The simulations, `[batch, *input_shape]`, with their weights.
+        simulations: The set of simulations that the batch belongs to.
+        training: Whether layers act as in training.
+
+    Returns:
+        The moments of the fiducial summaries, with a mean `[n_summaries]`, and what the batch adds
+        to their slope, `[n_params, n_summaries]`.
+    """
     summaries, slope = summaries_and_slope(model, batch, simulations, training=training)
     return Statistics(information.moments(summaries, batch.fiducial_weights), slope)
 
@@ -131,29 +155,75 @@ def summaries_and_slope(
 
     Args:
         model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
-        batch: The batch.
-        simulations: The simulations that it belongs to.
+        batch: The simulations, `[batch, *input_shape]`, with their weights.
+        simulations: The set of simulations that the batch belongs to.
         training: Whether layers act as in training.
 
     Returns:
         The network's summaries followed by the external ones, `[n_fiducial, n_summaries]`, and
         what the batch adds to the slope of their mean, `[n_params, n_summaries]`.
     """
-    if batch.tangents is None:
-        x = summarise(
-            model, batch.data, training=training, blocks=simulations.blocks, dtype=simulations.dtype
-        )
-        summaries, slope = _by_differences(x, batch)
-    else:
-        summaries, slope = _by_tangents(model, batch, training=training, dtype=simulations.dtype)
-    if batch.external is None:
-        return summaries, slope
-    if batch.external_tangents is None:
-        external, external_slope = _by_differences(batch.external, batch)
-    else:
-        external = batch.external
-        external_slope = tf.einsum("bep,bp->pe", batch.external_tangents, batch.slope_weights)
-    return tf.concat([summaries, external], 1), tf.concat([slope, external_slope], 1)
+    fiducial, varied = summaries_and_derivatives(model, batch, simulations, training=training)
+    if isinstance(varied, tf.Tensor):
+        return fiducial, information.slope(varied, batch.slope_weights)
+    slope = [
+        tf.linalg.matvec(derivative, batch.slope_weights[:, parameter], transpose_a=True)
+        for parameter, derivative in enumerate(varied)
+    ]
+    return fiducial, tf.stack(slope)
+
+
+def summaries_and_derivatives(
+    model: KerasModel, batch: Batch, simulations: Simulations, *, training: bool
+) -> tuple[tf.Tensor, tf.Tensor | list[tf.Tensor]]:
+    """Summaries of one batch, and what the slope of their mean is made of.
+
+    Args:
+        model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
+        batch: The batch.
+        simulations: The simulations that it belongs to.
+        training: Whether layers act as in training.
+
+    Returns:
+        The network's summaries of the fiducial simulations followed by the external ones,
+        `[n_fiducial, n_summaries]`; and the summaries of the derivative simulations,
+        `[batch − n_fiducial, n_summaries]`, or, where derivatives are exact, a list with those of
+        the summaries by each parameter, `[batch, n_summaries]` each.
+    """
+    if batch.tangents is not None:
+        return _by_tangents(model, batch, training=training, dtype=simulations.dtype)
+    x = summarise(
+        model, batch.data, training=training, blocks=simulations.blocks, dtype=simulations.dtype
+    )
+    if batch.external is not None:
+        x = tf.concat([x, batch.external], axis=1)
+    sizes = [known_shape(each)[0] for each in (batch.fiducial_weights, batch.slope_weights)]
+    fiducial, varied = tf.split(x, sizes)
+    return fiducial, varied
+
+
+def _by_tangents(
+    model: KerasModel, batch: Batch, *, training: bool, dtype: tf.DType
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Summaries, `[batch, n_summaries]`, and their derivatives by each parameter.
+
+    Each parameter takes one Jacobian-vector product. The model runs once for all of them, and the
+    Jacobian itself is never formed.
+    """
+    assert batch.tangents is not None
+    summaries, derivatives = pushforward(
+        lambda data: tf.cast(model(data, training=training), dtype),
+        batch.data,
+        tf.unstack(batch.tangents, axis=-1),
+    )
+    if derivatives is None:
+        derivatives = [tf.zeros_like(summaries)] * known_shape(batch.tangents)[-1]
+    if batch.external is None or batch.external_tangents is None:
+        return summaries, derivatives
+    external = tf.unstack(batch.external_tangents, axis=-1)
+    return tf.concat([summaries, batch.external], axis=1), [
+        tf.concat(pair, axis=1) for pair in zip(derivatives, external, strict=True)
+    ]
 
 
 def summarise(
@@ -188,36 +258,6 @@ def summarise(
     return tf.concat(summaries, axis=0)
 
 
-def _by_differences(summaries: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-    """Splits off the fiducial simulations, and makes the slope of the others."""
-    sizes = [known_shape(each)[0] for each in (batch.fiducial_weights, batch.slope_weights)]
-    fiducial, varied = tf.split(summaries, sizes)
-    return fiducial, information.slope(varied, batch.slope_weights)
-
-
-def _by_tangents(
-    model: KerasModel, batch: Batch, *, training: bool, dtype: tf.DType
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Summaries and slope from exact derivatives.
-
-    Each parameter takes one Jacobian-vector product. The model runs once for all of them, and the
-    Jacobian itself is never formed.
-    """
-    assert batch.tangents is not None
-    summaries, derivatives = pushforward(
-        lambda data: tf.cast(model(data, training=training), dtype),
-        batch.data,
-        tf.unstack(batch.tangents, axis=-1),
-    )
-    if derivatives is None:
-        derivatives = [tf.zeros_like(summaries)] * known_shape(batch.tangents)[-1]
-    slope = [
-        tf.linalg.matvec(derivative, batch.slope_weights[:, parameter], transpose_a=True)
-        for parameter, derivative in enumerate(derivatives)
-    ]
-    return summaries, tf.stack(slope)
-
-
 def sum_over_batches(
     model: KerasModel | None,
     simulations: Simulations,
@@ -231,8 +271,11 @@ def sum_over_batches(
         model: The model, if its random layers draw numbers in `add`.
         simulations: The simulations.
         add: Takes the index of a batch, `[]`, and the sum so far; returns the sum with that batch.
-        zero: The sum of no batches.
-        part: The part of the batches to go through.
+        zero: The sum of no batches, a nest of tensors of any shapes.
+        part: The part of the batches to go through; all by default.
+
+    Returns:
+        The sum, of the structure and the shapes of `zero`.
     """
     if simulations.n_batches == 1:
         return add(tf.constant(0), zero)
@@ -257,6 +300,12 @@ def noise_of_batches(model: KerasModel | None) -> Callable[[tf.Tensor], None]:
 
     What they draw then depends on the index alone, so it does not matter where and in which order
     batches are worked on.
+
+    Args:
+        model: The model; `None` for no random layers.
+
+    Returns:
+        A function of the index of a batch, `[]`.
     """
     states = [] if model is None else seed_variables(model)
     before = [tf.identity(state) for state in states]
@@ -270,19 +319,27 @@ def noise_of_batches(model: KerasModel | None) -> Callable[[tf.Tensor], None]:
 
 
 def assign_all(variables: Sequence[KerasVariable], values: Sequence[Numbers]) -> None:
-    """Assigns a value to each variable."""
+    """Assigns a value to each variable.
+
+    Args:
+        variables: The variables, of any shape.
+        values: One value for each variable, in the variable's shape.
+    """
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
 
 def stateful_variables(model: KerasModel) -> list[KerasVariable]:
-    """The variables that a pass over data changes: running averages, states of random layers."""
+    """The variables, of any shape, that a pass over data changes.
+
+    They are running averages and states of random layers. The metrics of Keras are not among them.
+    """
     metrics = {id(variable) for variable in model.metrics_variables}
     return [v for v in model.non_trainable_variables if id(v) not in metrics]
 
 
 def seed_variables(model: KerasModel) -> list[KerasVariable]:
-    """The variables of a Keras model that its random layers draw their numbers from."""
+    """The variables, `[2]` each, that the random layers of a Keras model draw numbers from."""
     known = {id(variable) for variable in (*model.weights, *model.metrics_variables)}
     states = [variable for variable in model.variables if id(variable) not in known]
     return [state for state in states if tuple(state.shape) == (2,)]

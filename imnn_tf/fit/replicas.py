@@ -48,7 +48,14 @@ class Replicas:
             )
 
     def statistics(self, function: Callable[[Part], Statistics]) -> Statistics:
-        """Statistics of all batches, from a function that gives those of a part."""
+        """Statistics of all batches.
+
+        Args:
+            function: Takes a part of the batches, and returns the statistics of their summaries.
+
+        Returns:
+            The statistics, in the shapes that `Statistics` lists.
+        """
         if self._strategy is None:
             return function(WHOLE)
         stacks = self._run(
@@ -64,7 +71,16 @@ class Replicas:
         return Statistics(Moments(*total), tf.reduce_sum(gathered.slope, axis=0))
 
     def sum(self, function: Callable[..., list[tf.Tensor]], *arguments: Any) -> list[tf.Tensor]:
-        """The sum over all parts of what a function returns for one, with the same arguments."""
+        """Adds up what a function returns for each part of the batches.
+
+        Args:
+            function: Takes a part and `arguments`, and returns a list of tensors, of any shapes
+                that are the same for every part.
+            *arguments: Tensors of any shape, passed on to the function.
+
+        Returns:
+            The sums, one for each tensor in the list, in its shape.
+        """
         if self._strategy is None:
             return function(WHOLE, *arguments)
         parts = self._run(function, *arguments)
@@ -76,7 +92,13 @@ class Replicas:
         gradients: list[tf.Tensor],
         variables: list[KerasVariable],
     ) -> None:
-        """Updates the variables of all copies by the same gradient."""
+        """Updates the variables of all copies by the same gradient.
+
+        Args:
+            optimiser: A Keras optimiser, built for these variables.
+            gradients: The gradient by each variable, in the variable's shape.
+            variables: The variables, of any shape.
+        """
         if self._strategy is None:
             with fused_steps(optimiser):
                 optimiser.apply_gradients(zip(gradients, variables, strict=True))
@@ -90,7 +112,11 @@ class Replicas:
         self._strategy.run(update, args=(gradients,))
 
     def average(self, variables: list[KerasVariable]) -> None:
-        """Gives variables that each copy has changed by itself their mean over the copies."""
+        """Gives variables that each copy has changed by itself their mean over the copies.
+
+        Args:
+            variables: The variables, of any shape. Those that are not floating keep their values.
+        """
         if self._strategy is None:
             return
         for variable in variables:

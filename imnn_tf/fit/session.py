@@ -14,10 +14,12 @@ import tensorflow as tf
 from tqdm.auto import tqdm
 
 from imnn_tf.fit.history import progress, record
+from imnn_tf.fit.linear import linear_log_det_fisher
 from imnn_tf.fit.loop import UpdateLoop
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.fit.state import FitState
+from imnn_tf.fit.whitening import SUBSET, whiten
 from imnn_tf.information import InformationError, Regularisation
 from imnn_tf.simulations import Simulations
 from imnn_tf.simulations.feeds.stream import reading_errors
@@ -33,6 +35,9 @@ _SECONDS_PER_CALL = 0.25
 # The most updates in one call of the compiled loop, where their duration decides.
 _CAPACITY = 256
 
+# By how much ln det F may be below that of a linear compression: both are measured on a finite set.
+_LINEAR_MARGIN = 0.1
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -45,7 +50,10 @@ class FitOptions:
         warm_up: Updates before patience begins to count.
         checkpoint: Updates from one saving to the next; none is saved if `None`.
         updates_per_call: Updates in one call of the loop; chosen by their duration if `None`.
-        validation_freq: Updates from one validation to the next.
+        batch_size: Fiducial simulations of an update, chosen anew for each; all, or as many as
+            suit the model, if `None`.
+        validation_freq: Updates from one validation to the next; those that see every simulation
+            about once, if `None`.
         jit_compile: Whether to compile with XLA, or `"auto"`.
         verbose: Whether to show a progress bar.
     """
@@ -56,7 +64,8 @@ class FitOptions:
     warm_up: int = 0
     checkpoint: int | None = None
     updates_per_call: int | None = None
-    validation_freq: int = 1
+    batch_size: int | None = None
+    validation_freq: int | None = None
     jit_compile: bool | str = "auto"
     verbose: bool = True
 
@@ -70,7 +79,8 @@ class FitOptions:
         min_iterations: int | None,
         checkpoint: int | None,
         steps_per_execution: int | None,
-        validation_freq: int,
+        batch_size: int | None,
+        validation_freq: int | None,
         jit_compile: bool | str,
         verbose: bool,
     ) -> "FitOptions":
@@ -91,7 +101,8 @@ class FitOptions:
             warm_up=count("min_iterations", min_iterations, 0) or 0,
             checkpoint=count("checkpoint", checkpoint),
             updates_per_call=count("steps_per_execution", steps_per_execution),
-            validation_freq=checks.integer("validation_freq", validation_freq, minimum=1),
+            batch_size=count("batch_size", batch_size),
+            validation_freq=count("validation_freq", validation_freq),
             jit_compile=jit_compile
             if jit_compile == "auto"
             else checks.flag("jit_compile", jit_compile),
@@ -130,6 +141,8 @@ class Session:
         state: What a fit changes.
         training: The simulations to fit.
         validation: The simulations that score the weights; `None` for the training simulations.
+        seed: A non-negative integer that decides which simulations an update sees, where it does
+            not see all.
     """
 
     def __init__(
@@ -138,10 +151,12 @@ class Session:
         state: FitState,
         training: Simulations,
         validation: Simulations | None,
+        seed: int = 0,
     ) -> None:
         self._summariser, self._state = summariser, state
-        self._training, self._validation = training, validation
+        self._training, self._validation, self._seed = training, validation, seed
         self._loops: dict[tuple[Any, ...], UpdateLoop] = {}
+        self._linear: dict[int, float] = {}
 
     def run(
         self,
@@ -186,28 +201,92 @@ class Session:
             )
             raise InformationError(f"The loss of update {update} is not finite: {reason}. {has}")
 
+    def warn_of_poor_fit(self, moves: int) -> None:
+        """Logs one warning if the best weights are not worth having, with the remedy.
+
+        Args:
+            moves: How often the fiducial point was moved. What a linear compression keeps is
+                measured once for each fiducial point.
+        """
+        best = self._state.best
+        if best.update.numpy() < 0:
+            return
+        if not best.scaled.numpy():
+            logger.warning(
+                "The covariance of the summaries never came near the identity, so the weights are "
+                "not known to be the best. Fit for longer, with a larger learning rate or a "
+                "larger `λ`, and end the model with a `Dense` layer without an activation."
+            )
+            return
+        if self._validation is None:
+            return
+        if moves not in self._linear:
+            self._linear = {
+                moves: linear_log_det_fisher(self._summariser, self._training, self._validation)
+            }
+        kept, linear = best.score.numpy(), self._linear[moves]
+        if kept < linear - _LINEAR_MARGIN:
+            logger.warning(
+                "The fit keeps det F = %.4g on the validation set. A linear compression of the "
+                "same simulations keeps %.4g. Fit for longer (`patience`), with another learning "
+                "rate, or start from a network of `imnn_tf.networks`.",
+                np.exp(kept),
+                np.exp(linear),
+            )
+
+    def start(self) -> None:
+        """Whitens summaries that hardly vary, before the first update."""
+        if not self._state.history["loss"] and whiten(self._summariser, self._training):
+            self._state.begin_whitened()
+
     def loop(self, options: FitOptions) -> UpdateLoop:
         """The loop of updates, compiled once for each set of settings.
 
         Raises:
-            ValueError: If XLA is asked for and cannot compile what the loop does.
+            ValueError: If XLA is asked for and cannot compile what the loop does, or fewer
+                simulations in an update and there are too few, or they are not held in memory.
         """
         capacity = options.updates_per_call or _CAPACITY
         jit = self._compiles(options.jit_compile)
-        key = (options.regularisation, options.validation_freq, capacity, jit)
+        size = self._batch_size(options.batch_size)
+        updates_per_pass = 1 if size is None else -(-self._training.n_s // size)
+        validation_freq = options.validation_freq or updates_per_pass
+        settings = (options.regularisation, validation_freq, capacity, jit, size)
+        key = (*settings, id(self._state.optimiser))
         if key not in self._loops:
+            part = None if size is None else self._training.subset(size, self._seed)
             self._loops[key] = UpdateLoop(
                 Objective(self._summariser, options.regularisation),
                 self._state.optimiser,
-                self._training,
+                part or self._training,
                 self._validation,
-                validation_freq=options.validation_freq,
+                updates_per_pass=updates_per_pass,
+                validation_freq=validation_freq,
                 capacity=capacity,
                 jit_compile=jit,
                 best=self._state.best,
                 finite=self._state.finite,
             )
         return self._loops[key]
+
+    def _batch_size(self, wanted: int | None) -> int | None:
+        """The number of fiducial simulations of an update; `None` for all."""
+        n_s, least = self._training.n_s, self._summariser.n_summaries + 1
+        if wanted is None:
+            # Without a validation set, the best weights would be those of the luckiest part.
+            choose = self._state.pooled and self._validation is not None
+            return SUBSET if choose and least <= SUBSET < n_s else None
+        if not least <= wanted <= n_s:
+            raise ValueError(
+                f"`batch_size` must be from {least}, more than there are summaries, to {n_s}, the "
+                f"number of fiducial simulations, got {wanted}."
+            )
+        if self._training.subset(wanted, self._seed) is None:
+            raise ValueError(
+                "`batch_size` must be left out where simulations are not held in memory, or their "
+                f"`map_fn` draws from a global generator, got {wanted}."
+            )
+        return wanted if wanted < n_s else None
 
     def _compiles(self, jit_compile: bool | str) -> bool:
         """Whether to compile with XLA, which can neither compile reading nor replicas."""
@@ -236,6 +315,8 @@ def _update(
     history = state.history
     first = len(history["loss"])
     warm_up = state.begin(options.warm_up, patience=options.patience is not None).warm_up or 0
+    # Patience is meant in updates that see every simulation.
+    patience = None if options.patience is None else options.patience * loop.updates_per_pass
     per_call = options.updates_per_call or loop.updates_per_call
     with (
         deferred_interrupt() as interrupted,
@@ -250,7 +331,7 @@ def _update(
                 return Outcome.STOPPED
             callbacks.on_epoch_begin(iteration)
             started = time.perf_counter()
-            done, finite, records = loop.run(wanted, iteration, warm_up, options.patience)
+            done, finite, records = loop.run(wanted, iteration, warm_up, patience)
             elapsed = time.perf_counter() - started
             record(history, records, iteration, loop.validates, callbacks)
             bar.update(done)

@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from imnn_tf.estimator import MODEL_FILE, configuration_of, load_model
 from imnn_tf.fit.history import empty_history
-from imnn_tf.fit.snapshot import Snapshot
+from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
+from imnn_tf.fit.whitening import pooled_optimiser
 from imnn_tf.information import Regularisation
 from imnn_tf.simulations.fiducial import FiducialPoint
 from imnn_tf.utils import checkpoint
@@ -22,7 +23,7 @@ from imnn_tf.utils.types import KerasModel, KerasOptimizer, KerasVariable, Numbe
 
 FIT_FILE = "fit.npz"
 
-# What the file must hold beside arrays.
+# What the file must hold besides arrays.
 _SETTINGS = ("optimiser", "best", "regulariser", "fiducial")
 
 
@@ -38,12 +39,13 @@ class FitState:
 
     Args:
         model: A built Keras model.
-        optimiser: A Keras optimiser, its name or its configuration; Adam if `None`.
+        optimiser: A Keras optimiser, its name or its configuration; AdamW if `None`.
 
     Attributes:
         optimiser: The optimiser, used by this fit alone.
+        pooled: Whether the fit is that of a whitened model whose user named no optimiser.
         history: What every update measured.
-        best: The weights with the highest score so far.
+        best: The best weights so far.
         finite: The last weights with a finite loss.
         regularisation: The regularisation of the last fit.
         course: Where the running fit began, or the last one; `None` if a further one starts anew.
@@ -53,14 +55,21 @@ class FitState:
     def __init__(self, model: KerasModel, optimiser: Any) -> None:
         self._model = model
         self.history = empty_history()
-        self.best, self.finite = Snapshot(model), Snapshot(model)
+        self.best, self.finite = BestSnapshot(model), Snapshot(model)
         self.regularisation = Regularisation()
-        # Where a further fit goes on, if the model is not there because it has the best weights.
+        # The variables from which a further fit goes on, where the model has the best weights.
         self._latest: list[np.ndarray] | None = None
         self.course: Course | None = None
         self.running = False
         self._initial = self._model_state()
+        self.pooled, self._optimiser_named = False, optimiser is not None
         self._set_optimiser(optimiser)
+
+    def begin_whitened(self) -> None:
+        """Chooses how to fit a model whose summaries were whitened, unless the user has."""
+        if not self._optimiser_named:
+            self.pooled = True
+            self._set_optimiser(pooled_optimiser())
 
     def _set_optimiser(self, optimiser: Any) -> None:
         self.optimiser = own_optimiser(optimiser, self._model)
@@ -70,7 +79,8 @@ class FitState:
         """Sets the weights that `reset` goes back to.
 
         Args:
-            weights: An array for each weight of the model, as `model.get_weights()` returns them.
+            weights: One array for each weight of the model, in the weight's shape and in the
+                order of `model.get_weights()`.
 
         Raises:
             ValueError: If their number or shapes are not those of the model's weights.
@@ -103,7 +113,7 @@ class FitState:
         self.history["θ_fid"].append(theta_fid)
         self.history["θ_fid_iteration"].append(updates)
         self.best.forget()
-        self.finite.set(self._model.get_weights(), -np.inf, updates)
+        self.finite.set(self._model.get_weights(), updates)
         self._latest = None
         self.course, self.running = None, False
         if not keep_optimiser:
@@ -170,9 +180,10 @@ class FitState:
         }
         settings = {
             "optimiser": keras.optimizers.serialize(self.optimiser),
-            "best": [self.best.score.numpy().item(), self.best.update.numpy().item()],
+            "best": self.best.record(),
             "regulariser": dataclasses.astuple(self.regularisation),
             "fiducial": [fiducial.theta.tolist(), fiducial.moves],
+            "pooled": self.pooled,
             "course": None if self.course is None else self.course._asdict(),
             "running": self.running,
             "model": configuration_of(self._model),
@@ -194,7 +205,8 @@ class FitState:
                 optimiser is made anew, with the settings that were saved.
 
         Returns:
-            The fiducial parameters of the saved fit, and how often they had been moved.
+            The fiducial parameters of the saved fit, `n_params` numbers, and how often they had
+            been moved.
 
         Raises:
             FileNotFoundError: If there is no state.
@@ -210,8 +222,9 @@ class FitState:
         checkpoint.assign("model", self._variables(), latest)
         checkpoint.assign("optimiser", self.optimiser.variables, optimiser)
         self._model.set_weights(weights)
-        self.best.set(best, *saved.settings["best"])
+        self.best.take_over(best, saved.settings["best"])
         self._latest = latest
+        self.pooled = saved.settings.get("pooled", False)
         self.regularisation = Regularisation(*saved.settings["regulariser"])
         self.history = {
             key.removeprefix("history/"): list(value) if value.ndim > 1 else value.tolist()
@@ -256,11 +269,16 @@ def saved_model(folder: Path, custom_objects: dict[str, Any] | None) -> KerasMod
     return load_model(folder, custom_objects, configuration)
 
 
+def default_optimiser() -> KerasOptimizer:
+    """The optimiser of a fit whose user names none, by benchmarks/imnn_defaults.py."""
+    return keras.optimizers.AdamW(3e-3, weight_decay=1.0)
+
+
 def own_optimiser(optimiser: Any, model: KerasModel) -> KerasOptimizer:
     """A Keras optimiser for the weights of a model, shared with nothing else.
 
     Args:
-        optimiser: An optimiser, its name or its configuration; Adam if `None`. One that already
+        optimiser: An optimiser, its name or its configuration; AdamW if `None`. One that already
             serves other weights is copied, with its settings and without its state.
         model: The model, with its weights.
 
@@ -268,7 +286,7 @@ def own_optimiser(optimiser: Any, model: KerasModel) -> KerasOptimizer:
         TypeError: If it is not an optimiser.
     """
     try:
-        optimiser = keras.optimizers.get("adam" if optimiser is None else optimiser)
+        optimiser = default_optimiser() if optimiser is None else keras.optimizers.get(optimiser)
     except (ValueError, TypeError) as error:
         raise TypeError(
             f"`optimiser` must be a Keras optimiser, its name or its configuration: {error}"

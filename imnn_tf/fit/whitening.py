@@ -3,6 +3,10 @@
 The Fisher information does not change under an invertible linear map of the summaries. The
 regulariser does. Convolutions with pooling make summaries with a variance of 1e-5; a fit then
 spends its first updates, and its patience, on the scale alone.
+
+Such models also learn their simulations by heart, the covariance above all. What helps most by
+benchmarks/imnn_defaults.py is a large learning rate with weight decay, updates that see different
+parts of the simulations, and the average of the weights over updates.
 """
 
 import keras
@@ -13,12 +17,27 @@ from imnn_tf.fit.passes import Summariser, assign_all, stateful_variables
 from imnn_tf.information import covariance
 from imnn_tf.simulations import Simulations
 from imnn_tf.simulations.feeds.stream import reading_errors
-from imnn_tf.utils.types import KerasLayer, KerasModel
+from imnn_tf.utils.types import KerasLayer, KerasModel, KerasOptimizer
 
 # Summaries with a smaller variance, in any direction, are whitened before the first update. Dense
 # networks start at 0.01 to 0.1; whitening those too cost up to a tenth of det F on stored
 # simulations, because the model then learns them by heart sooner.
 SMALLEST_VARIANCE = 1e-3
+
+# Fiducial simulations of an update of a model that was whitened.
+SUBSET = 200
+
+
+def pooled_optimiser() -> KerasOptimizer:
+    """The optimiser of a model that was whitened, unless the user names one."""
+    # Whitening makes the last weights large, and with them the effect of the first updates.
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, decay_steps=10**9, warmup_target=1e-2, warmup_steps=4
+    )
+    # Gradients are large at the start. A longer memory of their squares would slow down the fit.
+    return keras.optimizers.AdamW(
+        rate, weight_decay=0.6, beta_2=0.95, use_ema=True, ema_momentum=0.97
+    )
 
 
 def whiten(summariser: Summariser, simulations: Simulations) -> bool:

@@ -36,7 +36,7 @@ _RUN = {
     "been accepted. `None` for no limit.",
 }
 
-# The number of draws after which a run ends of which all simulations fail.
+# The number of draws after which a run ends if all of its simulations fail.
 _MOST_FAILURES = 1000
 
 
@@ -56,9 +56,8 @@ class ApproximateBayesianComputation(RejectionSampling):
 
     `ε` may also be typed as `ϵ`, which Python takes for the same name.
 
-    What was accepted, `accepted_parameters` and its like, are arrays `(1, n, ...)` with one
-    target, lists of arrays `(n_i, ...)` with several, and `None` before `accept_reject`; so is
-    what was rejected.
+    The attributes beginning with `accepted_` and `rejected_` are arrays `(1, n, ...)` with one
+    target, lists of arrays `(n_i, ...)` with several, and `None` before `accept_reject`.
 
     Attributes:
         simulator: As passed.
@@ -181,7 +180,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         least = checks.integer("min_draws", 1 if min_draws is None else min_draws, minimum=1)
         most = np.inf if max_draws is None else checks.integer("max_draws", max_draws, minimum=1)
         have = (self.distances < tolerances).sum(axis=0)
-        total = None if max_draws is None else int(most)
+        total = None if max_draws is None else max(0, int(most) - len(self.parameters))
         with self._execution.bar(total) as bar, self._same_workers() as execution:
             execution = replace(execution, progress=bar)
             tried, in_vain = len(self.parameters), 0
@@ -227,7 +226,7 @@ class ApproximateBayesianComputation(RejectionSampling):
     @described(**_RUN)
     def marginals(
         self,
-        bins: Bins = 25,
+        bins: Bins | None = None,
         ranges: Ranges | None = None,
         *,
         adjust: bool = False,
@@ -240,7 +239,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
     ) -> list[Marginals]:
-        """Histograms of single parameters and of pairs, after simulating and accepting as asked.
+        """Densities of single parameters and of pairs, after simulating and accepting as asked.
 
         Returns:
             One `Marginals` for each target chosen.
@@ -256,7 +255,7 @@ class ApproximateBayesianComputation(RejectionSampling):
     def plot(
         self,
         smoothing: float | None = None,
-        bins: Bins = 25,
+        bins: Bins | None = None,
         ranges: Ranges | None = None,
         *,
         adjust: bool = False,

@@ -92,21 +92,23 @@ SHARED = {
     "simulator writes one file: `name.npy`, then `name_1.npy` and so on. `None` saves nothing.",
     "tqdm_notebook": "Ignored: the bar finds out where it is shown.",
     # Results and how they are drawn.
-    "bins": "The number of bins for each parameter: one number, or one for each.",
-    "ranges": "The range of the bins, `(low, high)` for each parameter. `None` for the range of "
-    "each target's samples.",
+    "bins": "`None` for smooth densities, whose contours hold what they claim. For histograms "
+    "instead, the number of bins for each parameter: one number, or one for each.",
+    "ranges": "The range of the densities, `(low, high)` for each parameter. `None` for ranges "
+    "that hold the samples of each target.",
     "adjust": "Whether to correct for the tolerance by local-linear regression (Beaumont, Zhang & "
     "Balding 2002).",
     "target": "The number of a target, counted from zero, or several. `None` for all.",
-    "smoothing": "Width, in bins or grid cells, of a Gaussian by which densities are smoothed. It "
-    "widens a posterior. `None` for no smoothing.",
+    "smoothing": "Width, in bins or grid cells, of a Gaussian by which densities are smoothed "
+    "further. It widens a posterior and its contours. `None` for no such smoothing.",
     "label": "A name in the legend, or one for each target drawn. If several are drawn under one "
     "name or none, they are numbered.",
     "ax": "Axes to draw into, `(n_params, n_params)`, such as an earlier call returned. `None` for "
     "a new figure.",
     "figsize": "Size of a new figure in inches. `None` for 2.5 for each parameter, at least 5.",
     "color": "A colour, or one for each target. `None` continues the colour cycle.",
-    "levels": "Shares of the probability that the contours enclose.",
+    "levels": "Shares of the probability that the contours enclose, between 0 and 1: one number, "
+    "or several, `(n_levels,)`.",
     "known": "True parameters, `(n_params,)`, to mark by lines. `None` for none.",
     "kwargs": "Passed on to `imnn_tf.lfi.triangle`: `wspace`, `hspace`, and what Matplotlib's "
     "`plot` and `contour` take, such as `alpha` and `linewidth`.",
@@ -119,10 +121,24 @@ SHARED = {
 
 # Descriptions that some of the functions with these arguments need instead.
 POSTERIOR = {
+    "bins": "The number of bins for each parameter: one number, or one for each.",
     "ranges": "The range of the bins, `(low, high)` for each parameter. `None` for the bounds of "
     "the prior, or the ends of the samples where those are infinite.",
 }
 SCATTER = {
     "kwargs": "Passed on to Matplotlib's `scatter`, except for `wspace` and `hspace`: the space "
     "between the columns and rows of a new figure, as a share of their size.",
+}
+GRID = {
+    "grid": "The points to evaluate at: one point, `(n_params,)`; a list of points, "
+    "`(n_params, n)`, or `(n,)` if there is one parameter; or a full grid, "
+    '`(n_params, n_1, ..., n_p)`, as `np.meshgrid(..., indexing="ij")` makes it. `None` for a full '
+    "grid that spans the box of `ranges()`, with its ends.",
+    "gridsize": "Points along each axis of that grid: one number, or one for each parameter.",
+}
+MARGINALS = {
+    "grid": "A full grid to evaluate the posterior on, `(n_params, n_1, ..., n_p)`.",
+    "gridsize": "Points along each axis of a grid that spans the box of `ranges()`. With neither "
+    "`grid` nor `gridsize` a grid closes in on each posterior. With more than three parameters, "
+    "strong correlations or a narrow prior, they are densities of 100,000 samples instead.",
 }

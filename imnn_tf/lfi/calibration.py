@@ -160,7 +160,7 @@ def expected_coverage(
         levels: Credibilities, `(n_levels,)`. `None` for 0.05 to 0.95 in steps of 0.05.
 
     Returns:
-        The coverage, with one curve for each parameter.
+        The coverage, with one curve for each parameter, `(n_levels, n_params)`.
 
     Raises:
         ValueError: If there are not as many posteriors as truths.
@@ -199,7 +199,7 @@ def tarp(
             for fresh entropy.
 
     Returns:
-        The coverage, with a single curve.
+        The coverage, with a single curve, `(n_levels, 1)`.
 
     Raises:
         ValueError: If there are not as many posteriors as truths.
@@ -315,8 +315,14 @@ def _ranks(ranks: ArrayLike, draws: int) -> np.ndarray:
     values = checks.array("ranks", ranks, shape=(None, None), dtype=float)
     draws = checks.integer("draws", draws, minimum=1)
     low, top = values.min(initial=draws), values.max(initial=0)
+    wrong = low < 0 or top > draws
     # Of ranks that were uniform up to `draws`, all lie in the lower half with chance 2^-size.
-    if low < 0 or top > draws or (values.size >= 40 and 2 * top < draws):
+    wrong = wrong or (values.size >= 40 and 2 * top < draws)
+    if not wrong and values.size >= 40 and values.size * np.log((top + 1) / (draws + 1)) < -20:
+        # Ranks that are uniform up to a lower end are of fewer draws, and not of a bad posterior.
+        centred = (values + 0.5) / (top + 1)
+        wrong = min(stats.kstest(column, "uniform").pvalue for column in centred.T) > 1e-3
+    if wrong:
         raise ValueError(
             f"`draws` must be that of `sbc_ranks`, the largest possible rank, got {draws} and "
             f"ranks from {low:g} to {top:g}."

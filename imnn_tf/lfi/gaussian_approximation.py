@@ -2,64 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.arguments import described
+from imnn_tf.lfi.arguments import GRID, MARGINALS, described
 from imnn_tf.lfi.methods.base import LikelihoodFreeInference
 from imnn_tf.lfi.plots.layout import AxesLike, Color, FigureSize, Label
 from imnn_tf.lfi.plots.triangle import LEVELS, triangle
 from imnn_tf.lfi.posterior import gridded
-from imnn_tf.lfi.posterior.gridded import POINTS, Gridded, axes_of_grid, full_grid
-from imnn_tf.lfi.posterior.histograms import sample_ranges
+from imnn_tf.lfi.posterior.gridded import POINTS, Evaluation, Gridded, axes_of_grid, full_grid
 from imnn_tf.lfi.posterior.marginals import Marginals
-from imnn_tf.lfi.posterior.normal import Normal
+from imnn_tf.lfi.posterior.normal import Normal, degrees_of
 from imnn_tf.lfi.posterior.samples import Posterior
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
+from imnn_tf.utils.types import Numbers
 
 GridSize: TypeAlias = int | Sequence[int]
 
 # Points along each axis of a grid that is drawn, by the number of parameters.
 _PLOT_POINTS = {1: 512, 2: 192, 3: 80}
 # The number of samples that marginals are made of if there are too many parameters for a grid.
-_PLOT_SAMPLES = 1_000_000
-
-_GRID = {
-    "grid": "The points to evaluate at: one point, `(n_params,)`; a list of points, "
-    "`(n_params, n)`, or `(n,)` if there is one parameter; or a full grid, "
-    '`(n_params, n_1, ..., n_p)`, as `np.meshgrid(..., indexing="ij")` makes it. `None` for a full '
-    "grid that spans the box of `ranges()`, with its ends.",
-    "gridsize": "Points along each axis of that grid: one number, or one for each parameter.",
-}
-_MARGINALS = {
-    "grid": "A full grid to evaluate the posterior on, `(n_params, n_1, ..., n_p)`.",
-    "gridsize": "Points along each axis of a grid that spans the box of `ranges()`. With neither "
-    "`grid` nor `gridsize` a grid closes in on each posterior; with more than three parameters "
-    "there are histograms of 1,000,000 samples instead.",
-}
-
-
-class Evaluation(NamedTuple):
-    """Log densities at some points.
-
-    Attributes:
-        grid: The points, `(n_params,) + shape`.
-        log_density: Log likelihoods, or their sums with the log prior, `(targets,) + shape`.
-    """
-
-    grid: np.ndarray
-    log_density: np.ndarray
+_PLOT_SAMPLES = 100_000
 
 
 @described(
     Fisher="The Fisher information, `(n_params, n_params)`, or one for each target, "
-    "`(targets, n_params, n_params)`. `None` if a subclass has its own likelihood.",
+    "`(targets, n_params, n_params)`; or what `IMNN.evaluate` returns, whose error widens the "
+    "likelihood. `None` if a subclass has its own likelihood.",
     get_estimate="Takes data, `(n,) + input shape`, and returns estimates of the parameters, "
     "`(n, n_params)`. `None` if a subclass has its own likelihood.",
+    widen="Whether the error of `Fisher` widens the likelihood. `None` to do so where `Fisher` has "
+    "an error, as the result of `IMNN.evaluate` does.",
 )
 class GaussianApproximation(LikelihoodFreeInference):
     """Gaussian approximation of likelihood and posterior.
@@ -67,6 +44,10 @@ class GaussianApproximation(LikelihoodFreeInference):
     The likelihood is `N(parameters | estimate, F^-1)`, which the Cramér-Rao bound suggests for
     an efficient estimator (Charnock et al. 2018, arXiv:1802.03537, section II). The posterior is
     its product with the prior.
+
+    Where the Fisher information has an error, the likelihood is the Student distribution that a
+    covariance from a finite number of simulations gives (Sellentin & Heavens 2016,
+    arXiv:1511.05969), of as many as make the error of `ln det F`.
 
     A subclass with another likelihood overrides `log_gaussian(grid, shape)`, or sets an attribute
     of that name, even before it calls this constructor. It may pass `Fisher=None`.
@@ -92,7 +73,25 @@ class GaussianApproximation(LikelihoodFreeInference):
     grid: np.ndarray | None = None
     shape: tuple[int, ...] | None = None
 
-    @described(**_GRID, prior="Whether to evaluate the prior and the posterior too.")
+    def __init__(
+        self,
+        target_data: Numbers,
+        prior: Any,
+        Fisher: Any,
+        get_estimate: Callable[..., Any] | None,
+        labels: Sequence[str] | None = None,
+        *,
+        parameter_names: Sequence[str] | None = None,
+        widen: bool | None = None,
+    ) -> None:
+        super().__init__(
+            target_data, prior, Fisher, get_estimate, labels, parameter_names=parameter_names
+        )
+        error = getattr(Fisher, "log_det_fisher_std", None)
+        widen = error is not None if widen is None else checks.flag("widen", widen)
+        self._degrees = degrees_of(error, self.n_params) if widen else np.inf
+
+    @described(**GRID, prior="Whether to evaluate the prior and the posterior too.")
     def __call__(
         self, grid: ArrayLike | None = None, gridsize: GridSize = 20, prior: bool = True
     ) -> None:
@@ -118,7 +117,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         each = [self._normal(target).log_prob(grid) for target in range(self.targets)]
         return np.stack(each).reshape((-1, *shape))
 
-    @described(**_GRID)
+    @described(**GRID)
     def log_prob(self, grid: ArrayLike | None = None, gridsize: GridSize = 20) -> np.ndarray:
         """Log likelihood.
 
@@ -127,7 +126,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         """
         return self._evaluate_likelihood(grid, gridsize).log_density
 
-    @described(**_GRID)
+    @described(**GRID)
     def prob(self, grid: ArrayLike | None = None, gridsize: GridSize = 20) -> np.ndarray:
         """Likelihood.
 
@@ -136,7 +135,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         """
         return np.exp(self.log_prob(grid, gridsize))
 
-    @described(**_GRID)
+    @described(**GRID)
     def log_posterior(self, grid: ArrayLike | None = None, gridsize: GridSize = 20) -> np.ndarray:
         """Log likelihood plus log prior density; minus `log_evidence()` it is the log posterior.
 
@@ -145,7 +144,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         """
         return self._evaluate_posterior(grid, gridsize).log_density
 
-    @described(**_GRID)
+    @described(**GRID)
     def posterior(self, grid: ArrayLike | None = None, gridsize: GridSize = 20) -> np.ndarray:
         """Posterior density, normalised over the support of the prior whatever the points are.
 
@@ -163,8 +162,9 @@ class GaussianApproximation(LikelihoodFreeInference):
         """Log of the integral of likelihood times prior, `(targets,)`.
 
         With up to three parameters it is computed by the trapezium rule, on a grid that closes in
-        on the product, along principal axes if parameters are correlated or the prior is narrow.
-        With more, it is a mean over 65,536 points of a Sobol sequence with a fixed seed.
+        on the product. With more, or if parameters are correlated or the prior is narrow, it is a
+        mean of weights over 65,536 points of a Sobol sequence with a fixed seed. It contains the
+        constant of a `prior.log_prob` that is not normalised.
 
         Raises:
             ValueError: If the product vanishes everywhere on the grid, or a subclass with its
@@ -173,18 +173,19 @@ class GaussianApproximation(LikelihoodFreeInference):
         return np.array([self._log_evidence(target) for target in range(self.targets)])
 
     def _log_evidence(self, target: int) -> float:
-        likelihood = self._normal(target) if self._is_gaussian else None
-        if likelihood is not None and self.n_params not in POINTS:
-            return likelihood.log_evidence(self.prior)
-        if likelihood is None or likelihood.fits_axes(self.prior):
-            return self._gridded(target).log_evidence()
-        return gridded.whitened_log_evidence(likelihood, self.prior)
+        if self._is_gaussian:
+            likelihood = self._normal(target)
+            if self.n_params not in POINTS or not likelihood.fits_axes(self.prior):
+                return likelihood.log_evidence(self.prior)
+        return self._gridded(target).log_evidence()
 
     def result(self, target: int = 0, *, n: int = 10_000, seed: Seed = 0) -> Posterior:
         """The posterior of one target, as weighted samples.
 
-        The samples are draws from the Gaussian, weighted by the prior. If a subclass has its own
-        likelihood, they are drawn from the cells of a grid instead.
+        The samples are draws from a Gaussian about the likelihood or about the posterior, whichever
+        is closer to the posterior. It is cut off at the bounds of the prior. Their weights are the
+        posterior over that density. If a subclass has its own likelihood, they are drawn from the
+        cells of a grid instead.
 
         Args:
             target: The number of the target, counted from zero.
@@ -193,15 +194,15 @@ class GaussianApproximation(LikelihoodFreeInference):
 
         Raises:
             IndexError: If there is no such target.
-            ValueError: If the prior supports none of the samples, or a subclass with its own
+            ValueError: If likelihood times prior is zero at all samples, or a subclass with its own
                 likelihood has more than three parameters.
         """
         target = self._target_number(target)
         n = checks.integer("n", n, minimum=1)
         rng = np.random.default_rng(seed_sequence(seed))
         if self._is_gaussian:
-            samples = self._normal(target).draws(rng.normal(size=(n, self.n_params)))
-            weights = self.prior.prob(samples)
+            uniform = rng.uniform(1e-300, 1, size=(n, self.n_params))
+            samples, weights = self._normal(target).posterior_draws(self.prior, uniform)
         else:
             samples, weights = self._gridded(target).draws(n, rng), None
         return Posterior(
@@ -244,7 +245,7 @@ class GaussianApproximation(LikelihoodFreeInference):
             np.where(np.isfinite(self.prior.high), high, tight_high),
         )
 
-    @described(**_MARGINALS)
+    @described(**MARGINALS)
     def marginals(
         self,
         grid: ArrayLike | None = None,
@@ -275,7 +276,7 @@ class GaussianApproximation(LikelihoodFreeInference):
         density = np.exp(log_post - np.where(np.isfinite(top), top, 0.0))
         return [Marginals.of_grid(density[each], axes) for each in chosen]
 
-    @described(**_MARGINALS)
+    @described(**MARGINALS)
     def plot(
         self,
         grid: ArrayLike | None = None,
@@ -307,11 +308,12 @@ class GaussianApproximation(LikelihoodFreeInference):
         return triangle(marginals, labels=self.axis_labels, **kwargs)
 
     def _close_marginals(self, target: int) -> Marginals:
-        """Marginals on a grid about the posterior, or of samples with many parameters."""
-        if self.n_params not in POINTS:
+        """Marginals on a grid about the posterior, or of samples where a grid is too coarse."""
+        close = not self._is_gaussian or self._normal(target).fits_axes(self.prior)
+        if self.n_params not in POINTS or not close:
             seed = child(seed_sequence(0), target)
             result = self.result(target, n=_PLOT_SAMPLES, seed=seed)
-            return result.marginals(40, sample_ranges(result.low, result.high, result.samples))
+            return result.marginals()
         posterior = self._gridded(target)
         size = _PLOT_POINTS[self.n_params]
         axes = [np.linspace(axis[0], axis[-1], size) for axis in posterior.axes(depth=10)]
@@ -365,7 +367,7 @@ class GaussianApproximation(LikelihoodFreeInference):
                 "`Fisher` and `get_estimate` must be passed for the Gaussian likelihood, "
                 "got None; a subclass may set `log_gaussian` instead."
             )
-        return Normal(self.estimate[target], self._matrix_of(self.F, target))
+        return Normal(self.estimate[target], self._matrix_of(self.F, target), self._degrees)
 
     def _gridded(self, target: int) -> Gridded:
         """Likelihood times prior of a target, on grids; with few parameters only."""

@@ -70,8 +70,8 @@ class PopulationMonteCarlo(WeightedParticles):
 
     Targets share the draws from the prior, and are independent of each other otherwise.
 
-    `accepted_parameters` and its like are the same as `parameters`; those beginning with
-    `rejected_` are empty.
+    The attributes beginning with `accepted_` are the same as those without it, such as
+    `parameters`. Those beginning with `rejected_` are empty.
 
     Attributes:
         simulator: As passed.
@@ -126,7 +126,7 @@ class PopulationMonteCarlo(WeightedParticles):
         draws: int | None = None,
         initial_draws: int | None = None,
         criterion: float | None = None,
-        percentile: float | None = 75,
+        percentile: float | None = 50,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
@@ -154,7 +154,7 @@ class PopulationMonteCarlo(WeightedParticles):
             draws = checks.integer("draws", draws, minimum=self.n_params + 1)
         with ExitStack() as stack:
             schedule.interrupt = stack.enter_context(deferred_interrupt())
-            total = None if max_simulations is None else self.targets * int(max_simulations)
+            total = self._populations.left(initial_draws, schedule)
             bar = stack.enter_context(self._execution.bar(total))
             execution = replace(stack.enter_context(self._same_workers()), progress=bar)
             simulate = partial(
@@ -185,7 +185,7 @@ class PopulationMonteCarlo(WeightedParticles):
         draws: int | None = None,
         initial_draws: int | None = None,
         criterion: float | None = None,
-        percentile: float | None = 75,
+        percentile: float | None = 50,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
@@ -210,7 +210,7 @@ class PopulationMonteCarlo(WeightedParticles):
     @described(**_RUN)
     def marginals(
         self,
-        bins: Bins = 25,
+        bins: Bins | None = None,
         ranges: Ranges | None = None,
         *,
         adjust: bool = False,
@@ -218,7 +218,7 @@ class PopulationMonteCarlo(WeightedParticles):
         draws: int | None = None,
         initial_draws: int | None = None,
         criterion: float | None = None,
-        percentile: float | None = 75,
+        percentile: float | None = 50,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
@@ -244,7 +244,7 @@ class PopulationMonteCarlo(WeightedParticles):
     def plot(
         self,
         smoothing: float | None = None,
-        bins: Bins = 25,
+        bins: Bins | None = None,
         ranges: Ranges | None = None,
         *,
         adjust: bool = False,
@@ -253,7 +253,7 @@ class PopulationMonteCarlo(WeightedParticles):
         draws: int | None = None,
         initial_draws: int | None = None,
         criterion: float | None = None,
-        percentile: float | None = 75,
+        percentile: float | None = 50,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,
@@ -294,7 +294,7 @@ class PopulationMonteCarlo(WeightedParticles):
         draws: int | None = None,
         initial_draws: int | None = None,
         criterion: float | None = None,
-        percentile: float | None = 75,
+        percentile: float | None = 50,
         at_once: bool | int = True,
         save_sims: FileName | None = None,
         tqdm_notebook: bool = True,

@@ -71,6 +71,28 @@ class Prior:
             raise AttributeError(name)
         return getattr(self.distribution, name)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickles the prior.
+
+        Raises:
+            TypeError: If it is a distribution of TensorFlow Probability, which cannot be pickled.
+        """
+        if _is_tfp(self.distribution):
+            raise TypeError(
+                "`prior` must be picklable, got a distribution of TensorFlow Probability, "
+                f"{type(self.distribution).__name__}, which is not. What `result()` returns can be "
+                "pickled."
+            )
+        return super().__reduce_ex__(protocol)
+
+    def __copy__(self) -> "Prior":
+        """The prior itself: it never changes, and not every distribution can be copied."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Prior":
+        """The prior itself: it never changes, and not every distribution can be copied."""
+        return self
+
     def sample(self, n: int, seed: Seed = None) -> np.ndarray:
         """Draws from the prior.
 
@@ -172,7 +194,7 @@ class Prior:
         return float(1 / mean)
 
     def finite_range(self, seed: Seed = 0) -> tuple[np.ndarray, np.ndarray]:
-        """A finite box for plots: the bounds, with quantiles in the place of infinite ones.
+        """A finite box for plots: the bounds, with quantiles instead of infinite ones.
 
         Args:
             seed: Seed of the 10,000 draws whose 0.1 % and 99.9 % quantiles replace infinite

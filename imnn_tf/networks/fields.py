@@ -14,6 +14,9 @@ from imnn_tf.utils.types import KerasLayer, KerasModel
 # Width of the kernels of every convolution but the first.
 _WIDTH = 3
 
+# The number of functions of a pixel that are learned.
+_POINTWISE = 2
+
 
 def field_network(
     shape: Sequence[int],
@@ -21,6 +24,7 @@ def field_network(
     *,
     channels: int | None = None,
     periodic: bool = True,
+    pointwise: int | None = None,
     squares: bool = True,
     filters: Sequence[int] = (16, 16, 16, 16),
     stem_width: int = 5,
@@ -43,6 +47,8 @@ def field_network(
       0.988 at 128 × 128. A weighted sum of squares is nearly sufficient for a Gaussian field. Do
       not expect as much of other fields.
     - Padding a periodic field with zeros costs 0.075 at 32 × 32.
+    - For log-normal fields of 32 × 32, one seed: 0.875 without `pointwise`, 0.970 with
+      `pointwise=8`, and 0.975 if `filters` is (8, 8, 8) too.
 
     They were measured with new simulations at every update, Adam at 1e-2 with a cosine decay, and
     `fit(λ=0.1)`: the default strength costs 0.06 to 0.09 here. See docs/fields.md.
@@ -60,6 +66,11 @@ def field_network(
         periodic: Whether the field continues at its other end. If not, zeros surround it: subtract
             a mean that is far from zero first. Leaving the edges out instead costs more, 0.951
             instead of 0.987 of det F for a series of 200 times.
+        pointwise: Width of a hidden layer that every pixel passes on its own. Two functions of the
+            values at a pixel are learned from it, and the first convolution sees them beside the
+            field. They pay where the field is a function of a Gaussian one, such as its
+            exponential. The hidden layer starts with random biases of order one, so values of
+            that order suit it. By default there is none.
         squares: Whether the responses of the first convolution are also squared.
         filters: The numbers of filters, one for each scale. A scale has half the pixels of the one
             before along each axis.
@@ -94,18 +105,16 @@ def field_network(
     widths = _kernel_widths(shape, filters, stem_width)
     initial = Initial(seed, dtype)
 
-    def layer(name: str, *arguments: object) -> KerasLayer:
-        kind = getattr(keras.layers, f"{name}{len(shape)}D")
-        if name == "Conv":
-            padding = "valid" if periodic else "same"
-            return kind(*arguments, padding=padding, **initial.weights())
-        return kind(*arguments, dtype=policy)
+    convolution, averaging = (
+        getattr(keras.layers, f"{kind}{len(shape)}D") for kind in ("Conv", "GlobalAveragePooling")
+    )
+    padding = "valid" if periodic else "same"
 
     def mean(responses: KerasLayer) -> KerasLayer:
         # The scatter of a mean over n pixels falls as 1/√n. Without this factor the last layer
         # must first grow: at 32 x 32 and 400 updates 0.989 of det F are kept instead of 0.993.
         root_n = math.sqrt(math.prod(responses.shape[1:-1]))
-        averaged = layer("GlobalAveragePooling")(responses)
+        averaged = averaging(dtype=policy)(responses)
         return keras.layers.Rescaling(root_n, dtype=policy)(averaged)
 
     policy = initial.policy
@@ -115,13 +124,17 @@ def field_network(
     else:
         n_channels = checks.integer("channels", channels, minimum=1)
         x = field = keras.Input((*shape, n_channels), dtype=initial.input_dtype)
+    if pointwise is not None:
+        n_hidden = checks.integer("pointwise", pointwise, minimum=1)
+        x = _with_learned_functions(x, n_hidden, activation, initial)
     means = []
     for scale, (width, n_filters) in enumerate(zip(widths, filters, strict=True)):
         if scale:
             x = HalveResolution(dtype=policy)(x)
         if periodic and width > 1:
             x = PeriodicPadding(width // 2, dtype=policy)(x)
-        response = layer("Conv", n_filters, width)(x)
+        name = f"scale_{scale + 1}"
+        response = convolution(n_filters, width, padding=padding, name=name, **initial.weights())(x)
         x = activation_layer(activation, policy)(response)
         means.append(mean(x))
         if checks.flag("squares", squares) and scale == 0:
@@ -196,6 +209,19 @@ def series_network(
         seed=seed,
         dtype=dtype,
     )
+
+
+def _with_learned_functions(
+    field: KerasLayer,
+    n_hidden: int,
+    activation: str | Callable[..., object] | None,
+    initial: Initial,
+) -> KerasLayer:
+    """Fields `[batch, *shape, channels]` with learned functions of each pixel as more channels."""
+    hidden = keras.layers.Dense(n_hidden, **initial.spread())(field)
+    hidden = activation_layer(activation, initial.policy)(hidden)
+    learned = keras.layers.Dense(_POINTWISE, name="pointwise", **initial.weights())(hidden)
+    return keras.layers.Concatenate(dtype=initial.policy)([field, learned])
 
 
 def _kernel_widths(shape: Sequence[int], filters: Sequence[int], stem_width: int) -> list[int]:

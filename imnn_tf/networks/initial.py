@@ -15,7 +15,7 @@ _SLOPE = 0.01
 
 
 class Initial:
-    """The type of a network, and initial weights of which no two layers have the same.
+    """The type of a network, and initial weights that differ from layer to layer.
 
     Args:
         seed: Seed of the weights; different ones in every network by default.
@@ -40,6 +40,18 @@ class Initial:
         """Keywords of the next layer that has weights."""
         initialiser = keras.initializers.GlorotUniform(next(self._seeds))
         return {"kernel_initializer": initialiser, "dtype": self.policy}
+
+    def spread(self) -> dict[str, object]:
+        """Keywords of the next layer if its units are to bend at different values of order one.
+
+        With biases of zero all units would bend at zero, and be straight for positive fields.
+        """
+        normal = [keras.initializers.RandomNormal(0.0, 1.0, next(self._seeds)) for _ in range(2)]
+        return {
+            "kernel_initializer": normal[0],
+            "bias_initializer": normal[1],
+            "dtype": self.policy,
+        }
 
 
 def activation_layer(activation: str | Callable[..., object] | None, policy: str) -> KerasLayer:

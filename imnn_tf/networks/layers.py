@@ -53,7 +53,7 @@ class HalveResolution(keras.layers.Layer):
     """
 
     def call(self, field: tf.Tensor) -> tf.Tensor:
-        """Halves the axes of fields `[batch, *shape, channels]`, rounding up."""
+        """Halves fields `[batch, *shape, channels]` to `[batch, *ceil(shape / 2), channels]`."""
         for axis in range(1, len(field.shape) - 1):
             size = int(field.shape[axis] or 0)
             pairs, rest = tf.split(field, [size - size % 2, size % 2], axis)
@@ -108,7 +108,7 @@ class MaskedSum(keras.layers.Layer):
         """Adds `values`, `[batch, n_objects, n]`, up to `[batch, n]`.
 
         Args:
-            values: One row for each object.
+            values: One row for each object, `[batch, n_objects, n]`.
             mask: One for an object and zero for padding, `[batch, n_objects, 1]`; every row is an
                 object by default.
         """

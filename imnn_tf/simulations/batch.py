@@ -15,8 +15,8 @@ class Batch(NamedTuple):
 
     data: tf.Tensor  # [batch, *input_shape]
     fiducial_weights: tf.Tensor  # [n_fiducial], one or zero, in the mean and the covariance
-    # In the slope of the mean: [batch − n_fiducial, n_params] of the derivative simulations, or
-    # [batch, n_params] of exact derivatives.
+    # Weights in the slope of the mean, ±1 / (n_d δθ) of the derivative simulations,
+    # [batch − n_fiducial, n_params], or 1 / n_d of exact derivatives, [batch, n_params].
     slope_weights: tf.Tensor
     tangents: tf.Tensor | None = None  # [batch, *input_shape, n_params], exact derivatives ∂d/∂θ
     external: tf.Tensor | None = None  # [batch, n_external], external summaries
@@ -26,7 +26,7 @@ class Batch(NamedTuple):
 class Part(NamedTuple):
     """One of several parts of the batches: every `step`-th, from batch `first` on."""
 
-    first: tf.Tensor | int
+    first: tf.Tensor | int  # []
     step: int
 
 
@@ -39,5 +39,13 @@ RowsAt: TypeAlias = Callable[[tf.Tensor], Rows]
 
 
 def row_of(stack: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """The row of an index of a stack. Taking the only row there is makes no copy."""
+    """Takes one row of a stack of rows. Taking the only row there is makes no copy.
+
+    Args:
+        stack: The rows, `[n_rows, *shape]`.
+        index: The index of the row, `[]`.
+
+    Returns:
+        The row, `[*shape]`.
+    """
     return tf.squeeze(stack, axis=0) if stack.shape[0] == 1 else stack[index]

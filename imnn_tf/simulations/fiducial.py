@@ -59,12 +59,41 @@ class FiducialPoint:
         """Whether derivatives are exact rather than differences of simulations."""
         return self.delta is None
 
+    def with_second_step(
+        self, delta: Numbers
+    ) -> tuple["FiducialPoint", tuple[np.ndarray, np.ndarray]]:
+        """The point with each parameter twice: at the width that it has, and then at another.
+
+        Args:
+            delta: The other widths, `[n_params]`, wider than the present one in every parameter or
+                narrower in every one.
+
+        Returns:
+            The point, and the two widths, `[n_params]` each.
+
+        Raises:
+            TypeError: If `delta` does not hold real numbers.
+            ValueError: If it has the wrong shape or value, or derivatives are exact.
+        """
+        if self.delta is None:
+            raise ValueError("`second_δθ` must be left out where derivatives are exact.")
+        second = checks.array("second_δθ", delta, shape=self.delta.shape, dtype=np.float64)
+        wider = second > self.delta
+        if not (second > 0).all() or not (wider.all() or (second < self.delta).all()):
+            raise ValueError(
+                "`second_δθ` must be positive, and wider than `δθ` in every parameter or narrower "
+                f"in every one, got {second.tolist()} with δθ = {self.delta.tolist()}."
+            )
+        twice = np.concatenate([self.delta, second])
+        point = FiducialPoint(np.tile(self.theta, 2), twice, self.points.dtype)
+        return point, (self.delta, second)
+
     def follow(self, refresh: Callable[[], None]) -> None:
         """Registers what must be made anew after a move. If it raises, the point moves back."""
         self._followers.append(refresh)
 
     def fix(self, reason: str) -> None:
-        """Forbids to move the point, for a reason that the error of an attempt will state."""
+        """Forbids moving the point. The error of an attempt states the reason."""
         self._fixed = reason
 
     def require_movable(self) -> None:

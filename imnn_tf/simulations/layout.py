@@ -48,6 +48,7 @@ class Layout:
         at_once: int | None = None,
         min_batches: int = 1,
     ) -> None:
+        self._delta_theta, self._min_batches = delta_theta, min_batches
         largest = max(n_s, n_d)
         self.n_s, self.n_d, self.n_params = n_s, n_d, n_params
         self.exact = delta_theta is None
@@ -78,6 +79,15 @@ class Layout:
         self._derivative = np.where(known, self.numbers, -1)
         weights = self.fiducial_weights * known / self.n_d
         self.slope_weights = np.repeat(weights[..., None], self.n_params, axis=-1)
+
+    def subset(self, n_s: int) -> "Layout":
+        """A layout of fewer simulations in one batch, with as large a share of derivatives.
+
+        Args:
+            n_s: The smaller number of fiducial simulations.
+        """
+        n_d = -(-self.n_d * n_s // self.n_s)
+        return Layout(n_s, n_d, self.n_params, self._delta_theta, min_batches=self._min_batches)
 
     @property
     def rows(self) -> int:

@@ -52,16 +52,21 @@ class Mapping:
         )
 
     def seed(self, update: tf.Tensor | int) -> tf.Tensor:
-        """The seed of an update, `[2]`."""
+        """The seed of an update, `[2]`; `update` is its number, `[]`."""
         return fold_in(self._seed, tf.cast(update, tf.int32))
 
     def applied(self, rows_at: RowsAt, update: tf.Tensor | int, numbers: tf.Tensor) -> RowsAt:
         """Maps the rows of every batch of a pass.
 
         Args:
-            rows_at: Gives the rows of the batch of an index.
-            update: The number of the update.
+            rows_at: Takes the index of a batch, `[]`, and gives its simulations, `[rows, *shape]`,
+                and their exact derivatives, `[rows, *shape, n_params]`, if there are any.
+            update: The number of the update, `[]`.
             numbers: The number of the simulation in each row of all batches, `[n_batches, rows]`.
+
+        Returns:
+            A function of the index of a batch, `[]`. It gives the mapped simulations,
+            `[rows, *output_shape]`, and their derivatives, `[rows, *output_shape, n_params]`.
         """
         seed = self.seed(update)
         return lambda index: self(rows_at(index), seed, row_of(numbers, index))

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imnn_tf.simulations.augmentation import Augmentation
 from imnn_tf.simulations.feeds import Feed
 from imnn_tf.simulations.feeds.memory import MemoryFeed
 from imnn_tf.simulations.feeds.simulator import SimulatorFeed, SimulatorFunction
@@ -25,6 +26,14 @@ class SetArguments(NamedTuple):
     """The arguments that one set of simulations comes in, as the user passed them.
 
     Each is an array, a function of labels, TFRecord files or a `tf.data.Dataset`; see `IMNN`.
+
+    Attributes:
+        fiducial: Simulations at the fiducial parameters, `[n_s, *input_shape]`.
+        derivative: Derivative simulations, `[n_d, 2, n_params, *input_shape]`, or exact
+            derivatives, `[n_d, *input_shape, n_params]`.
+        external_fiducial: External summaries of `fiducial`, `[n_s, n_external]`, or `None`.
+        external_derivative: External summaries of `derivative`, `[n_d, 2, n_params, n_external]`,
+            or their exact derivatives, `[n_d, n_external, n_params]`; or `None`.
     """
 
     fiducial: Any
@@ -34,12 +43,12 @@ class SetArguments(NamedTuple):
 
     @property
     def simulations(self) -> tuple[Any, Any]:
-        """The fiducial and the derivative simulations."""
+        """The fiducial and the derivative simulations, in the shapes that the class lists."""
         return self[:2]
 
     @property
     def external(self) -> tuple[Any, Any]:
-        """The external summaries of both."""
+        """The external summaries of both, in the shapes that the class lists."""
         return self[2:]
 
 
@@ -59,11 +68,11 @@ def open_sets(
 
     Raises:
         TypeError: If an argument is of the wrong kind.
-        ValueError: If there is a simulator beside a training set, only a part of a set is given,
+        ValueError: If there are both a simulator and a training set, only a part of a set is given,
             or the shapes of the two sets differ.
     """
     if simulator is None:
-        fitted = open_stored(options, training)
+        fitted = open_stored(options, training, augmented=True)
         options.fiducial.fix(
             "`simulator` must be given to move the fiducial point, got simulations, which "
             "belong to theirs."
@@ -134,6 +143,7 @@ def open_stored(
     *,
     role: str = "",
     at_once: int | None = None,
+    augmented: bool = False,
 ) -> Simulations:
     """Simulations in arrays, functions, files or data sets.
 
@@ -142,6 +152,7 @@ def open_stored(
         given: The simulations.
         role: What stands before the names of the arguments, such as `"validation_"`.
         at_once: The most fiducial simulations in a batch; as in `options` by default.
+        augmented: Whether the symmetries in `options` are applied to them.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
@@ -157,7 +168,10 @@ def open_stored(
     if streamed and at_once is None:
         at_once = max(1, int(_STREAMED_BATCH * max(n_s, n_d) / size))
     layout = options.layout(n_s, n_d, at_once)
-    mapping = None
+    augmentation = mapping = None
+    if augmented and options.augment is not None:
+        shape, count = sources[0].shape, max(n_s, n_d)
+        augmentation = Augmentation(options.augment, shape, count, options.seed)
     if options.map_fn is not None:
         mapping = Mapping(options.map_fn, sources[0].shape, options.dtype, options.seed)
         if streamed and not mapping.repeatable:
@@ -183,7 +197,14 @@ def open_stored(
         )
     else:
         feed = _hold(options, role, sources, layout)
-    return Simulations(layout, feed, dtype=options.dtype, mapping=mapping, external=external)
+    return Simulations(
+        layout,
+        feed,
+        dtype=options.dtype,
+        augmentation=augmentation,
+        mapping=mapping,
+        external=external,
+    )
 
 
 def _open_pair(

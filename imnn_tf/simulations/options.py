@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from imnn_tf.simulations.augmentation import NamedAxes, Symmetries, checked_symmetries
 from imnn_tf.simulations.fiducial import FiducialPoint
 from imnn_tf.simulations.layout import Layout
 from imnn_tf.simulations.mapping import MapFunction
@@ -25,8 +26,10 @@ class SimulationOptions:
         n_d: Number of derivative simulations, if given.
         input_shape: Shape of one simulation, if given.
         at_once: The most fiducial simulations in a batch; `None` for a choice by size.
-        map_fn: A function applied to each simulation, or `None`.
-        seed: From which the seeds of a simulator and of `map_fn` are derived.
+        map_fn: A function applied to each simulation, `[*input_shape]`, or `None`.
+        augment: Symmetries of the training simulations, each with its axes, or with `None` for all
+            axes of space; `None` for no symmetry.
+        seed: From which the seeds of a simulator, of `augment` and of `map_fn` are derived.
         cache: Where simulations are kept between two passes.
         parallel_reads: Number of batches read from files at once, and of threads that call a
             function; `None` for one for each processor, and one.
@@ -41,6 +44,7 @@ class SimulationOptions:
     input_shape: tuple[int, ...] | None = None
     at_once: int | None = None
     map_fn: MapFunction | None = None
+    augment: NamedAxes | None = None
     seed: int = 0
     cache: Cache = field(default_factory=lambda: Cache("memory"))
     parallel_reads: int | None = None
@@ -59,6 +63,7 @@ class SimulationOptions:
         input_shape: Sequence[int] | None,
         at_once: int | None,
         map_fn: MapFunction | None,
+        augment: Symmetries | None,
         seed: int,
         cache: str | Path | bool,
         memory_limit: float | None,
@@ -67,6 +72,8 @@ class SimulationOptions:
         verbose: bool,
     ) -> "SimulationOptions":
         """The options from the arguments of `IMNN`, where each is explained.
+
+        `θ_fid` and `δθ` have the shape `[n_params]`; `δθ` is `None` where derivatives are exact.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -84,6 +91,7 @@ class SimulationOptions:
             input_shape=None if input_shape is None else tuple(input_shape),
             at_once=count("at_once", at_once),
             map_fn=None if map_fn is None else checks.function("map_fn", map_fn),
+            augment=checked_symmetries(augment),
             seed=checks.integer("seed", seed, minimum=0),
             cache=Cache.checked(cache, memory_limit),
             parallel_reads=count("parallel_reads", parallel_reads),

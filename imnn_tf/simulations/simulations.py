@@ -2,9 +2,11 @@
 
 import tensorflow as tf
 
+from imnn_tf.simulations.augmentation import Augmentation
 from imnn_tf.simulations.batch import WHOLE, Batch, Part, RowsAt, row_of
 from imnn_tf.simulations.feeds import Feed
 from imnn_tf.simulations.feeds.memory import MemoryFeed
+from imnn_tf.simulations.feeds.subset import SubsetFeed
 from imnn_tf.simulations.layout import Layout
 from imnn_tf.simulations.mapping import Mapping
 
@@ -16,6 +18,7 @@ class Simulations:
         layout: Which simulation stands in which row of which batch, and with which weight.
         feed: Where the rows of a batch come from.
         dtype: Floating type of the batches.
+        augmentation: Random transformations, applied anew for every update, before `mapping`.
         mapping: A user's function, applied to each simulation anew at every pass.
         external: The external summaries of the simulations, of shape `[n_external]` each.
 
@@ -32,11 +35,12 @@ class Simulations:
         feed: Feed,
         *,
         dtype: tf.DType,
+        augmentation: Augmentation | None = None,
         mapping: Mapping | None = None,
-        external: MemoryFeed | None = None,
+        external: Feed | None = None,
     ) -> None:
         self.layout, self.feed, self.dtype = layout, feed, dtype
-        self._mapping, self._external = mapping, external
+        self._augmentation, self._mapping, self._external = augmentation, mapping, external
         self.n_external = 0 if external is None else external.shape[0]
         self._fiducial_weights = tf.constant(layout.fiducial_weights, dtype)
         self._slope_weights = tf.constant(layout.slope_weights, dtype)
@@ -81,26 +85,63 @@ class Simulations:
         """Starts a pass over the batches.
 
         Args:
-            update: The number of the update, `[]`. Simulations made on the fly and the seeds of a
-                `map_fn` are different at every update, and always the same at a given one.
-            part: The part of the batches to go through.
+            update: The number of the update, `[]`; 0 by default. Simulations made on the fly,
+                transformations and the seeds of a `map_fn` are different at every update, and
+                always the same at a given one.
+            part: The part of the batches to go through; all by default.
         """
-        rows_at, mapping = self.feed.rows(update, part), self._mapping
-        if mapping is not None:
-            rows_at = mapping.applied(rows_at, update, self._numbers)
-        return Batches(rows_at, self._fiducial_weights, self._slope_weights, self._external)
+        rows_at = self.feed.rows(update, part)
+        for change in (self._augmentation, self._mapping):
+            if change is not None:
+                rows_at = change.applied(rows_at, update, self._numbers)
+        external = None if self._external is None else self._external.rows(update, part)
+        return Batches(rows_at, self._fiducial_weights, self._slope_weights, external)
+
+    def subset(self, n_s: int, seed: int) -> "Simulations | None":
+        """Fewer simulations, chosen anew for every update.
+
+        Args:
+            n_s: Number of fiducial simulations, with a share of the derivative simulations that is
+                as large.
+            seed: A non-negative integer that, with the number of the update, decides the choice.
+
+        Returns:
+            The simulations, or `None` if these are not held in memory, or if their `map_fn` draws
+            from a global generator.
+        """
+        held, mapping, external = self.feed.held, self._mapping, self._external
+        if held is None or (mapping is not None and not mapping.repeatable):
+            return None
+        layout = self.layout.subset(n_s)
+        if external is not None and external.held is not None:
+            external = SubsetFeed(external.held, self.layout, layout, seed)
+        return Simulations(
+            layout,
+            SubsetFeed(held, self.layout, layout, seed),
+            dtype=self.dtype,
+            augmentation=self._augmentation,
+            mapping=mapping,
+            external=external,
+        )
 
     def fixed(self, update: tf.Tensor | int) -> "Simulations":
         """These simulations such that several passes of one update see the same numbers.
 
         They do by themselves, unless a `map_fn` draws from a global generator. What it makes of
         all simulations is then held for the update.
+
+        Args:
+            update: The number of the update, `[]`.
         """
         held = self.feed.held
         if self._mapping is None or self._mapping.repeatable or held is None:
             return self
         flat = tuple(tf.reshape(stack, [-1, *stack.shape[2:]]) for stack in held)
-        mapped = self._mapping(flat, self._mapping.seed(update), tf.reshape(self._numbers, [-1]))
+        numbers = tf.reshape(self._numbers, [-1])
+        if self._augmentation is not None:
+            draws = self._augmentation.draws(self._augmentation.seed(update))
+            flat = self._augmentation(flat, draws, numbers)
+        mapped = self._mapping(flat, self._mapping.seed(update), numbers)
         stacks = (tf.reshape(rows, [*self._numbers.shape, *rows.shape[1:]]) for rows in mapped)
         feed = MemoryFeed(stacks)
         return Simulations(self.layout, feed, dtype=self.dtype, external=self._external)
@@ -135,10 +176,16 @@ class Batches:
     """One pass over the batches of some simulations.
 
     Args:
-        rows_at: Gives the rows of the batch of an index, mapped if there is a `map_fn`.
-        fiducial_weights: The weights of all batches, `[n_batches, n_fiducial]`.
-        slope_weights: The weights of all batches, `[n_batches, rows, n_params]`.
-        external: Gives the external summaries of the batch of an index, and their derivatives.
+        rows_at: Takes the index of a batch, `[]`, and gives its simulations, mapped if there is a
+            `map_fn`, `[rows, *shape]`, and their exact derivatives, `[rows, *shape, n_params]`, if
+            there are any.
+        fiducial_weights: The weights of all batches in the mean, `[n_batches, n_fiducial]`.
+        slope_weights: The weights of all batches in the slope of the mean,
+            `[n_batches, n_derivative, n_params]`, with `n_derivative` the number of derivative
+            simulations, or of exact derivatives, in a batch.
+        external: Takes the index of a batch, `[]`, and gives its external summaries,
+            `[rows, n_external]`, and their exact derivatives, `[rows, n_external, n_params]`, if
+            there are any; or `None`.
     """
 
     def __init__(
@@ -146,13 +193,20 @@ class Batches:
         rows_at: RowsAt,
         fiducial_weights: tf.Tensor,
         slope_weights: tf.Tensor,
-        external: MemoryFeed | None,
+        external: RowsAt | None,
     ) -> None:
         self._rows_at, self._external = rows_at, external
         self._fiducial_weights, self._slope_weights = fiducial_weights, slope_weights
 
     def at(self, index: tf.Tensor | int) -> Batch:
-        """The batch of an index. The indices of the part must be gone through in their order."""
+        """One batch. The indices of the part must be gone through in their order.
+
+        Args:
+            index: The index of the batch, `[]`.
+
+        Returns:
+            The batch, in the shapes that `Batch` lists.
+        """
         index = tf.convert_to_tensor(index)
         data, *tangents = self._rows_at(index)
         return Batch(
@@ -160,5 +214,5 @@ class Batches:
             row_of(self._fiducial_weights, index),
             row_of(self._slope_weights, index),
             tangents[0] if tangents else None,
-            *(() if self._external is None else self._external.rows_at(index)),
+            *(() if self._external is None else self._external(index)),
         )

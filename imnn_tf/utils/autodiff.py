@@ -22,9 +22,10 @@ def pushforward(
     because the graph is pruned of it.
 
     Args:
-        function: Differentiable TensorFlow code.
+        function: Differentiable TensorFlow code. It takes a tensor of the shape of `at`, and
+            returns one of any shape.
         at: The point at which to differentiate, of any shape.
-        along: Directions, each of the shape of `at`.
+        along: The directions, each of the shape of `at`.
 
     Returns:
         The value, and one derivative of the value's shape for each direction; `None` in place of

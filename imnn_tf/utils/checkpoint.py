@@ -36,7 +36,12 @@ class CorruptFileError(ValueError):
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes named arrays and their SHA-256 to an `.npz` file, whole or not at all."""
+    """Writes named arrays and their SHA-256 to an `.npz` file, whole or not at all.
+
+    Args:
+        path: The file.
+        arrays: The arrays by name, of any shape.
+    """
     buffer = BytesIO()
     np.savez(buffer, **dict(arrays))
     # The digest is the comment at the end of the archive, whose length is in the two bytes before.
@@ -49,7 +54,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Reads a file that `write_arrays` wrote. Nothing is unpickled.
 
     Returns:
-        The arrays by name.
+        The arrays by name, each in the shape that it was written in.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -59,7 +64,14 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def parse_arrays(path: Path, content: bytes) -> dict[str, np.ndarray]:
-    """Reads the content of a file that `write_arrays` wrote; `path` is for the message.
+    """Reads the content of a file that `write_arrays` wrote. Nothing is unpickled.
+
+    Args:
+        path: The file, for the message.
+        content: All bytes of the file.
+
+    Returns:
+        The arrays by name, each in the shape that it was written in.
 
     Raises:
         CorruptFileError: If it is damaged.
@@ -123,7 +135,8 @@ class SavedFit(NamedTuple):
     """The content of the file of a saved fit.
 
     Attributes:
-        arrays: Named arrays. The variables of an object `name` are `name/0`, `name/1`, ...
+        arrays: Named arrays, of any shape. The variables of an object `name` are `name/0`,
+            `name/1`, ..., each in its variable's shape.
         settings: Everything that is not an array, by name.
     """
 
@@ -131,7 +144,7 @@ class SavedFit(NamedTuple):
     settings: dict[str, Json]
 
     def variables(self, name: str) -> list[np.ndarray]:
-        """The values of the variables of the object `name`, in their order."""
+        """One array for each variable of the object `name`, in the variable's shape."""
         prefix = f"{name}/"
         keys = [key for key in self.arrays if key.startswith(prefix)]
         keys.sort(key=lambda key: int(key.removeprefix(prefix)))
@@ -139,7 +152,15 @@ class SavedFit(NamedTuple):
 
 
 def numbered(name: str, values: Iterable[Any]) -> dict[str, Any]:
-    """Values of the variables of the object `name`, by the keys that `SavedFit` describes."""
+    """Values of the variables of an object, by the keys that `SavedFit` describes.
+
+    Args:
+        name: The name of the object.
+        values: One array for each variable, in the variable's shape.
+
+    Returns:
+        The same arrays by key.
+    """
     return {f"{name}/{index}": value for index, value in enumerate(values)}
 
 
@@ -154,7 +175,7 @@ def write_fit(
 
     Args:
         path: The file.
-        arrays: Named arrays.
+        arrays: Named arrays, of any shape.
         settings: Everything that is not an array, by name.
         keep_previous: Whether to keep a file that is there already, under another name. `read_fit`
             falls back on it.
@@ -204,8 +225,8 @@ def assign(name: str, variables: Sequence[KerasVariable], values: Sequence[np.nd
 
     Args:
         name: The argument that the variables belong to, for the message.
-        variables: Keras or TensorFlow variables.
-        values: One array of the same shape for each variable.
+        variables: Keras or TensorFlow variables, of any shape.
+        values: One array for each variable, in the variable's shape.
 
     Raises:
         ValueError: If the number of values or a shape differs. Nothing is assigned then.
@@ -218,7 +239,12 @@ def assign(name: str, variables: Sequence[KerasVariable], values: Sequence[np.nd
 def require_shapes(
     name: str, variables: Sequence[KerasVariable], values: Sequence[np.ndarray]
 ) -> None:
-    """Checks that saved values are those of some variables; see `assign` for the arguments.
+    """Checks that saved values fit variables.
+
+    Args:
+        name: The argument that the variables belong to, for the message.
+        variables: Keras or TensorFlow variables, of any shape.
+        values: One array for each variable, in the variable's shape.
 
     Raises:
         ValueError: If the number of values or a shape differs.

@@ -153,7 +153,7 @@ def array(
 
     Args:
         name: Name of the argument.
-        value: What the user passed: an array, a tensor or nested lists.
+        value: What the user passed: an array, a tensor or nested lists, in the shape `shape`.
         shape: The shape that the array must have, in which `None` is an axis of any length; any
             shape by default.
         dtype: The type of the result; by default that of `value`.
@@ -199,11 +199,11 @@ def simulation(name: str, value: ArrayLike, label: tuple[int, ...]) -> np.ndarra
 
     Args:
         name: The argument that it comes from.
-        value: The simulation.
+        value: The simulation, of any shape.
         label: The label of the simulation.
 
     Returns:
-        The simulation, in its shape and type.
+        The simulation, in the same shape and type.
 
     Raises:
         TypeError: If it does not hold real numbers.

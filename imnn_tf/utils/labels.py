@@ -16,7 +16,7 @@ PARTS = ("seed", "derivative", "parameter")
 
 
 def as_label(value: Any) -> Label:
-    """Converts an integer, or a sequence or array of integers, to a label."""
+    """Converts an integer, or a sequence or array of integers, `[parts]`, to a label."""
     return tuple(int(part) for part in np.ravel(np.asarray(value)))
 
 

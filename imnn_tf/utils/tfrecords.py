@@ -83,9 +83,10 @@ class TFRecords:
 
         Args:
             n_sims: Number of seeds.
-            get_simulation: Returns or yields one simulation, alone or with its label. It is called
-                with `(seed)`, or with `(seed, derivative, parameter)` if `fiducial` is false, where
-                `derivative` is 0 below the fiducial parameters and 1 above.
+            get_simulation: Returns or yields one simulation, `[*input_shape]`, alone or with its
+                label. It is called with `(seed)`, or with `(seed, derivative, parameter)` if
+                `fiducial` is false, where `derivative` is 0 below the fiducial parameters and 1
+                above.
             fiducial: Whether the simulations are at the fiducial parameters.
             n_params: Number of parameters, for derivative simulations.
             validation: Whether the names of the files begin with `validation_`.

@@ -19,12 +19,13 @@ from imnn_tf.utils import checkpoint, checks
 from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.checkpoint import SavedFit
 from imnn_tf.utils.types import Json, KerasModel
+from rim_tf.fitting.memory import CallbackMemory
 
 _log = logging.getLogger(__name__)
 
 CONFIGURATION = "rim.json"
 
-# The arguments of a RIM that decide a fit, beside its functions and its network.
+# The arguments of a RIM that decide a fit, besides its functions and its network.
 _DECISIVE = (
     "dimensions",
     "T",
@@ -45,12 +46,15 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         directory: The folder for the checkpoints, which is made if it is missing.
         every: The number of epochs between two checkpoints. Defaults to 10.
-        keep: How many of the best checkpoints to keep beside the newest. Defaults to 3.
+        keep: How many of the best checkpoints to keep besides the newest. Defaults to 3.
         monitor: The name of the logged value whose smallest values are the best. Defaults to
             "loss".
         seed: The seed of the fit, which is saved with it. Defaults to 0.
-        others: The other callbacks. The state of those with the methods `get_state` and
-            `set_state` is saved too. Defaults to none.
+        others: The other callbacks. The memory of those of this package, of Keras's
+            `EarlyStopping`, `ReduceLROnPlateau` and `ModelCheckpoint`, and of any with the
+            methods `get_state` and `set_state` is saved too. Defaults to none.
+        order: The arguments of `fit` that decide the order of the data, by name. Defaults to
+            none.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -65,6 +69,7 @@ class Checkpoints(keras.callbacks.Callback):
         monitor: str = "loss",
         seed: int = 0,
         others: Sequence[Any] = (),
+        order: Mapping[str, Json] | None = None,
     ):
         super().__init__()
         self.directory = Path(directory)
@@ -72,7 +77,8 @@ class Checkpoints(keras.callbacks.Callback):
         self.keep = checks.integer("models_to_keep", keep, minimum=1)
         self.monitor = monitor
         self.seed = seed
-        self._with_state = [each for each in others if hasattr(each, "set_state")]
+        self.memory = CallbackMemory(others)
+        self._order = dict(order or {})
         self.history: dict[str, list[float]] = {}
         self.epoch = 0
         self._scores: dict[int, float] = {}
@@ -106,14 +112,7 @@ class Checkpoints(keras.callbacks.Callback):
         rim.optimizer.build(rim.trainable_variables)
         checkpoint.assign("model", rim.variables, saved.variables("model"))
         checkpoint.assign("optimizer", rim.optimizer.variables, saved.variables("optimizer"))
-        states = saved.settings["callbacks"]
-        if len(states) != len(self._with_state):
-            raise ValueError(
-                f"The fit in {self.directory} has {len(states)} callbacks with memory, "
-                f"got {len(self._with_state)}: pass the same as before."
-            )
-        for callback, state in zip(self._with_state, states, strict=True):
-            callback.set_state(state)
+        self.memory.restore(saved)
         self.history, self.seed = saved.settings["history"], saved.settings["seed"]
         self.epoch = saved.settings["epoch"]
         self._optimizer = saved.settings.get("optimizer", self._optimizer)
@@ -128,11 +127,9 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Writes the configuration from which the model can be rebuilt."""
+        self.memory.restore_keras()  # the callbacks before this one have just lost it
         self.directory.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.model.get_config(), indent=2)
-        checkpoint.write_atomically(
-            self.directory / CONFIGURATION, lambda aside: aside.write_text(text, encoding="utf-8")
-        )
+        write_configuration(self.model, self.directory)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Deletes the epochs after the one that the fit went back to, before the first new one."""
@@ -159,8 +156,9 @@ class Checkpoints(keras.callbacks.Callback):
     def _check_setup(self, rim: KerasModel, saved: SavedFit) -> None:
         """Raises a ValueError that names what differs from the fit that is to be resumed."""
         model, before = _setup(rim.get_config()), _setup(read_configuration(self.directory))
-        now = {**model, **self._optimizer}
-        before |= saved.settings.get("optimizer", {})  # not in files of version 0.3
+        now = {**model, **self._optimizer, **self._order}
+        # Neither of the two is in files of version 0.3.
+        before |= saved.settings.get("optimizer", {}) | saved.settings.get("order", {})
         for name in before.keys() & now.keys():
             # The optimiser of a model that was fitted in this process has the rate of its end.
             if name == "learning_rate" and now[name] == saved.settings.get("last_rate"):
@@ -197,8 +195,10 @@ class Checkpoints(keras.callbacks.Callback):
             "optimizer": self._optimizer,
             "last_rate": _as_json(optimizer.get_config()).get("learning_rate"),
             "history": self.history,
-            "callbacks": [callback.get_state() for callback in self._with_state],
+            "order": self._order,
+            **self.memory.settings(),
         }
+        arrays |= self.memory.arrays()
         checkpoint.write_fit(_path(self.directory, self.epoch), arrays, settings)
         self._delete_old()
 
@@ -211,14 +211,19 @@ class Checkpoints(keras.callbacks.Callback):
             _path(self.directory, epoch).unlink()
 
 
+def write_configuration(rim: KerasModel, directory: Path) -> None:
+    """Writes the configuration of a model to the directory of its checkpoints."""
+    checkpoint.write_json(directory / CONFIGURATION, rim.get_config())
+
+
 def read_configuration(directory: Path) -> dict[str, Json]:
     """The configuration of the model whose checkpoints are in a directory.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or it is damaged.
     """
     try:
-        return json.loads((directory / CONFIGURATION).read_text(encoding="utf-8"))
+        return checkpoint.read_json(directory / CONFIGURATION, ["network", "functions"])
     except FileNotFoundError:
         raise ValueError(f"`directory` must hold {CONFIGURATION}, got {directory}.") from None
 

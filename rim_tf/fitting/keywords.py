@@ -3,9 +3,10 @@
 A new keyword is declared, documented and translated here and nowhere else.
 """
 
+import contextlib
 import datetime
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from imnn_tf.utils import checks
 from imnn_tf.utils.types import KerasModel, KerasOptimizer, Numbers
 from rim_tf.fitting.callbacks import MaxTime, Patience
 from rim_tf.fitting.checkpoints import Checkpoints
-from rim_tf.fitting.data import Data, arrange, arrange_validation
+from rim_tf.fitting.data import Data, arrange, arrange_validation, data_may_end
 from rim_tf.fitting.schedules import LearningRate, Warmup
 
 _Schedule = keras.optimizers.schedules.LearningRateSchedule
@@ -60,9 +61,8 @@ def fit(
 
     Args:
         rim: The model.
-        x: The training data. Arrays `(y, x, *args)`, each with the batch as its first axis; a
-            `tf.data.Dataset` or a sequence of examples `(y, x, *args)`; or, in Keras's layout,
-            `((y, *args), x)`.
+        x: The training data. Arrays `(y, x, *args)`, `[batch, ...]` each; a `tf.data.Dataset` or a
+            sequence of examples `(y, x, *args)`; or, in Keras's layout, `((y, *args), x)`.
         y: The parameters, `[batch, *dimensions, channels]` or a dictionary by field, if the
             argument `x` holds the inputs only. Defaults to `None`.
         epochs: The number of epochs in all, including those of a fit that is resumed. Defaults
@@ -71,12 +71,13 @@ def fit(
             batches of 32, and a data set is taken to hold batches. With a number, a data set is
             taken to hold examples.
         shuffle: Whether each epoch has its own order of the examples. A data set of batches is
-            never shuffled. Defaults to True.
+            never shuffled, and neither is one that does not know its length. Defaults to True.
         seed: An integer that decides the orders. With `None` (the default) it is drawn. A fit
             that is resumed keeps its seed.
-        validation_data: Data in a layout of `x`, or a tuple `((y, *args), x)`. Defaults to
-            `None`.
-        callbacks: Keras callbacks. Defaults to none.
+        validation_data: Data in a layout of `x`, or a tuple `((y, *args), x)`, `[batch, ...]`
+            each. Defaults to `None`.
+        callbacks: Keras callbacks. A fit that is resumed gives back what Keras's own remember.
+            Others need the methods `get_state` and `set_state` for that. Defaults to none.
         learning_rate: Adam's learning rate, a number or a Keras schedule. Defaults to `None`,
             which is 1e-4 for a new Adam.
         scheduler: A Keras schedule for the learning rate, or a function of an epoch's number and
@@ -96,18 +97,19 @@ def fit(
         checkpoints_directory: The folder where the fit is saved. If it already holds a fit, that
             one is resumed. Defaults to `None`, nothing is saved.
         checkpoints: The number of epochs between two checkpoints. Defaults to 10.
-        models_to_keep: How many of the best checkpoints to keep beside the newest. Defaults to 3.
+        models_to_keep: How many of the best checkpoints to keep besides the newest. Defaults to 3.
         model_checkpoint: The epoch of the checkpoint to resume from. Defaults to `None`, the
             newest.
         logdir: A folder in which to make a new folder for the checkpoints, if
             `checkpoints_directory` is not given. Defaults to `None`.
         logname: The name of that new folder. Defaults to `None`, `logname_prefix` and the time.
         logname_prefix: The beginning of that name if there is no `logname`. Defaults to "rim".
-        n_iterations_in_epoch: The number of updates in an epoch, Keras's `steps_per_epoch`.
-            Defaults to `None`, one pass over the data.
+        n_iterations_in_epoch: The number of updates in an epoch, Keras's `steps_per_epoch`. Each
+            epoch goes on where the last one ended, in pass after pass over the data. Defaults to
+            `None`, one pass over the data.
         sample_weight: The weights of examples, pixels or entries, `[batch]`, `[batch, *sizes]` or
-            `[batch, *sizes, channels]`, if the data are arrays. Defaults to `None`, equal
-            weights.
+            `[batch, *sizes, channels]`, at least 0, if the data are arrays. Defaults to `None`,
+            equal weights.
         **kwargs: Other arguments of Keras's `fit`, such as `verbose`.
 
     Returns:
@@ -132,33 +134,48 @@ def fit(
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
     seed = checks.integer("seed", seed)
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"`seed` must have at most 64 bits, got {seed}.")
     first_epoch = kwargs.pop("initial_epoch", 0)
     directory = _directory(checkpoints_directory, logdir, logname, logname_prefix)
     if directory is None and model_checkpoint is not None:
         raise ValueError("`model_checkpoint` must come with `checkpoints_directory`.")
     if directory is not None:
-        saver = Checkpoints(directory, checkpoints, models_to_keep, monitor, seed, callbacks)
+        order = {"batch_size": batch_size, "shuffle": shuffle, "n_iterations_in_epoch": steps}
+        keep = models_to_keep
+        saver = Checkpoints(
+            directory, checkpoints, keep, monitor, seed, others=callbacks, order=order
+        )
         first_epoch = saver.resume(rim, model_checkpoint) or first_epoch
         seed = saver.seed
-        if any(isinstance(each, Patience) and each.spent for each in callbacks):
+        if saver.memory.spent:
             epochs = first_epoch  # Keras would only ask after another epoch
         callbacks.append(saver)  # the last, because it saves what the others decided
-    order: dict[str, Any] = {"shuffle": shuffle, "seed": seed, "first_epoch": first_epoch}
-    data, data_steps = arrange(x, y, sample_weight, batch_size=batch_size, **order)
+    place: dict[str, Any] = {"seed": seed, "steps": steps, "first_epoch": first_epoch}
+    form: dict[str, Any] = {"batch_size": batch_size, "dtype": rim.variable_dtype}
+    form["check"] = rim.parameters.check_range
+    data, steps = arrange(x, y, sample_weight, shuffle=shuffle, **form, **place)
+    if steps is not None and steps % rim.steps_per_execution:
+        raise ValueError(
+            "`steps_per_execution` must divide the number of updates in an epoch, "
+            f"{steps}, got {rim.steps_per_execution}."
+        )
     if validation_data is not None:
-        validation_data, validation_steps = arrange_validation(validation_data, batch_size)
+        validation_data, validation_steps = arrange_validation(validation_data, **form)
         kwargs.setdefault("validation_steps", validation_steps)
-    return keras.Model.fit(
-        rim,
-        data,
-        epochs=checks.integer("epochs", epochs, minimum=0),
-        initial_epoch=first_epoch,
-        steps_per_epoch=steps or data_steps,
-        shuffle=False,  # done by `arrange`, in an order that a resumed fit repeats
-        validation_data=validation_data,
-        callbacks=callbacks,
-        **kwargs,
-    )
+    epochs = checks.integer("epochs", epochs, minimum=0)
+    with _traced_anew_after_errors(rim), data_may_end():
+        return keras.Model.fit(
+            rim,
+            data,
+            epochs=epochs,
+            initial_epoch=first_epoch,
+            steps_per_epoch=steps,
+            shuffle=False,  # done by `arrange`, in an order that a resumed fit repeats
+            validation_data=validation_data,
+            callbacks=callbacks,
+            **kwargs,
+        )
 
 
 def evaluate(
@@ -174,9 +191,8 @@ def evaluate(
 
     Args:
         rim: The model.
-        x: The data. Arrays `(y, x, *args)`, each with the batch as its first axis; a
-            `tf.data.Dataset` or a sequence of examples `(y, x, *args)`; or, in Keras's layout,
-            `((y, *args), x)`.
+        x: The data. Arrays `(y, x, *args)`, `[batch, ...]` each; a `tf.data.Dataset` or a sequence
+            of examples `(y, x, *args)`; or, in Keras's layout, `((y, *args), x)`.
         y: The parameters, `[batch, *dimensions, channels]` or a dictionary by field, if the
             argument `x` holds the inputs only. Defaults to `None`.
         batch_size: The number of examples in a batch. With `None` (the default), arrays come in
@@ -194,8 +210,22 @@ def evaluate(
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range.
     """
-    data, steps = arrange(x, y, sample_weight, batch_size=batch_size)
-    return keras.Model.evaluate(rim, data, **{"steps": steps, **kwargs})
+    form: dict[str, Any] = {"batch_size": batch_size, "dtype": rim.variable_dtype}
+    form["check"] = rim.parameters.check_range
+    data, steps = arrange(x, y, sample_weight, **form).one_epoch()
+    with _traced_anew_after_errors(rim), data_may_end():
+        return keras.Model.evaluate(rim, data, **{"steps": steps, **kwargs})
+
+
+@contextlib.contextmanager
+def _traced_anew_after_errors(rim: KerasModel) -> Iterator[None]:
+    """Lets Keras's `fit` and `evaluate` be called again after an error in the user's functions."""
+    try:
+        yield
+    except Exception:
+        # TensorFlow refuses the variables that a second tracing of the same functions would make.
+        rim.train_function = rim.test_function = None
+        raise
 
 
 def make_optimizer(

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import Numbers
+from rim_tf.problem.observation import require_real
 
 SCHEDULES = ("uniform", "linear", "quadratic", "logarithmic", "last")
 
@@ -59,8 +60,11 @@ def broadcast_weights(weights: Numbers, like: tf.Tensor) -> tf.Tensor:
         `[batch, *sizes, channels]`.
 
     Raises:
+        TypeError: If `weights` is complex.
         ValueError: If `weights` has more axes than the errors, or other sizes.
     """
+    weights = tf.convert_to_tensor(weights)
+    require_real("`sample_weight`", weights)
     weights = tf.cast(weights, like.dtype)
     missing = len(like.shape) - len(weights.shape)
     if missing < 0:
@@ -79,22 +83,56 @@ def broadcast_weights(weights: Numbers, like: tf.Tensor) -> tf.Tensor:
 
 
 def weighted_mean(errors: tf.Tensor, weights: Numbers = None) -> tf.Tensor:
-    """The mean of errors, weighted if there are weights.
+    """The mean of errors, weighted if there are weights, over the whole batch.
 
     Args:
-        errors: `[batch, *sizes, channels]`.
-        weights: As `broadcast_weights` takes them. Defaults to `None`, equal weights.
+        errors: `[batch, *sizes, channels]`; under `tf.distribute` this replica's share of them.
+        weights: `[batch]`, `[batch, *sizes]` or `[batch, *sizes, channels]`. Any axis may have
+            length one. Defaults to `None`, equal weights.
 
     Returns:
-        A scalar, zero if all weights are zero.
+        A scalar, zero if all weights are zero. Under `tf.distribute` every replica has the mean
+        over all replicas, and its slope is that of the replica's own errors.
     """
     if weights is None:
-        return tf.reduce_mean(errors)
+        return mean_over_replicas(tf.reduce_sum(errors), tf.size(errors))
     weights = broadcast_weights(weights, errors)
-    # A batch that is masked as a whole has a loss of zero, not NaN.
     # An entry without weight may be NaN.
     total = tf.reduce_sum(tf.math.multiply_no_nan(errors, weights))
-    return tf.math.divide_no_nan(total, tf.reduce_sum(weights))
+    return mean_over_replicas(total, tf.reduce_sum(weights))
+
+
+def mean_over_replicas(total: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """A sum over a batch, divided by the sum of its weights.
+
+    Args:
+        total: The sum over this replica's part of the batch, a scalar.
+        weight: The sum of that part's weights, a scalar.
+
+    Returns:
+        The quotient of the sums over all replicas, a scalar; zero if the weights are zero. Its
+        slope is that of this replica's part, so that the slopes of all replicas add up to the
+        slope of the quotient. A mean of the replicas' means would be another number if one of
+        them has fewer examples or less weight.
+    """
+    weight = tf.cast(weight, total.dtype)
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        # A batch that is masked as a whole has a loss of zero, not NaN.
+        return tf.math.divide_no_nan(total, weight)
+    sums: Any = context.all_reduce(tf.distribute.ReduceOp.SUM, [total, weight])
+    own = tf.math.divide_no_nan(total, sums[1])
+    return own + tf.stop_gradient(tf.math.divide_no_nan(*sums) - own)
+
+
+def _share(mean: tf.Tensor) -> tf.Tensor:
+    """A replica's share of the mean over all replicas, with the whole slope.
+
+    Keras multiplies the value by the number of replicas before it is logged, and adds up the
+    slopes of all replicas.
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return mean - tf.stop_gradient(mean * (1.0 - 1.0 / replicas))
 
 
 @keras.saving.register_keras_serializable("rim_tf")
@@ -106,8 +144,9 @@ class TrajectoryLoss(keras.losses.Loss):
     entries that have weight. Masked entries then neither pull the estimate nor dilute the mean.
 
     Args:
-        schedule: The weights `w_t`, as `step_weights` takes them. They sum to one, so the loss is
-            a mean squared error for every schedule. Defaults to "uniform".
+        schedule: The weights `w_t`: "uniform" (the default), "linear", "quadratic", "logarithmic"
+            or "last", or non-negative numbers, `[T]`; see `step_weights`. They are made to sum to
+            one, so the loss is a mean squared error for every schedule.
         name: The name of the loss. Defaults to "trajectory_loss".
 
     Raises:
@@ -139,7 +178,8 @@ class TrajectoryLoss(keras.losses.Loss):
         Args:
             y_true: The targets, unlinked, `[batch, *sizes, channels]`.
             y_pred: The trajectory, unlinked, `[batch, T, *sizes, channels]`.
-            sample_weight: As `broadcast_weights` takes them. Defaults to `None`, equal weights.
+            sample_weight: The weights of examples, pixels or entries, `[batch]`,
+                `[batch, *sizes]` or `[batch, *sizes, channels]`. Defaults to `None`, equal weights.
 
         Returns:
             A scalar; under `tf.distribute`, this replica's share of it.
@@ -149,9 +189,7 @@ class TrajectoryLoss(keras.losses.Loss):
             y_true = tf.convert_to_tensor(y_true)
             weights = broadcast_weights(sample_weight, y_true)
             y_true = tf.where(tf.equal(weights, 0), tf.zeros_like(y_true), y_true)
-        loss = weighted_mean(self.call(y_true, y_pred), sample_weight)
-        # Keras adds up the gradients of the replicas, so each may only count for its share.
-        return loss / tf.distribute.get_strategy().num_replicas_in_sync
+        return _share(weighted_mean(self.call(y_true, y_pred), sample_weight))
 
     def call(self, y_true: Numbers, y_pred: Numbers) -> tf.Tensor:
         """The error of each entry.
@@ -187,8 +225,8 @@ class FunctionLoss(keras.losses.Loss):
 
     Args:
         function: `function(targets, trajectory)`, of unlinked targets `[batch, *sizes, channels]`
-            and the trajectory `[batch, T, *sizes, channels]`. It returns losses of any shape with
-            the batch as first axis, or a scalar. Keras takes the mean.
+            and the trajectory `[batch, T, *sizes, channels]`. It returns losses, `[batch, ...]`,
+            or a scalar, the mean over the examples.
         name: The name of the loss. Defaults to `None`, that of the function.
     """
 
@@ -197,8 +235,41 @@ class FunctionLoss(keras.losses.Loss):
         super().__init__(name=name or own.strip("<>"))  # TensorFlow takes no "<lambda>"
         self.function = function
 
+    def __call__(
+        self, y_true: Numbers, y_pred: Numbers, sample_weight: Numbers = None
+    ) -> tf.Tensor:
+        """The loss of a batch: the mean of all losses, each times its weight.
+
+        Args:
+            y_true: The targets, unlinked, `[batch, *sizes, channels]`.
+            y_pred: The trajectory, unlinked, `[batch, T, *sizes, channels]`.
+            sample_weight: Weights with leading axes of the losses. Defaults to `None`, ones.
+
+        Returns:
+            A scalar; under `tf.distribute`, this replica's share of it.
+
+        Raises:
+            ValueError: If the weights have more axes than the losses.
+        """
+        trajectory = tf.convert_to_tensor(y_pred)
+        losses = tf.convert_to_tensor(self.call(y_true, trajectory), trajectory.dtype)
+        if sample_weight is not None:
+            losses *= broadcast_weights(_without_ones(sample_weight, losses), losses)
+        # A scalar stands for all examples of this replica.
+        count = tf.size(losses) if losses.shape.rank else tf.shape(trajectory)[0]
+        total = losses if losses.shape.rank else losses * tf.cast(count, losses.dtype)
+        return _share(mean_over_replicas(tf.reduce_sum(total), count))
+
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """What the function returns."""
+        """Calls the function.
+
+        Args:
+            y_true: The targets, unlinked, `[batch, *sizes, channels]`.
+            y_pred: The trajectory, unlinked, `[batch, T, *sizes, channels]`.
+
+        Returns:
+            What the function returns, `[batch, ...]` or a scalar.
+        """
         return self.function(y_true, y_pred)
 
     def get_config(self) -> dict[str, Any]:
@@ -212,6 +283,14 @@ class FunctionLoss(keras.losses.Loss):
     def from_config(cls, config: dict[str, Any]) -> "FunctionLoss":
         """Makes the loss from its configuration."""
         return cls(keras.saving.deserialize_keras_object(config["function"]), config["name"])
+
+
+def _without_ones(weights: Numbers, like: tf.Tensor) -> tf.Tensor:
+    """Weights without the last axes of length one that the losses do not have."""
+    weights = tf.convert_to_tensor(weights)
+    while len(weights.shape) > max(len(like.shape), 1) and weights.shape[-1] == 1:
+        weights = tf.squeeze(weights, -1)
+    return weights
 
 
 def as_trajectory_losses(loss: Any) -> Any:

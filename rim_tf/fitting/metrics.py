@@ -1,4 +1,4 @@
-"""What training logs beside the loss: error and chi-squared, in the parameters' own space."""
+"""What training logs besides the loss: error and chi-squared, in the parameters' own space."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ class TrajectoryMetrics:
 
     Args:
         parameters: Links the iterates.
-        likelihood: What chi-squared is of, or `None`.
+        likelihood: The likelihood whose chi-squared is measured, or `None`.
     """
 
     def __init__(self, parameters: Parameters, likelihood: Likelihood | None):
@@ -60,9 +60,10 @@ class TrajectoryMetrics:
 
         Args:
             trajectory: The iterates, unlinked, `[batch, T, *sizes, channels]`.
-            inputs: The observation and the other arguments of the score.
+            inputs: The observation and the other arguments of the score, `[batch, ...]` each.
             truth: The true parameters, `[batch, *sizes, channels]` or a dictionary by field.
-            sample_weight: The weights of the errors, as `broadcast_weights` takes them.
+            sample_weight: The weights of the errors, `[batch]`, `[batch, *sizes]` or
+                `[batch, *sizes, channels]`. Defaults to `None`, equal weights.
         """
         examples, steps = tf.shape(trajectory)[0], trajectory.shape[1]
         assert steps is not None  # the loop is unrolled
@@ -76,7 +77,7 @@ class TrajectoryMetrics:
             ]
             measured = {"error": weighted_mean(tf.concat(errors, -1), sample_weight)}
             if self._likelihood is not None:
-                measured["chi2"] = tf.reduce_mean(self._likelihood.chi2(estimate, *inputs))
+                measured["chi2"] = weighted_mean(self._likelihood.chi2(estimate, *inputs))
             targets = [self._of_steps[step]] if self._of_steps else []
             if step == steps - 1:
                 targets.append(self._of_last)

@@ -30,7 +30,7 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
         self.steps = checks.integer("warmup", steps, minimum=1)
 
     def __call__(self, step: int | tf.Tensor) -> tf.Tensor:
-        """The learning rate of update `step`, counted from zero; a scalar."""
+        """The learning rate, a scalar, of update `step`, a scalar counted from zero."""
         rate = self.learning_rate
         full = rate(step) if callable(rate) else tf.constant(rate, tf.float32)
         # One more than the step, so that the first update has a rate above zero.

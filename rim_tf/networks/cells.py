@@ -115,7 +115,12 @@ class ConvGRUCell(ConfiguredLayer):
         )
 
     def call(self, x: tf.Tensor, state: tf.Tensor) -> tf.Tensor:
-        """Returns the new state, `[batch, *sizes, units]`, which is also the cell's output."""
+        """Returns the new state, `[batch, *sizes, units]`, which is also the cell's output.
+
+        Args:
+            x: `[batch, *sizes, channels]`.
+            state: The state before, `[batch, *sizes, units]`.
+        """
         # The channels hold z, r and a in this order, which saved weights rely on.
         for_z, for_r, for_a = tf.split(self.of_input(x), 3, axis=-1)
         if self.of_reset is None:
@@ -130,7 +135,12 @@ class ConvGRUCell(ConfiguredLayer):
         return keep * state + (1.0 - keep) * candidate
 
     def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> tf.Tensor:
-        """Zeros, `[batch_size, *sizes, units]`."""
+        """Zeros, `[batch_size, *sizes, units]`.
+
+        Args:
+            batch_size: The number of examples, a number or a tensor `[]`.
+            sizes: The spatial sizes of the state.
+        """
         return tf.zeros([batch_size, *sizes, self.units], self.compute_dtype)
 
 
@@ -232,11 +242,21 @@ class GRUBlock(ConfiguredLayer):
             layer.build(state_shape)
 
     def call(self, x: tf.Tensor, state: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns the output, `[batch, *sizes, filters]`, and the two new states."""
+        """Returns the output, `[batch, *sizes, filters]`, and the new states, of the old shapes.
+
+        Args:
+            x: `[batch, *sizes, channels]`.
+            state: The two states, `[batch, *sizes, units / 2]` each.
+        """
         first = self.first(x, state[0])
         second = self.second(self.between(first), state[1])
         return self.behind(second), [first, second]
 
     def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> list[tf.Tensor]:
-        """Two tensors of zeros, `[batch_size, *sizes, units / 2]`."""
+        """Two tensors of zeros, `[batch_size, *sizes, units / 2]`.
+
+        Args:
+            batch_size: The number of examples, a number or a tensor `[]`.
+            sizes: The spatial sizes of the states.
+        """
         return [cell.initial_state(batch_size, sizes) for cell in (self.first, self.second)]

@@ -10,7 +10,7 @@ from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import layer_seeds
 from imnn_tf.utils.types import KerasLayer
 from rim_tf.networks.base import PyramidNetwork
-from rim_tf.networks.layers import Convolution, TransposedConvolution, build_chain
+from rim_tf.networks.layers import Convolution, TransposedConvolution, build_chain, spatial_sizes
 from rim_tf.networks.protocol import State
 from rim_tf.networks.resampling import Downsample, Upsample, check_fir_kernel
 
@@ -50,7 +50,8 @@ class Hourglass(PyramidNetwork):
 
     Call arguments:
         inputs: `[batch, *sizes, any]`.
-        state: The two states of the GRU block on the coarsest grid, from `initial_state`.
+        state: The two states of the GRU block, `[batch, *coarsest, hidden_units / 2]` each, from
+            `initial_state`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -103,13 +104,18 @@ class Hourglass(PyramidNetwork):
         build_chain([self.output_layer], channels)
 
     def call(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """Returns the step, `[batch, *sizes, channels]`, and the new state."""
+        """Returns the step, `[batch, *sizes, channels]`, and the new states, of the old shapes.
+
+        Args:
+            inputs: `[batch, *sizes, any]`.
+            state: The two states of the GRU block, `[batch, *coarsest, hidden_units / 2]` each.
+        """
         x = self.input_layer(inputs)
         sizes = []
         for stack, down in zip(self.encoder, self.down, strict=True):
             for layer in stack:
                 x = layer(x)
-            sizes.append(tuple(x.shape[1:-1]))
+            sizes.append(spatial_sizes(x))
             x = down(x)
         x, state = self.block(x, state)
         for up, stack in zip(self.up, self.decoder, strict=True):
@@ -119,5 +125,11 @@ class Hourglass(PyramidNetwork):
         return self.output_layer(x), state
 
     def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> State:
-        """Zeros for both states on the coarsest grid, for parameters of spatial `sizes`."""
+        """Zeros for both states of the GRU block, `[batch_size, *coarsest, hidden_units / 2]` each.
+
+        Args:
+            batch_size: The number of examples, a number or a tensor `[]`.
+            sizes: The spatial sizes of the parameters. The coarsest grid has these sizes halved
+                once for each entry of `ch_mult`, rounded up each time.
+        """
         return self.block.initial_state(batch_size, self._grids(sizes)[-1])

@@ -5,14 +5,17 @@ All of them are channels last and take any spatial size. In 0 dimensions they ar
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import KerasLayer
+
+# A number of entries: an integer, or a scalar tensor if it is only known when the batch comes. To
+# the type checker it is `Any`, because the two have the same arithmetic.
+Size: TypeAlias = Any
 
 PADDINGS = ("zero", "reflect", "periodic")
 
@@ -21,11 +24,11 @@ PADDINGS = ("zero", "reflect", "periodic")
 _FORMATS: dict[int, Literal["NWC", "NHWC", "NDHWC"]] = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
 
 
-def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
+def same_padding(size: Size, kernel_size: int, stride: int) -> tuple[Size, Size]:
     """The padding of an axis that makes `ceil(size / stride)` entries come out.
 
     Args:
-        size: The number of entries of the axis.
+        size: The number of entries of the axis, an integer or a scalar.
         kernel_size: The width of the kernel.
         stride: The step of the kernel.
 
@@ -33,15 +36,16 @@ def same_padding(size: int, kernel_size: int, stride: int) -> tuple[int, int]:
         The number of entries to add before and after the axis. The odd one goes after, as in
         TensorFlow's "SAME".
     """
-    total = max((-(-size // stride) - 1) * stride + kernel_size - size, 0)
+    total = (-(-size // stride) - 1) * stride + kernel_size - size
+    total = max(total, 0) if isinstance(total, int) else tf.maximum(total, 0)
     return total // 2, total - total // 2
 
 
-def pad_axis(x: tf.Tensor, axis: int, before: int, after: int, padding: str) -> tf.Tensor:
+def pad_axis(x: tf.Tensor, axis: int, before: Size, after: Size, padding: str) -> tf.Tensor:
     """Extends one axis of a tensor.
 
     Args:
-        x: A tensor whose size along `axis` is known, unless `padding` is "zero".
+        x: A tensor `[..., size, ...]`.
         axis: The axis to extend.
         before: The number of entries to add at the start; may exceed the size of the axis.
         after: The number of entries to add at the end; may exceed the size of the axis.
@@ -49,9 +53,10 @@ def pad_axis(x: tf.Tensor, axis: int, before: int, after: int, padding: str) -> 
             "periodic".
 
     Returns:
-        The tensor with `before + after` more entries along `axis`.
+        The tensor `[..., before + size + after, ...]`.
     """
-    if before == 0 and after == 0:
+    known = all(isinstance(each, int) for each in (before, after, x.shape[axis]))
+    if known and before == 0 and after == 0:
         return x
     widths = [[0, 0] for _ in x.shape]
     widths[axis] = [before, after]
@@ -59,7 +64,7 @@ def pad_axis(x: tf.Tensor, axis: int, before: int, after: int, padding: str) -> 
         return tf.pad(x, widths)
     size = _size(x, axis)
     # The fast ways below wrap around or reflect only once. Wider padding is rare and may be slow.
-    if max(before, after) >= size:
+    if not known or max(before, after) >= size:
         return tf.gather(x, _source_indices(size, before, after, padding), axis=axis)
     if padding == "reflect":
         return tf.pad(x, widths, mode="REFLECT")
@@ -68,26 +73,28 @@ def pad_axis(x: tf.Tensor, axis: int, before: int, after: int, padding: str) -> 
     return tf.concat([first, x, last], axis)
 
 
-def _size(x: tf.Tensor, axis: int) -> int:
+def spatial_sizes(x: tf.Tensor) -> list[Size]:
+    """The sizes of `[batch, *sizes, channels]`, a scalar for one that differs between batches."""
+    return [_size(x, axis) for axis in range(1, len(x.shape) - 1)]
+
+
+def _size(x: tf.Tensor, axis: int) -> Size:
     size = x.shape[axis]
-    if size is None:
-        raise ValueError(f"`x` must have a known size along axis {axis}, got shape {x.shape}.")
-    return size
+    return tf.shape(x)[axis] if size is None else size
 
 
-def _source_indices(size: int, before: int, after: int, padding: str) -> np.ndarray:
+def _source_indices(size: Size, before: Size, after: Size, padding: str) -> tf.Tensor:
     """For each entry of the padded axis, the entry of the axis that it copies."""
-    positions = np.arange(-before, size + after)
+    positions = tf.range(-before, size + after)
     if padding == "periodic":
         return positions % size
-    if size == 1:  # nothing to reflect: the period below would be zero
-        return np.zeros_like(positions)
-    # Reflection about both edges has the period 2 size - 2, because no edge entry is repeated.
-    folded = positions % (2 * size - 2)
-    return np.minimum(folded, 2 * size - 2 - folded)
+    # Reflection about both edges has the period 2 size - 2, because no edge entry is repeated. A
+    # single entry has nothing to reflect, and is repeated.
+    folded = positions % tf.maximum(2 * size - 2, 1)
+    return tf.minimum(folded, 2 * size - 2 - folded)
 
 
-def _slice_axis(x: tf.Tensor, axis: int, start: int, stop: int) -> tf.Tensor:
+def _slice_axis(x: tf.Tensor, axis: int, start: Size, stop: Size) -> tf.Tensor:
     index = [slice(None)] * axis + [slice(start, stop)]
     return x[tuple(index)]
 
@@ -190,7 +197,11 @@ class Convolution(ConfiguredLayer):
         return (self.kernel_size,) * self.rank + (channels, self.filters)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns `[batch, *ceil(sizes / strides), filters]`."""
+        """Returns `[batch, *ceil(sizes / strides), filters]`.
+
+        Args:
+            x: `[batch, *sizes, channels]`.
+        """
         return self._activate(self._linear(x, tf.convert_to_tensor(self.kernel)))
 
     def _activate(self, y: tf.Tensor) -> tf.Tensor:
@@ -222,7 +233,7 @@ class TransposedConvolution(Convolution):
 
     Call arguments:
         x: `[batch, *ceil(sizes / strides), channels]`.
-        sizes: The spatial sizes of the output.
+        sizes: The spatial sizes of the output, integers or scalars.
 
     References:
         Dumoulin & Visin (2016), arXiv:1603.07285, chapter 4.
@@ -232,11 +243,16 @@ class TransposedConvolution(Convolution):
         # The shape of the kernel of the convolution whose adjoint this is: TensorFlow's order.
         return (self.kernel_size,) * self.rank + (self.filters, channels)
 
-    def call(self, x: tf.Tensor, sizes: tuple[int, ...] = ()) -> tf.Tensor:
-        """Returns `[batch, *sizes, filters]`."""
+    def call(self, x: tf.Tensor, sizes: Sequence[Size] = ()) -> tf.Tensor:
+        """Returns `[batch, *sizes, filters]`.
+
+        Args:
+            x: `[batch, *ceil(sizes / strides), channels]`.
+            sizes: The spatial sizes of the output; none by default, for 0 dimensions.
+        """
         return self._activate(self._transpose(x, tf.convert_to_tensor(self.kernel), sizes))
 
-    def _transpose(self, x: tf.Tensor, kernel: tf.Tensor, sizes: tuple[int, ...]) -> tf.Tensor:
+    def _transpose(self, x: tf.Tensor, kernel: tf.Tensor, sizes: Sequence[Size]) -> tf.Tensor:
         if self.rank == 0:
             return tf.matmul(x, kernel, transpose_b=True)
         if self.padding == "zero":

@@ -22,10 +22,29 @@ class StepNetwork(Protocol):
     channels: int
 
     def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> State:
-        """The hidden state before the first step, for parameters of spatial `sizes`."""
+        """The hidden state before the first step.
+
+        Args:
+            batch_size: The number of examples, a number or a tensor `[]`.
+            sizes: The spatial sizes of the parameters. Sizes that differ from batch to batch are
+                tensors `[]`.
+
+        Returns:
+            Any nest of tensors `[batch_size, ...]`.
+        """
 
     def __call__(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """Returns the step, `[batch, *sizes, channels]`, and the new hidden state."""
+        """One step.
+
+        Args:
+            inputs: The iterate, the score and, if it is shown, the observation, side by side as
+                channels, `[batch, *sizes, any]`.
+            state: The hidden state, any nest of tensors `[batch, ...]`.
+
+        Returns:
+            The step, `[batch, *sizes, channels]`, and the new hidden state, of the structure and
+            the shapes of `state`.
+        """
 
 
 def check_network(network: Any, dimensions: Sequence[int | None], input_channels: int) -> None:

@@ -10,7 +10,7 @@ from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import layer_seeds
 from rim_tf.networks.base import Network
 from rim_tf.networks.cells import ConvGRUCell
-from rim_tf.networks.layers import TransposedConvolution, build_chain
+from rim_tf.networks.layers import TransposedConvolution, build_chain, spatial_sizes
 
 
 @keras.saving.register_keras_serializable("rim_tf")
@@ -82,11 +82,21 @@ class PutzkyWelling(Network):
         build_chain([self.up, self.output_layer], self.cell.units)
 
     def call(self, inputs: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the step, `[batch, *sizes, channels]`, and the new state."""
+        """Returns the step, `[batch, *sizes, channels]`, and the new state, of the old shape.
+
+        Args:
+            inputs: `[batch, *sizes, any]`.
+            state: `[batch, *ceil(sizes / strides), features[1]]`.
+        """
         state = self.cell(self.down(inputs), state)
-        x = self.up(state, sizes=tuple(inputs.shape[1:-1]))
+        x = self.up(state, sizes=spatial_sizes(inputs))
         return self.output_layer(x), state
 
     def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> tf.Tensor:
-        """Zeros on the coarse grid, for parameters of spatial `sizes`."""
+        """Zeros, `[batch_size, *ceil(sizes / strides), features[1]]`.
+
+        Args:
+            batch_size: The number of examples, a number or a tensor `[]`.
+            sizes: The spatial sizes of the parameters.
+        """
         return self.cell.initial_state(batch_size, [-(-n // self.strides) for n in sizes])

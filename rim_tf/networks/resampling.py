@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from imnn_tf.utils import checks
-from rim_tf.networks.layers import ConfiguredLayer, Convolution, TransposedConvolution
+from rim_tf.networks.layers import ConfiguredLayer, Convolution, Size, TransposedConvolution
 
 
 class _Smoothing(ConfiguredLayer):
@@ -83,7 +83,7 @@ class Upsample(_Smoothing, TransposedConvolution):
     def _kernel_shape(self, channels: int | None) -> tuple[int | None, ...]:
         return (1,) * self.rank + (self.filters, channels)
 
-    def _transpose(self, x: tf.Tensor, kernel: tf.Tensor, sizes: tuple[int, ...]) -> tf.Tensor:
+    def _transpose(self, x: tf.Tensor, kernel: tf.Tensor, sizes: Sequence[Size]) -> tf.Tensor:
         # Along each axis only one entry in `strides` is not zero: the gain makes up for the rest.
         return super()._transpose(x, self._smoothed(kernel, self.strides), sizes)
 

@@ -11,7 +11,7 @@ from imnn_tf.utils.seeds import layer_seeds
 from imnn_tf.utils.types import KerasLayer
 from rim_tf.networks.base import PyramidNetwork
 from rim_tf.networks.cells import ConvGRUCell
-from rim_tf.networks.layers import Convolution, TransposedConvolution, build_chain
+from rim_tf.networks.layers import Convolution, TransposedConvolution, build_chain, spatial_sizes
 from rim_tf.networks.protocol import State
 
 
@@ -45,7 +45,7 @@ class UNet(PyramidNetwork):
 
     Call arguments:
         inputs: `[batch, *sizes, any]`.
-        state: The states of all recurrent units, from `initial_state`.
+        state: The states of all recurrent units, `[batch, ...]` each, from `initial_state`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -108,7 +108,13 @@ class UNet(PyramidNetwork):
         build_chain([self.output_layer], channels)
 
     def call(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """Returns the step, `[batch, *sizes, channels]`, and the new states."""
+        """Returns the step, `[batch, *sizes, channels]`, and the new states, of the old shapes.
+
+        Args:
+            inputs: `[batch, *sizes, any]`.
+            state: The states of all recurrent units, in the form that `initial_state` describes,
+                `[batch, ...]` each.
+        """
         x = self.input_layer(inputs)
         skips = []
         for stack, down in zip(self.encoder, self.down, strict=True):
@@ -126,18 +132,25 @@ class UNet(PyramidNetwork):
             new_state["skips"] = list(skips)  # a copy, because the decoder empties the list
         for up, stack in zip(self.up, self.decoder, strict=True):
             skip = skips.pop()
-            x = up(x, sizes=tuple(skip.shape[1:-1]))
+            x = up(x, sizes=spatial_sizes(skip))
             x = tf.concat([x, skip], -1) if self.combine_method == "cat" else x + skip
             for layer in stack:
                 x = layer(x)
         return self.output_layer(x), new_state
 
     def initial_state(self, batch_size: Any, sizes: Sequence[int]) -> State:
-        """Zeros for every recurrent unit, for parameters of spatial `sizes`.
+        """Zeros for every recurrent unit.
+
+        Args:
+            batch_size: The number of examples, a number or a tensor `[]`.
+            sizes: The spatial sizes of the parameters. Each level has these sizes halved once more,
+                rounded up.
 
         Returns:
-            A dictionary with the states of the GRU block under "bottleneck" and, with recurrent
-            skips, those of the skips under "skips", the finest grid first.
+            A dictionary. "bottleneck" holds the two states of the GRU block,
+            `[batch_size, *coarsest, hidden_units / 2]` each. With recurrent skips, "skips" holds
+            one state for each level above, `[batch_size, *level, channels]`, with the sizes and
+            the number of channels of that level, the finest first.
         """
         grids = self._grids(sizes)
         state = {"bottleneck": self.block.initial_state(batch_size, grids[-1])}

@@ -5,7 +5,8 @@ other function is only marked as missing, under its argument's name, and must be
 is never written to a file and never read from one.
 """
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -54,6 +55,41 @@ def check_functions(initialization_method: str, **functions: Any) -> dict[str, A
             f"'approximate_inverse', got {initialization_method!r}."
         )
     return functions
+
+
+def count_arguments(function: Callable[..., Any], leading: int) -> tuple[int, int | None]:
+    """How many arguments a function takes after its first ones.
+
+    Args:
+        function: Any function.
+        leading: The number of the first arguments, which are not counted.
+
+    Returns:
+        The least and the largest number; `None` for the largest if there is no limit.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some built-in functions have no signature
+        return 0, None
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [each for each in parameters if each.kind in kinds]
+    needed = sum(each.default is inspect.Parameter.empty for each in positional)
+    if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters):
+        return max(needed - leading, 0), None
+    return max(needed - leading, 0), max(len(positional) - leading, 0)
+
+
+def count_score_arguments(functions: Mapping[str, Any]) -> tuple[int, int | None]:
+    """How many arguments the score takes after `x` and `y`, as `count_arguments` returns it.
+
+    Args:
+        functions: What `check_functions` returned.
+    """
+    likelihood = functions["likelihood"]
+    if likelihood is None:
+        return count_arguments(functions["score_fn"] or functions["energy_fn"], 2)
+    counts = getattr(likelihood, "argument_counts", None)
+    return count_arguments(likelihood.score, 2) if counts is None else counts
 
 
 def store_functions(functions: Mapping[str, Any]) -> dict[str, Json]:

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 
 from imnn_tf.utils import checks
 from rim_tf.problem.alignment import check_alignment, check_covariance
+from rim_tf.problem.functions import count_arguments
+from rim_tf.problem.observation import require_real
 from rim_tf.problem.parameters import Values
 
 GIVEN: Final = "given"
@@ -25,10 +27,22 @@ class Likelihood(Protocol):
     """What a RIM needs of a likelihood."""
 
     def score(self, x: Values, y: tf.Tensor, *args: Any) -> Values:
-        """The gradient of the log likelihood, with the structure and shape of `x`."""
+        """The gradient of the log likelihood, with the structure and shape of `x`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, ...]`.
+            *args: The other arguments of the score, `[batch, ...]` each.
+        """
 
     def chi2(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """A measure of the misfit for each example, `[batch]`, which is logged in training."""
+        """A measure of the misfit for each example, `[batch]`, which is logged in training.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, ...]`.
+            *args: The other arguments of the score, `[batch, ...]` each.
+        """
 
 
 class GaussianLikelihood:
@@ -65,6 +79,8 @@ class GaussianLikelihood:
             for all examples. Defaults to `None`, independent noise.
         mask: Which data count: one for those that do, zero for those that do not. Either "given",
             `[batch, *data]`, or an array `[*data]` for all examples. Defaults to `None`, all data.
+            Another number in a mask that is given makes the result NaN, and so does a covariance
+            that is not Hermitian.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -88,10 +104,28 @@ class GaussianLikelihood:
         self._mask = mask
         if mask is not None and not _is_given(mask):
             self._mask = checks.array("mask", mask)
+            if not np.isin(self._mask, (0, 1)).all():
+                raise ValueError("`mask` must hold zeros and ones, got other numbers.")
         self._noise = _check_noise(sigma, covariance, self._mask)
 
+    @property
+    def argument_counts(self) -> tuple[int, int | None]:
+        """The least and the largest number of arguments after `y`; `None` for no limit."""
+        own = _is_given(self._mask) + _is_given(self._noise)
+        if not callable(self._operator):
+            own += _is_given(self._operator)
+            return own, own
+        least, most = count_arguments(self._operator, 1)
+        return own + least, None if most is None else own + most
+
     def predict(self, x: Values, *operands: Any) -> tf.Tensor:
-        """The data without noise, `[batch, *data]`."""
+        """The data without noise, `[batch, *data]`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            *operands: What the operator takes after `x`; if it is "given", the matrix of each
+                example, `[batch, n_data, n_params]`.
+        """
         if callable(self._operator):
             return self._operator(x, *operands)
         flat = tf.reshape(x, [tf.shape(x)[0], -1])
@@ -104,7 +138,13 @@ class GaussianLikelihood:
         return tf.linalg.matvec(operands[0], flat)
 
     def chi2(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """The sum of squared residuals in units of the noise, `[batch]`."""
+        """The sum of squared residuals in units of the noise, `[batch]`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, *data]`.
+            *args: The operands, then the noise and the mask if they are "given".
+        """
         operands, noise, mask = self._unpack(args)
         residual, weighted = self._weigh(y, self.predict(x, *operands), noise, mask)
         if residual.dtype.is_complex:
@@ -114,11 +154,23 @@ class GaussianLikelihood:
         return tf.reduce_sum(product, list(range(1, len(residual.shape))))
 
     def energy(self, x: Values, y: tf.Tensor, *args: Any) -> tf.Tensor:
-        """Minus the log likelihood up to a constant, `[batch]`."""
+        """Minus the log likelihood up to a constant, `[batch]`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, *data]`.
+            *args: The operands, then the noise and the mask if they are "given".
+        """
         return 0.5 * self.chi2(x, y, *args)
 
     def score(self, x: Values, y: tf.Tensor, *args: Any) -> Values:
-        """The gradient of the log likelihood, with the structure and shape of `x`."""
+        """The gradient of the log likelihood, with the structure and shape of `x`.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            y: The data, `[batch, *data]`.
+            *args: The operands, then the noise and the mask if they are "given".
+        """
         operands, noise, mask = self._unpack(args)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
@@ -150,7 +202,10 @@ class GaussianLikelihood:
         self, y: tf.Tensor, prediction: tf.Tensor, noise: Any, mask: Any
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The residual `r` and `C^-1 r`, `[batch, *data]`, both zero where data are masked."""
-        y = tf.convert_to_tensor(y, prediction.dtype)
+        y = tf.convert_to_tensor(y)
+        if y.dtype.is_complex and not prediction.dtype.is_complex:
+            raise TypeError(f"`operator` must return complex numbers for `y` of {y.dtype.name}.")
+        y = tf.cast(y, prediction.dtype)  # counts are integers
         if not prediction.shape.is_compatible_with(y.shape):
             raise ValueError(
                 f"`operator` must return the shape of `y`, {tuple(y.shape)}, "
@@ -160,12 +215,18 @@ class GaussianLikelihood:
         noise = tf.convert_to_tensor(noise)
         if noise.dtype.is_complex and not residual.dtype.is_complex:
             raise TypeError(f"`covariance` must be real for real data, got {noise.dtype.name}.")
+        if not self._full:
+            require_real("`sigma`", noise)
         noise = tf.cast(noise, residual.dtype)
         masked = None
         if mask is not None:
+            mask = tf.convert_to_tensor(mask)
+            require_real("`mask`", mask)
             mask = tf.cast(mask, residual.dtype)
             check_alignment("mask", mask, residual, _is_given(self._mask), leading=False)
             mask = tf.broadcast_to(mask, tf.shape(residual))
+            # No number is a weight between or beyond: a sum with it would be no likelihood.
+            mask = tf.where(tf.equal(mask, 0) | tf.equal(mask, 1), mask, _nan(mask))
             # A product with zero would not do: what is masked may be NaN or infinite.
             masked = tf.equal(mask, 0)
             residual = tf.where(masked, tf.zeros_like(residual), residual)
@@ -192,7 +253,7 @@ def _solve(covariance: tf.Tensor, residual: tf.Tensor, mask: tf.Tensor | None) -
     count = tf.shape(covariance)[-1]
     flat = tf.reshape(residual, [-1, count])
     if mask is None:
-        factor = tf.linalg.cholesky(covariance)
+        factor = tf.linalg.cholesky(_hermitian(covariance))
         if len(covariance.shape) == 2:  # one factorisation serves all examples
             solution = tf.transpose(tf.linalg.cholesky_solve(factor, tf.transpose(flat)))
             return tf.reshape(solution, tf.shape(residual))
@@ -202,10 +263,22 @@ def _solve(covariance: tf.Tensor, residual: tf.Tensor, mask: tf.Tensor | None) -
         # What is masked may be NaN or infinite, which stays so in a product with zero.
         covariance = tf.where(tf.equal(both, 0), tf.zeros_like(both), covariance)
         covariance = covariance * kept[:, :, tf.newaxis] * kept[:, tf.newaxis, :]
-        factor = tf.linalg.cholesky(covariance + tf.linalg.diag(1.0 - kept))
+        factor = tf.linalg.cholesky(_hermitian(covariance) + tf.linalg.diag(1.0 - kept))
         flat = kept * flat
     solution = tf.linalg.cholesky_solve(factor, tf.expand_dims(flat, -1))[..., 0]
     return tf.reshape(solution, tf.shape(residual))
+
+
+def _nan(like: tf.Tensor) -> tf.Tensor:
+    return tf.cast(np.nan, like.dtype)
+
+
+def _hermitian(covariance: tf.Tensor) -> tf.Tensor:
+    """The covariance, or NaN if it is not Hermitian: its factorisation reads one triangle only."""
+    gap = tf.abs(covariance - tf.linalg.adjoint(covariance))
+    limit = 1e-3 * tf.reduce_max(tf.abs(covariance), axis=(-2, -1), keepdims=True)
+    wrong = tf.reduce_any(gap > limit, axis=(-2, -1), keepdims=True)
+    return tf.where(wrong, _nan(covariance), covariance)
 
 
 def _is_given(value: object) -> bool:

@@ -17,10 +17,14 @@ class Link(NamedTuple):
     Attributes:
         forward: From unbounded numbers to parameters, of the same shape.
         inverse: From parameters to unbounded numbers, of the same shape.
+        low: The lower edge of the range of the parameters. Defaults to minus infinity.
+        high: The upper edge of the range of the parameters. Defaults to infinity.
     """
 
     forward: TensorFunction
     inverse: TensorFunction
+    low: float = -np.inf
+    high: float = np.inf
 
 
 # What a user may pass as a link: a name, a `Link`, a function, or a dictionary of them by field.
@@ -30,18 +34,17 @@ LinkChoice: TypeAlias = str | Link | TensorFunction | Mapping[str, Any] | None
 InverseChoice: TypeAlias = TensorFunction | Mapping[str, TensorFunction] | None
 
 # The inverses are applied to training targets, which may lie exactly on the edge of a link's
-# range: a pixel may be zero. At zero they are moved inside to the smallest normal number, so that
-# parameters of any scale keep their values. At other edges they are moved inside by one machine
-# epsilon, which is still distinct from the edge in the working precision.
+# range: a pixel may be zero. They are moved inside to the nearest number of the working precision,
+# at zero the smallest normal one, so that every parameter within the range keeps its value.
 
 
 def _above_zero(x: tf.Tensor) -> tf.Tensor:
     return tf.maximum(x, np.finfo(x.dtype.name).tiny)
 
 
-def _inside(x: tf.Tensor, low: float, high: float) -> tf.Tensor:
-    margin = np.finfo(x.dtype.name).eps
-    return tf.clip_by_value(x, low + margin, high - margin)
+def _below_one(x: tf.Tensor) -> tf.Tensor:
+    one = np.ones((), x.dtype.as_numpy_dtype)
+    return tf.minimum(x, np.nextafter(one, np.zeros_like(one)))
 
 
 def _softplus_inverse(x: tf.Tensor) -> tf.Tensor:
@@ -51,20 +54,27 @@ def _softplus_inverse(x: tf.Tensor) -> tf.Tensor:
 
 
 def _logit(x: tf.Tensor) -> tf.Tensor:
-    x = _inside(x, 0.0, 1.0)
+    x = _below_one(_above_zero(x))
     # log1p is exact for small x, where 1 - x would round to 1.
     return tf.math.log(x) - tf.math.log1p(-x)
 
 
+def _artanh(x: tf.Tensor) -> tf.Tensor:
+    # Odd, so that both edges are the same one.
+    return tf.sign(x) * tf.math.atanh(_below_one(tf.abs(x)))
+
+
 LINKS = {
     "identity": Link(tf.identity, tf.identity),
-    "exp": Link(tf.exp, lambda x: tf.math.log(_above_zero(x))),
+    "exp": Link(tf.exp, lambda x: tf.math.log(_above_zero(x)), low=0.0),
     "power10": Link(
-        lambda x: tf.exp(np.log(10.0) * x), lambda x: tf.math.log(_above_zero(x)) / np.log(10.0)
+        lambda x: tf.exp(np.log(10.0) * x),
+        lambda x: tf.math.log(_above_zero(x)) / np.log(10.0),
+        low=0.0,
     ),
-    "sigmoid": Link(tf.sigmoid, _logit),
-    "softplus": Link(tf.math.softplus, _softplus_inverse),
-    "tanh": Link(tf.tanh, lambda x: tf.math.atanh(_inside(x, -1.0, 1.0))),
+    "sigmoid": Link(tf.sigmoid, _logit, low=0.0, high=1.0),
+    "softplus": Link(tf.math.softplus, _softplus_inverse, low=0.0),
+    "tanh": Link(tf.tanh, _artanh, low=-1.0, high=1.0),
 }
 """The links that have a name."""
 

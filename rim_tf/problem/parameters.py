@@ -5,13 +5,18 @@ sees the parameters `x = link(u)`: a tensor of the same shape, or a dictionary w
 each field. `u` is called unlinked throughout.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
 from imnn_tf.utils import checks
-from rim_tf.problem.links import InverseChoice, LinkChoice, get_link
+from rim_tf.problem.links import InverseChoice, Link, LinkChoice, get_link
+from rim_tf.problem.observation import require_real
+
+COMPLEX_PARAMETERS = ": give the real and the imaginary part as two channels"
+"""What to do with complex parameters, for error messages."""
 
 # A tensor `[batch, *sizes, channels]`, or a dictionary of such tensors by field. To the type
 # checker it is `Any`, because a user's functions take one or the other without asking.
@@ -58,7 +63,8 @@ class Parameters:
             u: `[batch, *sizes, channels]`, or with any other leading axes.
 
         Returns:
-            A tensor of the shape of `u`, or a dictionary of tensors with their field's channels.
+            A tensor of the shape of `u`; or a dictionary with a tensor for each field, of the
+            shape of `u` but for the number of channels, which is that of the field.
         """
         if self.fields is None:
             return self._link.forward(u)
@@ -72,17 +78,23 @@ class Parameters:
         """The unlinked tensor for parameters.
 
         Args:
-            values: A tensor `[batch, *sizes, channels]`, or a dictionary of tensors by field.
+            values: A tensor `[batch, *sizes, channels]`, or a dictionary of such tensors by field.
 
         Returns:
             `[batch, *sizes, channels]`.
 
         Raises:
             TypeError: If the parameters have fields and `values` is not a dictionary.
-            ValueError: If its keys are not the names of the fields.
+            ValueError: If its keys are not the names of the fields, or a field has another number
+                of channels.
         """
         if self.fields is None:
             return self._link.inverse(values)
+        self._check_fields(values)
+        return tf.concat([self._links[name].inverse(values[name]) for name in self.fields], -1)
+
+    def _check_fields(self, values: Values) -> None:
+        assert self.fields is not None
         if not isinstance(values, Mapping):
             raise TypeError(
                 f"Parameters must be a dictionary of {list(self.fields)}, "
@@ -92,7 +104,46 @@ class Parameters:
             raise ValueError(
                 f"Parameters must have the fields {list(self.fields)}, got {list(values)}."
             )
-        return tf.concat([self._links[name].inverse(values[name]) for name in self.fields], -1)
+        for name, channels in self.fields.items():
+            if values[name].shape[-1] not in (None, channels):
+                raise ValueError(
+                    f"The field {name!r} must have as many channels as in `fields`, {channels}, "
+                    f"got shape {tuple(values[name].shape)}."
+                )
+
+    def _map_links(self, function: Callable[[Link, Any], Any], values: Values) -> Any:
+        """A function of the link and the value, or of those of each field."""
+        if self.fields is None:
+            return function(self._link, values)
+        return {name: function(self._links[name], values[name]) for name in self.fields}
+
+    def check_range(self, values: Values, counts: np.ndarray | None = None) -> None:
+        """Checks that parameters are within the ranges of their links.
+
+        Args:
+            values: An array `[batch, *sizes, channels]` or a dictionary of arrays by field.
+            counts: Which pixels count, as an array of weights with leading axes of the
+                parameters; zero for those that do not. Defaults to `None`, all.
+
+        Raises:
+            TypeError: If the parameters have fields and `values` is not a dictionary.
+            ValueError: If a number is outside, or the fields are wrong. NaN is not outside.
+        """
+
+        def check(link: Link, array: np.ndarray) -> None:
+            outside = (array < link.low) | (array > link.high)
+            if counts is not None and counts.ndim <= array.ndim:
+                outside &= counts.reshape(counts.shape + (1,) * (array.ndim - counts.ndim)) != 0
+            if outside.any():
+                raise ValueError(
+                    f"The parameters `x` must lie within [{link.low}, {link.high}], the range of "
+                    f"`link_function`, got {outside.sum()} outside, such as {array[outside][0]}."
+                )
+
+        if self.fields is not None:
+            self._check_fields(values)
+        if all(np.isrealobj(each) for each in tf.nest.flatten(values)):  # others are refused later
+            self._map_links(check, values)
 
     def target(self, values: Values, trajectory: tf.Tensor) -> tf.Tensor:
         """The unlinked tensor that a trajectory is trained towards.
@@ -102,17 +153,34 @@ class Parameters:
             trajectory: The iterates, unlinked, `[batch, T, *sizes, channels]`.
 
         Returns:
-            `[batch, *sizes, channels]`, of the type of `trajectory`.
+            `[batch, *sizes, channels]`, of the type of `trajectory`; NaN where a parameter is
+            outside the range of its link, for which there is no target.
 
         Raises:
-            TypeError: If the parameters have fields and `values` is not a dictionary.
+            TypeError: If the parameters have fields and `values` is not a dictionary, or if they
+                are complex.
             ValueError: If the fields or the shape differ from those of the trajectory.
         """
-        cast = [tf.cast(value, trajectory.dtype) for value in tf.nest.flatten(values)]
-        target = self.unlink(tf.nest.pack_sequence_as(values, cast))
+        cast = []
+        for value in map(tf.convert_to_tensor, tf.nest.flatten(values)):
+            require_real("The parameters `x`", value, COMPLEX_PARAMETERS)
+            cast.append(tf.cast(value, trajectory.dtype))
+        values = tf.nest.pack_sequence_as(values, cast)
+        target = self.unlink(values)
+        outside = self._map_links(lambda link, x: (x < link.low) | (x > link.high), values)
+        if self.fields is not None:
+            outside = tf.concat([outside[name] for name in self.fields], -1)
+        target = tf.where(outside, tf.constant(np.nan, target.dtype), target)
         # A target of another shape could broadcast, and something else would be trained.
         check_shape("The parameters `x`", target, trajectory.shape[2:])
-        return target
+        if trajectory.shape[2:].is_fully_defined() and target.shape[1:].is_fully_defined():
+            return target
+        shape = tf.shape(trajectory)
+        message = "The parameters `x` must have the shape of the trajectory without its steps."
+        same = tf.debugging.assert_equal(tf.shape(target)[1:], shape[2:], message=message)
+        # In eager mode the assertion has no operation to wait for.
+        with tf.control_dependencies([] if same is None else [same]):
+            return tf.identity(target)
 
 
 def check_shape(

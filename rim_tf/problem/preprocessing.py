@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from imnn_tf.utils import checks
 
-# What a method remembers from step to step.
+# What a method remembers from step to step: tensors `[batch, ...]`.
 Moments: TypeAlias = tuple[tf.Tensor, ...]
 
 
@@ -22,10 +22,24 @@ class Preprocessing(Protocol):
     """What a RIM needs of a preprocessing method."""
 
     def initial_state(self, x: tf.Tensor) -> Moments:
-        """The state before the first step, for parameters `x`, `[batch, *sizes, channels]`."""
+        """The state before the first step, tensors `[batch, ...]`.
+
+        Args:
+            x: The parameters, unlinked, `[batch, *sizes, channels]`.
+        """
 
     def __call__(self, score: tf.Tensor, state: Moments, step: int) -> tuple[tf.Tensor, Moments]:
-        """Returns what the network sees at `step`, counted from zero, and the new state."""
+        """One step.
+
+        Args:
+            score: `[batch, *sizes, channels]`.
+            state: What `initial_state` or the step before returned, tensors `[batch, ...]`.
+            step: The number of the step, counted from zero.
+
+        Returns:
+            What the network sees, of the shape of `score`, and the new state, of the shapes of
+            `state`.
+        """
 
 
 @keras.saving.register_keras_serializable("rim_tf")
@@ -33,7 +47,11 @@ class Identity:
     """The score as it is."""
 
     def initial_state(self, x: tf.Tensor) -> Moments:
-        """The state before the first step: none."""
+        """The empty tuple, because nothing is remembered.
+
+        Args:
+            x: The parameters, unlinked, `[batch, *sizes, channels]`.
+        """
         return ()
 
     def __call__(self, score: tf.Tensor, state: Moments, step: int) -> tuple[tf.Tensor, Moments]:
@@ -41,11 +59,11 @@ class Identity:
 
         Args:
             score: `[batch, *sizes, channels]`.
-            state: What `initial_state` or the step before returned.
+            state: The empty tuple, because nothing is remembered.
             step: The number of the step, counted from zero.
 
         Returns:
-            What the network sees, of the shape of `score`, and the new state.
+            What the network sees, of the shape of `score`, and the new state, the same.
         """
         return score, state
 
@@ -64,7 +82,16 @@ class Arcsinh(Identity):
     """`arcsinh(score)`: linear for small scores, logarithmic for large ones."""
 
     def __call__(self, score: tf.Tensor, state: Moments, step: int) -> tuple[tf.Tensor, Moments]:
-        """One step, with the arguments and results of `Identity`."""
+        """One step.
+
+        Args:
+            score: `[batch, *sizes, channels]`.
+            state: The empty tuple, because nothing is remembered.
+            step: The number of the step, counted from zero.
+
+        Returns:
+            What the network sees, of the shape of `score`, and the new state, the same.
+        """
         return tf.asinh(score), state
 
 
@@ -97,11 +124,24 @@ class Adam(Identity):
         self.epsilon = checks.real("epsilon", epsilon, above=0)
 
     def initial_state(self, x: tf.Tensor) -> Moments:
-        """The mean and the mean square of the scores, both zero, of the shape of `x`."""
+        """The mean and the mean square of the scores, both zero, of the shape of `x`.
+
+        Args:
+            x: The parameters, unlinked, `[batch, *sizes, channels]`.
+        """
         return tf.zeros_like(x), tf.zeros_like(x)
 
     def __call__(self, score: tf.Tensor, state: Moments, step: int) -> tuple[tf.Tensor, Moments]:
-        """One step, with the arguments and results of `Identity`."""
+        """One step.
+
+        Args:
+            score: `[batch, *sizes, channels]`.
+            state: The mean and the mean square of the scores so far, of the shape of `score`.
+            step: The number of the step, counted from zero.
+
+        Returns:
+            What the network sees, of the shape of `score`, and the new mean and mean square.
+        """
         mean, square = state
         # In Keras's form, which rounds in the same way: old + (new - old) * (1 - beta).
         mean = mean + (score - mean) * (1 - self.beta_1)
@@ -145,11 +185,24 @@ class RMSprop(Identity):
         self.epsilon = checks.real("epsilon", epsilon, above=0)
 
     def initial_state(self, x: tf.Tensor) -> Moments:
-        """The mean square of the scores, zero, of the shape of `x`."""
+        """The mean square of the scores, zero, of the shape of `x`.
+
+        Args:
+            x: The parameters, unlinked, `[batch, *sizes, channels]`.
+        """
         return (tf.zeros_like(x),)
 
     def __call__(self, score: tf.Tensor, state: Moments, step: int) -> tuple[tf.Tensor, Moments]:
-        """One step, with the arguments and results of `Identity`."""
+        """One step.
+
+        Args:
+            score: `[batch, *sizes, channels]`.
+            state: The mean square of the scores so far, of the shape of `score`.
+            step: The number of the step, counted from zero.
+
+        Returns:
+            What the network sees, of the shape of `score`, and the new mean square.
+        """
         square = self.rho * state[0] + (1 - self.rho) * tf.square(score)
         return score * tf.math.rsqrt(square + self.epsilon), (square,)
 

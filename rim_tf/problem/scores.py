@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 import tensorflow as tf
 
-from rim_tf.problem.parameters import Values
+from rim_tf.problem.observation import require_real
+from rim_tf.problem.parameters import COMPLEX_PARAMETERS, Values
 
 # score_fn(x, y, *args), with the structure and shape of x; energy_fn(x, y, *args), [batch].
 ScoreFunction: TypeAlias = Callable[..., Values]
@@ -21,10 +22,10 @@ def vectorized(function: Callable[..., Any]) -> Callable[..., Any]:
     """Turns a function of one example into a function of a batch.
 
     Args:
-        function: Takes and returns tensors without a batch axis.
+        function: Takes and returns tensors of any shape, without a batch axis.
 
     Returns:
-        A function of the same arguments, each with a batch axis in front.
+        A function that takes and returns the same tensors for a batch, `[batch, ...]`.
     """
 
     def batched(*arguments: Any) -> Any:
@@ -113,6 +114,7 @@ def _check_score(score: Values, x: Values) -> None:
         shape = None if ours is None else tf.TensorShape(ours.shape)
         if shape is None or not shape.is_compatible_with(like.shape):
             raise ValueError(f"`score_fn` must return the shape of `x`, {like.shape}, got {shape}.")
+        require_real("`score_fn`'s result", ours, COMPLEX_PARAMETERS)
 
 
 def unlinked_score(

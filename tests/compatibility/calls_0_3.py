@@ -46,6 +46,9 @@ def make_model(dtype="float32", dropout=0.1):
     )
 
 
+STRENGTH = 5.0  # the default of version 0.3
+
+
 def make_optimiser():
     return keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.4, 5, 0.9))
 
@@ -164,7 +167,7 @@ def open_pmc(store, simulator):
 
 def run_pmc(pmc, draws=16):
     """Advances by one generation; on a later call only if `draws` has changed."""
-    pmc(draws, 64, criterion=1)
+    pmc(draws, 64, criterion=1, percentile=75)  # the default of version 0.3
     names = ("parameters", "estimates", "distances", "weighting", "tolerance", "num_draws")
     return {name: getattr(pmc, name) for name in names}
 

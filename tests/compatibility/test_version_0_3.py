@@ -66,7 +66,7 @@ def test_a_fit_is_loaded(folder):
 def test_a_fit_goes_on_where_it_stopped(folder):
     """It continues from the latest weights and moments, not from the best weights."""
     imnn = calls.open_fit(folder / "imnn", "fitted", SIMULATIONS, load=True, save=True)
-    imnn.fit(calls.FURTHER)
+    imnn.fit(calls.FURTHER, λ=calls.STRENGTH)
     assert_close(calls.results_of(imnn, DATA), expected("fitted_further"))
     again = calls.open_fit(folder / "imnn", "fitted", SIMULATIONS, load=True)
     assert again.history["loss"] == imnn.history["loss"]
@@ -75,7 +75,7 @@ def test_a_fit_goes_on_where_it_stopped(folder):
 def test_a_fit_goes_on_with_a_model_and_an_optimiser_that_are_given(folder):
     given = {"model": calls.make_model(), "optimiser": calls.make_optimiser()}
     imnn = calls.open_fit(folder / "imnn", "fitted", SIMULATIONS, load=True, **given)
-    imnn.fit(calls.FURTHER)
+    imnn.fit(calls.FURTHER, λ=calls.STRENGTH)
     assert_close(calls.results_of(imnn, DATA), expected("fitted_further"))
 
 
@@ -111,7 +111,7 @@ def test_a_fit_that_moved_is_loaded_where_it_went_and_goes_on(folder):
     assert_close(calls.results_of(imnn, DATA), expected("moved"))
     assert imnn.history["θ_fid_iteration"] == [4, 8]
     np.testing.assert_array_equal(imnn.θ_fid, imnn.history["θ_fid"][-1])
-    imnn.fit(calls.FURTHER)
+    imnn.fit(calls.FURTHER, λ=calls.STRENGTH)
     assert_close(calls.results_of(imnn, DATA), expected("moved_further"))
 
 

@@ -478,7 +478,9 @@ def test_evaluate_measures_on_other_simulations(at_once):
     imnn = make(at_once=at_once)
     imnn.fit(5)
     given = arguments()
-    same_set = imnn.evaluate(given["validation_fiducial"], given["validation_derivative"])
+    same_set = imnn.evaluate(
+        given["validation_fiducial"], given["validation_derivative"], debias=False
+    )
     np.testing.assert_allclose(same_set.fisher, imnn.F, rtol=1e-3)
     other = imnn.evaluate(*reference.simulations(5, 1000))
     assert np.abs(other.fisher - imnn.F).max() > 1e-3

@@ -1,7 +1,9 @@
 """What all methods of inference start from: targets, a prior and a Fisher information."""
 
+import copy
+import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -26,16 +28,18 @@ class LikelihoodFreeInference:
     """Target data compressed to estimates, a prior, and the Fisher information.
 
     Attributes:
-        data: The target data as passed; a list becomes an array.
+        data: The target data as passed, `(targets,) + input shape`; a list becomes an array.
         estimate: Estimates of the targets, `(targets, n_params)`, or `None`.
         targets: The number of targets.
         n_params: The number of parameters.
-        F: The Fisher information in the shape it was passed in, or `None`.
+        F: The Fisher information in the shape it was passed in, `(n_params, n_params)` or
+            `(targets, n_params, n_params)`, or `None`.
         Finv: Its inverse in the same shape, or `None`.
         prior: The prior, wrapped in an `imnn_tf.lfi.prior.Prior` that has `low` and `high`.
         labels: The labels as passed.
         parameter_names: The names of the parameters.
-        get_estimate: The function that was passed, made to return float64 arrays, or `None`.
+        get_estimate: The function that was passed, made to return float64 arrays,
+            `(n, n_params)`, or `None`.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
@@ -63,8 +67,10 @@ class LikelihoodFreeInference:
         self.estimate: np.ndarray | None = None
         self.get_estimate = None
         if get_estimate is not None:
-            self.get_estimate = _checked_estimator(get_estimate, self.n_params)
+            self.get_estimate = CheckedEstimator(get_estimate, self.n_params)
             self.estimate = checks.array("get_estimate(target_data)", self.get_estimate(self.data))
+        # What `IMNN.evaluate` returns holds the information.
+        Fisher = getattr(Fisher, "fisher", Fisher)
         self.F = None if Fisher is None else _checked_fisher(Fisher, self.targets, self.n_params)
 
     @property
@@ -79,7 +85,7 @@ class LikelihoodFreeInference:
 
     @property
     def Finv(self) -> np.ndarray | None:
-        """The inverse of the Fisher information, in the shape of `F`, or `None`."""
+        """The inverse of the Fisher information, of the shape of `F`, or `None`."""
         return None if self.F is None else np.linalg.inv(self.F)
 
     @property
@@ -102,7 +108,7 @@ class LikelihoodFreeInference:
 
         Args:
             ax: Axes to draw into. `None` for a new figure.
-            figsize: Size of a new figure in inches.
+            figsize: Width and height of a new figure in inches; by default 10 by 10.
             save: Name of a file to save the figure to. `None` saves nothing.
             target: The number of the target, counted from zero.
 
@@ -137,6 +143,38 @@ class LikelihoodFreeInference:
         if save is not None:
             figure.savefig(save, bbox_inches="tight", transparent=True)
         return ax
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickles the object, if all that the user passed can be pickled.
+
+        Raises:
+            TypeError: If a function that was passed is a lambda or defined within another one, or
+                the prior is a distribution of TensorFlow Probability.
+        """
+        for name in ("get_estimate", "simulator", "distance"):
+            value = getattr(self, name, None)
+            function = value.function if isinstance(value, CheckedEstimator) else value
+            if inspect.isfunction(function) and "<" in function.__qualname__:
+                raise TypeError(
+                    f"`{name}` must be a function of a module for {type(self).__name__} to be "
+                    f"pickled, got {function.__qualname__}. What `result()` returns can be pickled."
+                )
+        self.prior.__reduce_ex__(protocol)
+        return super().__reduce_ex__(protocol)
+
+    def __copy__(self) -> Self:
+        """A copy that shares all arrays."""
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy that shares nothing but the prior and the functions, which never change."""
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        for name, value in self.__dict__.items():
+            new.__dict__[name] = copy.deepcopy(value, memo)
+        return new
 
     def _matrix_of(self, matrices: np.ndarray, target: int) -> np.ndarray:
         """The matrix of one target, `(n_params, n_params)`, out of one for all or one for each."""
@@ -173,17 +211,22 @@ class LikelihoodFreeInference:
         return [f"{label or 'Target'} {target + 1}" for target in chosen]
 
 
-def _checked_estimator(
-    get_estimate: Callable[..., Any], n_params: int
-) -> Callable[..., np.ndarray]:
-    """A user's estimator, whose results are checked and converted to float64."""
-    checks.function("get_estimate", get_estimate)
+class CheckedEstimator:
+    """A user's estimator, whose results are checked and converted to float64.
 
-    def estimator(data: Numbers) -> np.ndarray:
-        found, shape = get_estimate(data), (None, n_params)
+    Args:
+        function: Takes data, `(n,) + input shape`, and returns estimates, `(n, n_params)`.
+        n_params: The number of parameters.
+    """
+
+    def __init__(self, function: Callable[..., Any], n_params: int) -> None:
+        self.function = checks.function("get_estimate", function)
+        self._n_params = n_params
+
+    def __call__(self, data: Numbers) -> np.ndarray:
+        """The estimates of some data, `(n, n_params)`."""
+        found, shape = self.function(data), (None, self._n_params)
         return checks.array("get_estimate(data)", found, shape=shape, dtype=float, finite=False)
-
-    return estimator
 
 
 def _checked_fisher(Fisher: Numbers, targets: int, n_params: int) -> np.ndarray:
@@ -201,7 +244,7 @@ def _checked_fisher(Fisher: Numbers, targets: int, n_params: int) -> np.ndarray:
             f"`Fisher` must be positive definite, got a smallest eigenvalue of "
             f"{np.linalg.eigvalsh(F).min()}."
         )
-    # In units of which the diagonal is one, what is small does not depend on the parameters' units.
+    # Scaled so that the diagonal is one, the matrix does not depend on the units of the parameters.
     unit = np.sqrt(diagonal)
     scale = unit[..., :, np.newaxis] * unit[..., np.newaxis, :]
     # A Fisher information that was summed up in float32 is symmetric only to rounding.

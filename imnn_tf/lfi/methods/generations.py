@@ -145,6 +145,22 @@ class Populations:
             )
         self._added = self._added.joined(simulated)
 
+    def left(self, initial_draws: int | None, schedule: Schedule) -> int | None:
+        """The number of simulations that a schedule leaves room for, or `None` for no limit.
+
+        Args:
+            initial_draws: The number of simulations to start from, which all targets share.
+            schedule: When to stop.
+        """
+        if not np.isfinite(schedule.max_simulations):
+            return None
+        most = int(schedule.max_simulations)
+        if self.each:
+            return sum(max(0, most - population.simulations) for population in self.each)
+        added = len(self._added.parameters)
+        initial = max(initial_draws or 0, added)
+        return initial - added + self._targets * max(0, most - initial)
+
     def start(
         self,
         draws: int | None,
@@ -162,7 +178,8 @@ class Populations:
             initial_draws: The number of simulations, those that were added included. `None` for
                 these alone.
             schedule: When to stop.
-            simulate: Simulates.
+            simulate: Takes parameters, `(n, n_params)`, and the key of a call, a tuple of integers;
+                returns the simulations.
         """
         added = len(self._added.parameters)
         if initial_draws is None and added:
@@ -215,7 +232,8 @@ class Populations:
             target: The number of the target.
             draws: The number of particles. `None` for as many as there are.
             schedule: When to stop, and how the tolerance shrinks.
-            simulate: Simulates.
+            simulate: Takes parameters, `(n, n_params)`, and the key of a call, a tuple of integers;
+                returns the simulations.
             bar: A bar that shows the state.
         """
         population = self.each[target]

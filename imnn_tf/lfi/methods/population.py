@@ -77,7 +77,7 @@ class Population:
         """The `n` nearest of simulations at draws from the prior, with equal weights.
 
         Args:
-            first: The simulations that did not fail.
+            first: The simulations that did not fail, with parameters `(m, n_params)`.
             n: The number of particles.
             simulations: The number of simulations, failed ones included.
         """
@@ -143,7 +143,7 @@ class Population:
         return replace(population, history=(*population.history, entry))
 
     def plain(self) -> Accepted:
-        """The particles with their weights."""
+        """The particles, `(n, n_params)`, with their weights, `(n,)`."""
         return Accepted(
             self.parameters, self.estimates, self.distances, self.weights, self.tolerance
         )

@@ -90,7 +90,7 @@ def _off_bound(distances: np.ndarray) -> np.ndarray:
 
 
 def _bounded(mapped: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The inverse of `_unbounded`."""
+    """Maps numbers, `(n, p)`, from the real line back to within the bounds."""
     values = mapped.copy()
     for i, (a, b) in enumerate(zip(low, high, strict=True)):
         column = mapped[:, i]

@@ -50,7 +50,13 @@ class Draws:
         self.interrupted = False
 
     def append(self, parameters: np.ndarray, estimates: np.ndarray, distances: np.ndarray) -> None:
-        """Adds draws, `(n, n_params)`, with their estimates and distances, `(n, targets)`."""
+        """Adds draws.
+
+        Args:
+            parameters: Their parameters, `(n, n_params)`.
+            estimates: Estimates of their simulations, `(n, n_params)`.
+            distances: Distances of the estimates from those of the targets, `(n, targets)`.
+        """
         self.parameters = np.concatenate([self.parameters, parameters])
         self.estimates = np.concatenate([self.estimates, estimates])
         self.distances = np.concatenate([self.distances, distances])

@@ -20,7 +20,7 @@ from imnn_tf.lfi.posterior.histograms import (
     Ranges,
     bin_edges,
     bounded_ranges,
-    sample_ranges,
+    check_ranges,
 )
 from imnn_tf.lfi.posterior.marginals import Marginals
 from imnn_tf.lfi.posterior.samples import Posterior
@@ -71,12 +71,13 @@ class Simulated(NamedTuple):
 class SampledInference(LikelihoodFreeInference):
     """Inference by simulations that are accepted if they come close to a target.
 
-    A subclass documents the arguments and the attributes. It runs its method, and says by `_add`,
+    A subclass documents the arguments, among them `target_data`, `(targets,) + input shape`, and
+    `Fisher`, `(n_params, n_params)`, and the attributes. It runs its method, and says by `_add`,
     `_accepted` and `_rejected` what it does with simulations.
     """
 
-    estimate: np.ndarray
-    get_estimate: Callable[..., np.ndarray]
+    estimate: np.ndarray  # (targets, n_params)
+    get_estimate: Callable[..., np.ndarray]  # returns (n, n_params)
 
     def __init__(
         self,
@@ -236,28 +237,21 @@ class SampledInference(LikelihoodFreeInference):
     def _marginals(
         self,
         run_first: RunFirst,
-        bins: Bins,
+        bins: Bins | None,
         ranges: Ranges | None,
         adjust: bool,
         target: Target,
     ) -> list[Marginals]:
-        """Histograms of single parameters and of pairs, for each target chosen."""
+        """Densities of single parameters and of pairs, for each target chosen."""
         chosen = self._target_numbers(target)
         self._check_bins(bins, ranges)
         run_first()
-        low, high = self.prior.low, self.prior.high
-        results = self._results(chosen, adjust)
-        return [
-            result.marginals(
-                bins, sample_ranges(low, high, result.samples) if ranges is None else ranges
-            )
-            for result in results
-        ]
+        return [result.marginals(bins, ranges) for result in self._results(chosen, adjust)]
 
     def _plot(
         self,
         run_first: RunFirst,
-        bins: Bins,
+        bins: Bins | None,
         ranges: Ranges | None,
         adjust: bool,
         target: Target,
@@ -275,12 +269,11 @@ class SampledInference(LikelihoodFreeInference):
         marginals = self._marginals(run_first, bins, ranges, adjust, chosen)
         return triangle(marginals, labels=self.axis_labels, **drawing)
 
-    def _check_bins(self, bins: Bins, ranges: Ranges | None) -> None:
+    def _check_bins(self, bins: Bins | None, ranges: Ranges | None) -> None:
         """Raises what is wrong with bins before anything is simulated."""
-        spans = [(0.0, 1.0)] * self.n_params if ranges is None else list(ranges)
-        if len(spans) != self.n_params:
-            raise ValueError(f"`ranges` must have {self.n_params} entries, got {len(spans)}.")
-        bin_edges(bins, spans)
+        check_ranges(ranges, self.n_params)
+        if bins is not None:
+            bin_edges(bins, [(0.0, 1.0)] * self.n_params)
 
     def _scatter_plot(
         self,
@@ -363,8 +356,7 @@ class SampledInference(LikelihoodFreeInference):
 
         Args:
             parameters: Parameters, `(n, n_params)`.
-            key: Tells the calls of one object apart: each has its own seeds and its own folder
-                in the store.
+            key: Tells the calls of one object apart; each has its own seeds and folder in a store.
             at_once: Whether all of them go to the simulator in one call, or how many.
             save_sims: Name of a file for the simulations.
             execution: How the simulations run.

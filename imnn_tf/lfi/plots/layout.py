@@ -28,7 +28,7 @@ def grid_of_axes(
     """The axes that a user passed, or those of a new figure.
 
     Args:
-        ax: Axes of that shape; a single one will do for `(1, 1)`. `None` makes a figure.
+        ax: Axes of that shape; for `(1, 1)` also a single one. `None` makes a figure.
         shape: The numbers of rows and columns.
         figsize: Size of a new figure in inches. `None` for 2.5 for each row and column, at least
             5, or 3.5 in height if there is one row.

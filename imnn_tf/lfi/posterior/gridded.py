@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from imnn_tf.lfi.posterior.marginals import GridAxes, integral, trapezium_widths
-from imnn_tf.lfi.posterior.normal import Normal
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.utils import checks
 
@@ -15,6 +15,18 @@ from imnn_tf.utils import checks
 POINTS = {1: 2048, 2: 384, 3: 80}
 # The most points of a grid that a user asks for: more would take gigabytes.
 MOST_CELLS = 10_000_000
+
+
+class Evaluation(NamedTuple):
+    """Log densities at some points.
+
+    Attributes:
+        grid: The points, `(n_params,) + shape`.
+        log_density: Log likelihoods, or their sums with the log prior, `(targets,) + shape`.
+    """
+
+    grid: np.ndarray
+    log_density: np.ndarray
 
 
 class Gridded:
@@ -40,7 +52,14 @@ class Gridded:
         self._low, self._high, self._target = low, high, target
 
     def log_joint(self, axes: GridAxes) -> np.ndarray:
-        """Log likelihood plus log prior on the full grid of some axes, `(n_1, ..., n_p)`."""
+        """Log likelihood plus log prior on a full grid.
+
+        Args:
+            axes: The axes of the grid, an array `(n_i,)` for each parameter.
+
+        Returns:
+            Log densities, `(n_1, ..., n_p)`.
+        """
         points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape((len(axes), -1)).T
         inside = self._prior.supports(points)
         joint = np.full(len(points), -np.inf)
@@ -51,6 +70,12 @@ class Gridded:
 
     def axes(self, depth: float = 30) -> list[np.ndarray]:
         """Lays a full grid over the region where the product is above exp(-depth) of its peak.
+
+        Args:
+            depth: How far the log of the product may lie below its peak; 30 by default.
+
+        Returns:
+            The axes of the grid, an array `(size,)` for each parameter, with `size` from `POINTS`.
 
         Raises:
             ValueError: If the product is zero everywhere.
@@ -82,38 +107,17 @@ class Gridded:
         return np.clip(moved, self._prior.low, self._prior.high)
 
 
-def whitened_log_evidence(likelihood: Normal, prior: Prior) -> float:
-    """Log of the integral of a Gaussian likelihood times a prior, of up to three parameters.
-
-    The grid lies along the principal axes of the product, where this is as wide as it is long, so
-    that neither correlations nor scales matter.
-
-    Args:
-        likelihood: The likelihood.
-        prior: The prior.
-
-    Raises:
-        ValueError: If the product is zero everywhere on the grid.
-    """
-    frame = likelihood.times(prior)
-    p = len(frame.centre)
-
-    def log_joint(axes: GridAxes) -> np.ndarray:
-        standard = np.stack(np.meshgrid(*axes, indexing="ij")).reshape((p, -1)).T
-        points = frame.draws(standard)
-        joint = add_log_prior(likelihood.log_prob(points), prior.log_prob(points))
-        return joint.reshape([len(axis) for axis in axes])
-
-    axes = zoom(log_joint, np.full(p, -12.0), np.full(p, 12.0), POINTS[p], 30)
-    total = log_integral(log_joint(axes), [trapezium_widths(axis) for axis in axes])
-    # The volume of a cell among the parameters is that among standard numbers over sqrt(det F).
-    return float(total - np.linalg.slogdet(frame.fisher)[1] / 2)
-
-
 def add_log_prior(log_like: np.ndarray, log_prior: np.ndarray) -> np.ndarray:
-    """Adds log densities of one shape, or of shapes that broadcast.
+    """Adds a log prior to log likelihoods.
 
     The sum is minus infinity wherever the prior is zero, even if the likelihood is undefined there.
+
+    Args:
+        log_like: Log likelihoods, `(...)`.
+        log_prior: Log densities of the prior, of the same shape or of one that broadcasts to it.
+
+    Returns:
+        The sums, `(...)`.
     """
     return np.where(np.isneginf(log_prior), -np.inf, log_like + log_prior)
 

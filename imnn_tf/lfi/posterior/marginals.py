@@ -28,12 +28,15 @@ class Marginals(NamedTuple):
         widths: For each parameter `i`, the widths of the cells about these points, `(n_i,)`.
         single: For each parameter `i`, its marginal density, `(n_i,)`.
         pairs: For each pair `(i, j)`, `i < j`, its marginal density, `(n_i, n_j)`.
+        contours: For pairs whose contours are known better than by the mass on the grid: heights,
+            falling, and the probability above them, `(2, n)`.
     """
 
     points: list[np.ndarray]
     widths: list[np.ndarray]
     single: list[np.ndarray]
     pairs: dict[tuple[int, int], np.ndarray]
+    contours: dict[tuple[int, int], np.ndarray] | None = None
 
     @classmethod
     def of_grid(
@@ -70,7 +73,7 @@ class Marginals(NamedTuple):
         return cls(points, widths, single, pairs)
 
     def smoothed(self, smoothing: float) -> "Marginals":
-        """Smooths all densities by a Gaussian, which widens them.
+        """Smooths all densities by a Gaussian, which widens them, and their contours too.
 
         Args:
             smoothing: Standard deviation of the Gaussian in cells.
@@ -84,20 +87,55 @@ class Marginals(NamedTuple):
             pair: gaussian_filter(density, sigma, mode="nearest")
             for pair, density in self.pairs.items()
         }
-        return self._replace(single=single, pairs=pairs)
+        return self._replace(single=single, pairs=pairs, contours=None)
 
     def contour_heights(self, i: int, j: int, levels: ArrayLike) -> np.ndarray:
-        """Finds the heights, `(n_levels,)`, of the contours of a pair; see `hpd_levels`."""
-        return hpd_levels(self.pairs[i, j], levels, [self.widths[i], self.widths[j]])
+        """Finds the heights of the contours of a pair that enclose given shares.
+
+        They follow from `contours` where it has the pair, and else from the mass of the cells; see
+        `hpd_levels`.
+
+        Args:
+            i: The number of the first parameter, counted from zero.
+            j: The number of the second parameter, greater than `i`.
+            levels: Shares of the probability that the contours enclose, between 0 and 1: one
+                number, or several, `(n_levels,)`.
+
+        Returns:
+            The heights, `(n_levels,)`.
+
+        Raises:
+            ValueError: If a share is not between 0 and 1.
+        """
+        if self.contours is None or (i, j) not in self.contours:
+            return hpd_levels(self.pairs[i, j], levels, [self.widths[i], self.widths[j]])
+        heights, held = self.contours[i, j]
+        return np.interp(_shares(levels), held, heights)
 
 
 def along(values: np.ndarray, axis: int, ndim: int) -> np.ndarray:
-    """Reshapes `(n,)` to lie along one axis of arrays with `ndim` axes, for broadcasting."""
+    """Reshapes values, `(n,)`, to lie along one axis of arrays with `ndim` axes, to broadcast.
+
+    Args:
+        values: The values, `(n,)`.
+        axis: The axis that they lie along.
+        ndim: The number of axes.
+
+    Returns:
+        The values, `(1, ..., n, ..., 1)`, with `n` at the place of the axis.
+    """
     return values.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
 def trapezium_widths(points: np.ndarray) -> np.ndarray:
-    """Weights of the trapezium rule for points `(n,)`, `(n,)`. A single point has weight one."""
+    """Weights of the trapezium rule.
+
+    Args:
+        points: Increasing points, `(n,)`.
+
+    Returns:
+        Their weights, `(n,)`. A single point has weight one.
+    """
     if len(points) == 1:
         return np.ones(1)
     steps = np.diff(points)
@@ -129,7 +167,7 @@ def hpd_levels(
 
     Args:
         density: A density on a grid, not necessarily normalised, `(n_1, ..., n_p)`.
-        levels: One or several shares of the probability, between 0 and 1.
+        levels: Shares of the probability, between 0 and 1: one number, or several, `(n_levels,)`.
         widths: The widths of the cells, an array `(n_i,)` for each axis. `None` for equal cells.
 
     Returns:
@@ -139,9 +177,7 @@ def hpd_levels(
     Raises:
         ValueError: If a share is not between 0 and 1, or the density is zero everywhere.
     """
-    shares = np.atleast_1d(checks.array("levels", levels, dtype=float))
-    if ((shares <= 0) | (shares >= 1)).any():
-        raise ValueError(f"`levels` must lie between 0 and 1, got {shares.tolist()}.")
+    shares = _shares(levels)
     mass = np.asarray(density, dtype=float)
     for axis, width in enumerate(widths or ()):
         mass = mass * along(width, axis, mass.ndim)
@@ -152,3 +188,11 @@ def hpd_levels(
     # Half of the mass of a cell lies above the height of its centre.
     middle = (held - np.ravel(mass)[order] / 2) / held[-1]
     return np.interp(shares, middle, heights)
+
+
+def _shares(levels: ArrayLike) -> np.ndarray:
+    """Levels of contours, `(n_levels,)`, checked."""
+    shares = np.atleast_1d(checks.array("levels", levels, dtype=float))
+    if ((shares <= 0) | (shares >= 1)).any():
+        raise ValueError(f"`levels` must lie between 0 and 1, got {shares.tolist()}.")
+    return shares

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Sequence
 from io import BytesIO
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,12 @@ from imnn_tf.lfi.posterior.histograms import (
     bin_edges,
     bounded_ranges,
     centres,
+    check_ranges,
+    histogram_marginals,
+    mass_ranges,
     total_weight,
 )
+from imnn_tf.lfi.posterior.kernel_density import kernel_marginals
 from imnn_tf.lfi.posterior.marginals import Marginals, along
 from imnn_tf.utils import checks
 from imnn_tf.utils.checkpoint import write_atomically
@@ -127,10 +130,10 @@ class Posterior:
         """Quantiles of each parameter, interpolated linearly between samples.
 
         Args:
-            q: One or several shares of the probability, between 0 and 1.
+            q: Shares of the probability, between 0 and 1: one number, or several, `(n_shares,)`.
 
         Returns:
-            Quantiles, `(len(q), n_params)`, or `(n_params,)` for one share.
+            Quantiles, `(n_params,)` for one number, `(n_shares, n_params)` for several.
 
         Raises:
             ValueError: If a share is not between 0 and 1.
@@ -209,37 +212,37 @@ class Posterior:
             density = density / along(width, axis, len(edges))
         return density / total_weight(counts), [centres(edge) for edge in edges]
 
-    def marginals(self, bins: Bins = 25, ranges: Ranges | None = None) -> Marginals:
-        """Weighted histograms of single parameters and of pairs, for any number of parameters.
+    def marginals(self, bins: Bins | None = None, ranges: Ranges | None = None) -> Marginals:
+        """Densities of single parameters and of pairs, for any number of parameters.
+
+        They are sums of kernels, as wide as the effective sample size asks for, and their contours
+        hold the share of the true probability that they claim; see
+        `imnn_tf.lfi.posterior.kernel_density`. Bounds of the prior are hard edges.
 
         Args:
-            bins: The number of bins for each parameter: one number, or one for each.
-            ranges: The range of the bins, `(low, high)` for each parameter. `None` for `ranges()`.
+            bins: `None` for kernels. For histograms instead, the number of bins for each parameter:
+                one number, or one for each. The contours of a histogram with few samples in a bin
+                hold much less than they claim.
+            ranges: The range of the densities, `(low, high)` for each parameter. `None` for the
+                ranges that hold the samples.
+
+        Returns:
+            The densities, `(bins_i,)` of single parameters and `(bins_i, bins_j)` of pairs.
 
         Raises:
             ValueError: If no sample is in range.
         """
-        edges = bin_edges(bins, self.ranges() if ranges is None else ranges)
-        widths = [np.diff(edge) for edge in edges]
-        columns = self.samples.T
-        single = []
-        for column, edge, width in zip(columns, edges, widths, strict=True):
-            counts = np.histogram(column, edge, weights=self.weights)[0]
-            single.append(counts / width / total_weight(counts))
-        pairs = {}
-        for i, j in combinations(range(len(edges)), 2):
-            counts = np.histogram2d(
-                columns[i], columns[j], bins=[edges[i], edges[j]], weights=self.weights
-            )[0]
-            pairs[i, j] = counts / np.outer(widths[i], widths[j]) / total_weight(counts)
-        return Marginals([centres(edge) for edge in edges], widths, single, pairs)
+        check_ranges(ranges, self.samples.shape[1])
+        if bins is None:
+            return kernel_marginals(self.samples, self.weights, self.low, self.high, ranges)
+        if ranges is None:
+            ranges = mass_ranges(self.low, self.high, self.samples, self.weights)
+        return histogram_marginals(self.samples, self.weights, bin_edges(bins, ranges))
 
-    @described(
-        ranges="The range of the bins, `(low, high)` for each parameter. `None` for `ranges()`."
-    )
+    @described()
     def plot(
         self,
-        bins: Bins = 25,
+        bins: Bins | None = None,
         ranges: Ranges | None = None,
         *,
         smoothing: float | None = None,
@@ -302,7 +305,8 @@ class Posterior:
                 entropy.
 
         Returns:
-            `InferenceData` from ArviZ before 1.0, a `DataTree` from later ones.
+            `InferenceData` from ArviZ before 1.0, a `DataTree` from later ones, with draws
+            `(1, n)` of each parameter.
 
         Raises:
             ImportError: If ArviZ is not installed.

@@ -82,7 +82,7 @@ class Pool:
         return getattr(self._started(), "_max_workers", default)
 
     def submit(self, task: Task) -> "Future[np.ndarray]":
-        """Hands a task to the workers."""
+        """Hands a task to the workers; the future gives its simulations, `(n,) + shape`."""
         executor = self._started()
         if isinstance(executor, ThreadPoolExecutor):
             return executor.submit(run_task, self._simulator, task)

@@ -23,7 +23,8 @@ def keep_probe(
         store: The store.
         alone: Simulates one of the parameters on its own: `(1,) + shape`, or `None` if that
             fails.
-        reduce: What the run keeps of simulations. `None` for all of them.
+        reduce: Takes simulations, `(n,) + shape`, and returns what the run keeps of them,
+            `(n, ...)`. `None` to keep them as they are.
         seeded: Whether the simulator gets its randomness as an argument. If it does not, it is
             called twice, to see whether it answers the same.
     """
@@ -39,8 +40,10 @@ def check_probe(store: Store, alone: Callable[[], np.ndarray | None], reduce: Re
 
     Args:
         store: The store.
-        alone: Simulates the same parameters as for `keep_probe`, on their own.
-        reduce: What the run keeps of simulations. `None` for all of them.
+        alone: Simulates the parameters that `keep_probe` simulated, on their own:
+            `(1,) + shape`, or `None` if that fails.
+        reduce: Takes simulations, `(n,) + shape`, and returns what the run keeps of them,
+            `(n, ...)`. `None` to keep them as they are.
 
     Raises:
         ValueError: If one of them has changed.
@@ -67,7 +70,8 @@ def check_row(
     Args:
         store: The store.
         alone: Simulates the row: `(1,) + shape`, or `None` if that fails.
-        reduce: What the run keeps of simulations. `None` for all of them.
+        reduce: Takes simulations, `(n,) + shape`, and returns what the run keeps of them,
+            `(n, ...)`. `None` to keep them as they are.
         expected: What the store holds for the row, `(1,) + shape`.
 
     Raises:

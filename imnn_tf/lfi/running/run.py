@@ -76,6 +76,10 @@ class SimulationError(RuntimeError):
         super().__init__(message)
         self.result = result
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the error with its result."""
+        return type(self), (str(self), self.result)
+
 
 class Rows(NamedTuple):
     """Rows of the parameters that go to the simulator in one call.
@@ -96,7 +100,13 @@ class Rows(NamedTuple):
 class Run:
     """The state of a run; `imnn_tf.lfi.simulate` and `run_simulations` explain the arguments.
 
+    The parameters `theta` are `(n, n_params)`. `reduce` takes the simulations of a call,
+    `(m,) + shape`, and returns what is kept of them, `(m, ...)`.
+
     Attributes:
+        x: Simulations so far, `(n,) + shape`, or what `reduce` returned for them; `None` before the
+            first.
+        ok: Which rows have been simulated, `(n,)`.
         queue: Rows that are still to be simulated.
         interrupt: Set when the user presses Ctrl-C.
         bar: Counts the rows simulated.
@@ -175,7 +185,7 @@ class Run:
                 self.finished(rows, x)
 
     def task(self, rows: Rows) -> Task:
-        """The call of the simulator for some rows."""
+        """The call of the simulator for some rows: `m` parameters, `(m, n_params)`, and seeds."""
         self._started = True
         # A generator is made from the seed of the first row. Simulators that take no seeds get
         # that key too: Dask regards tasks as the same that differ in nothing.
@@ -185,7 +195,12 @@ class Run:
         return Task(theta, self.random_argument, self.seed.entropy, keys)
 
     def finished(self, rows: Rows, x: np.ndarray) -> None:
-        """Checks, reduces and keeps the simulations of some rows, `(n,) + shape`."""
+        """Checks, reduces and keeps the simulations of some rows.
+
+        Args:
+            rows: The rows, `m` of them.
+            x: Their simulations, `(m,) + shape`.
+        """
         indices, wanted = np.arange(rows.start, rows.stop), rows.stop - rows.start
         if x.ndim == 0 or len(x) != wanted:
             raise ValueError(
@@ -247,7 +262,7 @@ class Run:
         self.queue = deque(rows for rows in calls if not self.ok[rows.start : rows.stop].all())
 
     def _spawn_key(self, index: int, failed: int) -> tuple[int, ...]:
-        """The key of a simulation's seed, which is another one after every failure."""
+        """The key of a simulation's seed, which changes after every failure."""
         return (*self.seed.spawn_key, index, *((failed,) if failed else ()))
 
     def _keep(self, indices: np.ndarray, x: np.ndarray) -> None:

@@ -68,7 +68,7 @@ def simulate(
     returns what it has. A second one raises `KeyboardInterrupt`.
 
     Returns:
-        The simulations, in the order of their parameters, and which of them failed.
+        The simulations, `(n,) + shape`, in the order of their parameters, and which of them failed.
 
     Raises:
         SimulationError: If a simulation fails and `on_error` is "raise", or if the workers of an
@@ -98,14 +98,19 @@ def run_simulations(
     """Does what `simulate` documents, with arguments that were checked before.
 
     Args:
-        simulator: The simulator.
+        simulator: Takes parameters, `(n, n_params)`, and returns simulations, `(n,) + shape`.
         theta: Parameters, `(n, n_params)`, float64.
         seed: The sequence whose children seed the simulations.
         execution: How the simulations run.
-        reduce: What to keep of the simulations of each call. `None` for all of them.
+        reduce: Takes the simulations of each call, `(n,) + shape`, and returns what to keep of
+            them, `(n, ...)`. `None` to keep them as they are.
         deadline: The time of `time.monotonic` after which no call of the simulator starts, except
             for the first.
-        estimator: What `reduce` returns, without files that it writes besides. `None` for `reduce`.
+        estimator: What `reduce` returns, `(n, ...)`, but without the files that it may write.
+            `None` for `reduce` itself.
+
+    Returns:
+        The simulations, `(n,) + shape`, in the order of their parameters, and which of them failed.
     """
     estimator = reduce if estimator is None else estimator
     with ExitStack() as stack:

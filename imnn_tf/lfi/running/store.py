@@ -70,12 +70,16 @@ class Store:
 
     @property
     def probe(self) -> dict[str, np.ndarray] | None:
-        """What `set_probe` kept, or `None`."""
+        """The arrays that `set_probe` kept, by name and of any shape, or `None`."""
         entries = [entry for entry in self._entries if "probe" in entry]
         return self._arrays(entries[-1], entries[-1]["probe"]) if entries else None
 
     def set_probe(self, **arrays: np.ndarray) -> None:
-        """Keeps arrays by which a later run can tell whether its functions are still the same."""
+        """Keeps arrays by which a later run can tell whether its functions are still the same.
+
+        Args:
+            **arrays: The arrays, of any shape, by name.
+        """
         name = f"probe-{len(self._entries) - 1:06d}.npz"
         self._append({"probe": name, "sha256": self._write(name, arrays)})
 
@@ -159,7 +163,7 @@ def _entries_of(content: bytes, directory: Path) -> list[dict[str, Any]]:
 
 
 def digest(array: np.ndarray) -> str:
-    """SHA-256 of the numbers of an array."""
+    """SHA-256 of the numbers of an array of any shape."""
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 

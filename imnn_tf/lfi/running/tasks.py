@@ -47,8 +47,8 @@ class PackedSimulator(NamedTuple):
 
 _UNPACKED: dict[str, Callable[..., Any]] = {}
 
-# The processes, of which this is one, that end with the process that started them. A forked process
-# has the set of its parent, but not its threads.
+# The number of this process, once it is sure to end with the process that started it. A forked
+# process has a copy of its parent's set, but not the thread that watches the parent.
 _WATCHED: set[int] = set()
 
 
@@ -108,7 +108,7 @@ def end_with_parent() -> None:
 
 
 def run_packed(packed: PackedSimulator, task: Task) -> np.ndarray:
-    """Runs a task with a pickled simulator."""
+    """Runs a task with a pickled simulator, and returns its simulations, `(n,) + shape`."""
     end_with_parent()
     return run_task(unpack(packed), task)
 

@@ -36,6 +36,7 @@ class Feed(Protocol):
             part: The part of the batches.
 
         Returns:
-            A function that gives the rows of the batch of an index. The indices of the part must
-            be gone through in their order.
+            A function of the index of a batch, `[]`. It gives the simulations, `[rows, *shape]`,
+            and, where derivatives are exact, the derivatives, `[rows, *shape, n_params]`. The
+            indices of the part must be gone through in their order.
         """

@@ -51,15 +51,36 @@ class MemoryFeed:
         return cls(map(tf.constant, stacks))
 
     def rows(self, update: tf.Tensor | int, part: Part) -> RowsAt:
-        """Starts a pass; every update sees the same rows, and any batch is there at any time."""
+        """Starts a pass; every update sees the same rows, and any batch is there at any time.
+
+        Args:
+            update: The number of the update, `[]`, which makes no difference.
+            part: The part of the batches, which makes no difference.
+
+        Returns:
+            A function of the index of a batch, `[]`. It gives the simulations, `[rows, *shape]`,
+            and, where derivatives are exact, the derivatives, `[rows, *shape, n_params]`.
+        """
         del update, part
         return self.rows_at
 
     def rows_at(self, index: tf.Tensor) -> Rows:
-        """The rows of the batch of an index."""
+        """The rows of one batch.
+
+        Args:
+            index: The index of the batch, `[]`.
+
+        Returns:
+            The simulations, `[rows, *shape]`, and, where derivatives are exact, the
+            derivatives, `[rows, *shape, n_params]`.
+        """
         return tuple(row_of(stack, index) for stack in self.held)
 
     def replace(self, stacks: Iterable[tf.Tensor]) -> None:
-        """Puts other rows of the same shapes in their place."""
+        """Puts other rows in their place.
+
+        Args:
+            stacks: The new rows of all batches, of the shapes of the old ones.
+        """
         for variable, stack in zip(self.held, stacks, strict=True):
             variable.assign(stack)

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from imnn_tf.simulations.augmentation import Augmentation
 from imnn_tf.simulations.batch import Part, Rows, RowsAt
 from imnn_tf.simulations.feeds.memory import MemoryFeed
 from imnn_tf.simulations.layout import Layout
@@ -54,8 +55,12 @@ class SimulatorFeed:
         self._seed = tf.constant(stateless_seed(options.seed), tf.int32)
         self._in_tensorflow = _is_tensorflow(simulator, options.fiducial.n_params, options.dtype)
         self._mapping: Mapping | None = None
+        self._augmentation: Augmentation | None = None
         self._known_shape: tuple[int, ...] | None = None
         self._known_shape = self.shape = self._shape_of_one()
+        if options.augment is not None:
+            count = max(layout.blocks)
+            self._augmentation = Augmentation(options.augment, self.shape, count, options.seed)
         if options.map_fn is not None:
             self._mapping = self._mapping_of(options.map_fn, options.seed)
         self.compilable = True if self._in_tensorflow and self._mapping is None else None
@@ -88,24 +93,38 @@ class SimulatorFeed:
         """The parameters of the rows of a block, `[rows, n_params]`."""
         return tf.tile(self._fiducial.points[block : block + 1], [rows, 1])
 
-    def _simulate(self, parameters: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def _simulate(
+        self, parameters: tf.Tensor, seed: tf.Tensor, *, augmented: bool = False
+    ) -> tf.Tensor:
         if self._in_tensorflow:
             data = tf.cast(self._simulator(parameters, seed), self._dtype)
         else:
             data = tf.numpy_function(self._call, [parameters, seed], self._dtype)
             if self._known_shape is not None:
                 data = tf.ensure_shape(data, [parameters.shape[0], *self._known_shape])
-        if self._mapping is None:
-            return data
         # The rows of a block are numbered, so the members of a derivative get the same seed.
-        (mapped,) = self._mapping((data,), seed, tf.range(tf.shape(parameters)[0]))
-        return mapped
+        numbers = tf.range(known_shape(parameters)[0])
+        if augmented and self._augmentation is not None:
+            draws = self._augmentation.draws(self._augmentation.seed_within(seed))
+            (data,) = self._augmentation((data,), draws, numbers)
+        if self._mapping is not None:
+            (data,) = self._mapping((data,), seed, numbers)
+        return data
 
     def _call(self, parameters: np.ndarray, seed: np.ndarray) -> np.ndarray:
         return np.asarray(self._simulator(parameters, seed), self._dtype.as_numpy_dtype)
 
     def rows(self, update: tf.Tensor | int, part: Part) -> RowsAt:
-        """Starts a pass over the simulations of an update."""
+        """Starts a pass over the simulations of an update.
+
+        Args:
+            update: The number of the update, `[]`.
+            part: The part of the batches, which makes no difference.
+
+        Returns:
+            A function of the index of a batch, `[]`. It makes the simulations, `[rows, *shape]`,
+            and, where derivatives are exact, the derivatives, `[rows, *shape, n_params]`.
+        """
         del part  # any batch can be made at any time
         return self._stream(_TRAINING, update)
 
@@ -115,25 +134,26 @@ class SimulatorFeed:
         def rows_at(index: tf.Tensor) -> Rows:
             # A NumPy generator takes no negative seed.
             ours = tf.bitwise.bitwise_and(fold_in(seed, tf.cast(index, tf.int32)), 0x7FFFFFFF)
-            return self._tangents(ours) if self._fiducial.exact else self._differences(ours)
+            rows = self._tangents if self._fiducial.exact else self._differences
+            return rows(ours, augmented=stream == _TRAINING)
 
         return rows_at
 
-    def _differences(self, seed: tf.Tensor) -> Rows:
+    def _differences(self, seed: tf.Tensor, *, augmented: bool) -> Rows:
         blocks = [
-            self._simulate(self._parameters(block, rows), seed)
+            self._simulate(self._parameters(block, rows), seed, augmented=augmented)
             for block, rows in enumerate(self._layout.blocks)
         ]
         return (tf.concat(blocks, axis=0),)
 
-    def _tangents(self, seed: tf.Tensor) -> Rows:
+    def _tangents(self, seed: tf.Tensor, *, augmented: bool) -> Rows:
         rows = self._layout.rows
         directions = [
             tf.tile(tf.constant(direction[None], self._dtype), [rows, 1])
             for direction in np.eye(self._fiducial.n_params)
         ]
         data, tangents = pushforward(
-            lambda parameters: self._simulate(parameters, seed),
+            lambda parameters: self._simulate(parameters, seed, augmented=augmented),
             self._parameters(0, rows),
             directions,
         )
@@ -151,7 +171,7 @@ class SimulatorFeed:
         return feed
 
     def _held_out_stacks(self) -> Rows:
-        # The noise is another one at every fiducial point.
+        # The noise differs from one fiducial point to the next.
         rows_at = self._stream(_VALIDATION, self._fiducial.moves)
         batches = [rows_at(tf.constant(index)) for index in range(self._layout.n_batches)]
         for numbers in (numbers for batch in batches for numbers in batch):

@@ -50,7 +50,17 @@ class StreamFeed:
         self._parallel_reads = (parallel_reads or os.cpu_count() or 1) if parallel else 1
 
     def rows(self, update: tf.Tensor | int, part: Part) -> RowsAt:
-        """Starts reading the batches of a part; every update sees the same rows."""
+        """Starts reading the batches of a part; every update sees the same rows.
+
+        Args:
+            update: The number of the update, `[]`, which makes no difference.
+            part: The part of the batches.
+
+        Returns:
+            A function of the index of a batch, `[]`. It gives the simulations, `[rows, *shape]`,
+            and, where derivatives are exact, the derivatives, `[rows, *shape, n_params]`. The
+            indices of the part must be gone through in their order.
+        """
         del update
         n_batches = self._layout.n_batches
         indices = tf.data.Dataset.range(n_batches).shard(part.step, tf.cast(part.first, tf.int64))
@@ -79,7 +89,7 @@ class StreamFeed:
 
 @contextmanager
 def reading_errors(*simulations: "Simulations | None") -> Iterator[None]:
-    """Raises the exception of a failed read in the place of TensorFlow's account of it."""
+    """Raises the exception of a failed read itself, instead of the error that TensorFlow makes."""
     try:
         yield
     except tf.errors.OpError as error:

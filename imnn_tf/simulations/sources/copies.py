@@ -1,4 +1,4 @@
-"""Copies of simulations, in memory or on disk, of which any can be read at any time."""
+"""Copies of simulations, in memory or on disk, that can be read in any order."""
 
 import hashlib
 import json

@@ -18,8 +18,8 @@ _SMALL = 2**14
 class FileReader:
     """Simulations in files that hold their numbers in C order; see `Reader` for the attributes.
 
-    Such are uncompressed TFRecord files and `.npy` files. They are neither parsed nor mapped into
-    memory.
+    Uncompressed TFRecord files and `.npy` files are of this kind. They are neither parsed nor
+    mapped into memory.
 
     Args:
         files: The files.
@@ -70,7 +70,11 @@ class FileReader:
         return cls([path], starts, shape, dtype)
 
     def read(self, indices: np.ndarray, out: np.ndarray) -> None:
-        """Reads simulations; see `Reader.read`.
+        """Reads simulations into an array.
+
+        Args:
+            indices: Which simulations, as indices into the flattened `counts`, `[rows]`.
+            out: The array they are written to, `[rows, *shape]`, converted to its type.
 
         Raises:
             CorruptFileError: If a file has become shorter.

@@ -54,7 +54,9 @@ def open_pair(
 
     Args:
         names: The arguments that the user passed the two in, for messages.
-        values: What the user passed, as for `open_source`.
+        values: What the user passed, as for `open_source`: fiducial simulations,
+            `[n_s, *shape]`, and derivative simulations, `[n_d, 2, n_params, *shape]`, or exact
+            derivatives, `[n_d, *shape, n_params]`.
         counts: Numbers of seeds `n_s` and `n_d`; `None` to count them.
         n_params: Number of parameters.
         exact: Whether the derivatives are exact.

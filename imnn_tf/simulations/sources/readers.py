@@ -1,4 +1,4 @@
-"""Simulations of which any can be read at any time."""
+"""Simulations that can be read in any order."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ _READ_AT_ONCE = 2**22
 
 
 class Reader(Protocol):
-    """Simulations of which any can be read at any time.
+    """Simulations that can be read in any order, as often as needed.
 
     Attributes:
         counts: Shape of the array of labels: `(n_s,)` for fiducial simulations,
@@ -50,6 +50,9 @@ def pieces(source: Reader, itemsize: int) -> Iterator[np.ndarray]:
     Args:
         source: The simulations.
         itemsize: Bytes that one number takes.
+
+    Returns:
+        Indices into the flattened `source.counts`, arrays `[rows]`, in ascending order.
     """
     total = int(np.prod(source.counts))
     rows = max(1, _READ_AT_ONCE // max(1, itemsize * int(np.prod(source.shape))))
@@ -72,7 +75,12 @@ class ArrayReader:
         self.counts, self.shape = array.shape[:n_label_axes], array.shape[n_label_axes:]
 
     def read(self, indices: np.ndarray, out: np.ndarray) -> None:
-        """Copies simulations; see `Reader.read`."""
+        """Copies simulations into an array.
+
+        Args:
+            indices: Which simulations, as indices into the flattened `counts`, `[rows]`.
+            out: The array they are written to, `[rows, *shape]`, converted to its type.
+        """
         for start in range(0, len(indices), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
             out[rows] = self._array[np.unravel_index(indices[rows], self.counts)]
@@ -84,7 +92,8 @@ class FunctionReader:
     Args:
         name: The argument that the user passed the function in, for messages.
         function: Called with the parts of a label, `(seed)` or `(seed, side, parameter)`. It
-            returns the simulation, or the simulation and its label, or yields either once.
+            returns the simulation, `[*shape]`, or the simulation and its label, or yields either
+            once.
         counts: Shape of the array of labels.
         shape: Shape of one simulation; by default that of the first, which is then loaded.
         threads: The number of threads that may call the function at once.
@@ -107,7 +116,11 @@ class FunctionReader:
         self.shape = np.shape(self._load((0,) * len(counts))) if shape is None else shape
 
     def read(self, indices: np.ndarray, out: np.ndarray) -> None:
-        """Calls the function for each simulation; see `Reader.read`.
+        """Calls the function for each simulation, and writes what it returns to an array.
+
+        Args:
+            indices: Which simulations, as indices into the flattened `counts`, `[rows]`.
+            out: The array they are written to, `[rows, *shape]`, converted to its type.
 
         Raises:
             TypeError: If a simulation does not hold real numbers.

@@ -25,7 +25,7 @@ class UnorderedSimulations:
 
     Args:
         name: The argument that the user passed them in, for messages.
-        labelled: Starts a pass over all labels and simulations.
+        labelled: Starts a pass over all labels and simulations, `[*shape]` each.
         counts: Shape of the array of labels: `(n_s,)` for fiducial simulations,
             `(n_d, 2, n_params)` for derivative simulations, `(n_d,)` for exact derivatives.
         shape: Shape of one simulation.
@@ -82,7 +82,7 @@ def write_by_label(
 
     Args:
         name: The argument that the user passed the simulations in, for messages.
-        labelled: Labels and simulations, in any order.
+        labelled: Labels and simulations, `[*shape]` each, in any order.
         counts: Shape of the array of labels.
         shape: Shape of one simulation.
         out: The array, `[*counts, *shape]`.

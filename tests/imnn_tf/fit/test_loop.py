@@ -13,7 +13,7 @@ from tensorflow.python.framework.func_graph import FuncGraph
 
 from imnn_tf import IMNN, information
 from imnn_tf.fit.loop import MEASURES, UpdateLoop
-from imnn_tf.fit.snapshot import Snapshot
+from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
 
 DTYPE = tf.float64
 
@@ -93,7 +93,7 @@ def loop_of(model, *, validation=True, jit=False, freq=1, learning_rate=3e-3, ca
         validation_freq=freq,
         capacity=capacity,
         jit_compile=jit,
-        best=Snapshot(model),
+        best=BestSnapshot(model),
         finite=Snapshot(model),
     )
 
@@ -303,7 +303,7 @@ def test_the_reason_for_a_loss_that_is_not_finite_is_named(monkeypatch, layer, l
         validation_freq=1,
         capacity=5,
         jit_compile=False,
-        best=Snapshot(model),
+        best=BestSnapshot(model),
         finite=Snapshot(model),
     )
     done, finite, _ = loop.run(5, 0, 0, None)

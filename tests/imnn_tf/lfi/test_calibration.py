@@ -211,3 +211,15 @@ def test_targets_that_fail_are_left_out():
     np.testing.assert_array_equal(truths, data)
     assert 40 < len(truths) < 60
     assert truths.max() <= 9
+
+
+@pytest.mark.parametrize("draws", [110, 150, 198, 1000])
+def test_ranks_of_fewer_draws_are_not_taken_for_those_of_a_bad_posterior(draws):
+    rng = np.random.default_rng(5)
+    ranks = rng.integers(0, 100, (300, 2))
+    with pytest.raises(ValueError, match=f"largest possible rank, got {draws} and ranks from 0"):
+        calibration.uniformity(ranks, draws)
+    assert (calibration.uniformity(ranks, 99) > 1e-3).all()
+    # Posteriors that are too wide, or that lie too high, have ranks with other shapes.
+    for bad in (rng.binomial(110, 0.5, (300, 1)), (110 * rng.beta(1, 4, (300, 1))).astype(int)):
+        assert calibration.uniformity(bad, 110) < 1e-9

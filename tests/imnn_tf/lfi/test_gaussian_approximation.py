@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 from scipy import integrate, stats
+from scipy.interpolate import RegularGridInterpolator
 
 from imnn_tf.lfi import GaussianApproximation
 
@@ -311,3 +312,90 @@ def test_a_grid_of_too_many_points_is_refused():
     ga = GaussianApproximation(np.zeros((1, 6)), prior, np.eye(6), lambda data: data)
     with pytest.raises(ValueError, match="got 64000000 in 6 dimensions; 14 along each axis"):
         ga.log_prob()
+
+
+def test_samples_are_of_the_posterior_and_not_of_the_likelihood():
+    # A prior much narrower than the likelihood in some directions, in many dimensions, and at the
+    # edge of the likelihood in others. The posterior is a product of truncated normals.
+    p = 10
+    low, high = np.full(p, -50.0), np.full(p, 50.0)
+    low[:4], high[:4] = 0.2, 0.21
+    low[4:7] = 0.0
+    prior = tfd.Independent(tfd.Uniform(low, high), 1)
+    ga = GaussianApproximation(np.zeros((1, p)), prior, np.eye(p), identity)
+    result = ga.result(n=4000)
+    exact = stats.truncnorm(low, high)
+    assert result.ess > 0.99 * len(result)
+    error = 4 * exact.std() / np.sqrt(result.ess)
+    assert (np.abs(result.mean() - exact.mean()) < error).all()
+    np.testing.assert_allclose(result.std(), exact.std(), rtol=0.07)
+    assert prior.log_prob(result.samples).numpy().min() > -np.inf
+    expected = (np.log(stats.norm.cdf(high) - stats.norm.cdf(low)) - np.log(high - low)).sum()
+    np.testing.assert_allclose(ga.log_evidence(), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("p", [1, 2, 5, 10])
+@pytest.mark.parametrize("width", [1e-5, 0.3, 30.0])
+def test_samples_with_a_gaussian_prior_have_the_moments_of_the_closed_form(p, width):
+    covariance = 1e-24 * (0.001 * np.eye(p) + 0.999)
+    prior = tfd.MultivariateNormalDiag(np.full(p, 1e-12), np.full(p, width * 1e-12))
+    ga = GaussianApproximation(np.zeros((1, p)), prior, np.linalg.inv(covariance), identity)
+    result = ga.result(n=4000, seed=1)
+    whole = covariance + (width * 1e-12) ** 2 * np.eye(p)
+    gain = np.linalg.solve(whole / 1e-24, covariance / 1e-24).T
+    mean, spread = gain @ np.full(p, 1e-12), (np.eye(p) - gain) @ covariance
+    deviation = np.sqrt(np.diag(spread))
+    assert result.ess > 2000
+    assert (np.abs(result.mean() - mean) < 4 * deviation / np.sqrt(result.ess)).all()
+    # The relative error of a standard deviation of n numbers is 1 / sqrt(2 n).
+    np.testing.assert_allclose(result.std(), deviation, rtol=4 / np.sqrt(2 * result.ess))
+
+
+def test_samples_of_a_prior_that_is_no_box():
+    """Uniform where the first parameter is less than the second."""
+
+    class Ordered:
+        event_shape = (2,)
+
+        def sample(self, n, seed=None):
+            return np.sort(np.random.default_rng(seed).uniform(-5, 5, (n, 2)), axis=1)
+
+        def log_prob(self, x):
+            inside = (x[..., 0] < x[..., 1]) & (np.abs(x) < 5).all(axis=-1)
+            return np.where(inside, np.log(2 / 100), -np.inf)
+
+    ga = GaussianApproximation(np.zeros((1, 2)), Ordered(), np.eye(2), identity)
+    result = ga.result(n=4000, seed=2)
+    # The smaller and the larger of two standard normal numbers have means of -+1 / sqrt(pi).
+    expected = np.array([-1, 1]) / np.sqrt(np.pi)
+    error = 4 * np.sqrt((1 - 1 / np.pi) / result.ess)
+    assert (np.abs(result.mean() - expected) < error).all()
+    kept = result.samples[result.weights > 0]
+    assert (kept[:, 0] < kept[:, 1]).all()
+
+
+def test_draws_far_out_in_the_tail_of_the_likelihood():
+    # The prior lies 40 to 41 standard deviations from the estimate.
+    prior = tfd.Independent(tfd.Uniform(np.full(3, 40.0), np.full(3, 41.0)), 1)
+    ga = GaussianApproximation(np.zeros((1, 3)), prior, np.eye(3), identity)
+    result = ga.result(n=4000)
+    # The density falls off as exp(-40 x) from the edge.
+    np.testing.assert_allclose(result.mean() - 40, 1 / 40, rtol=4 / np.sqrt(result.ess) + 2e-3)
+    exact = stats.norm.logsf(40) + np.log1p(-np.exp(stats.norm.logsf(41) - stats.norm.logsf(40)))
+    np.testing.assert_allclose(ga.log_evidence(), 3 * exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("p", [2, 3])
+def test_contours_of_strong_correlations_hold_what_they_claim(p):
+    covariance = 0.001 * np.eye(p) + 0.999
+    prior = tfd.Independent(tfd.Uniform(np.full(p, -20.0), np.full(p, 20.0)), 1)
+    ga = GaussianApproximation(np.zeros((1, p)), prior, np.linalg.inv(covariance), identity)
+    (marginals,) = ga.marginals()
+    fresh = np.random.default_rng(0).multivariate_normal(np.zeros(p), covariance, 20_000)
+    axes = marginals.points[0], marginals.points[1]
+    drawn = RegularGridInterpolator(
+        axes, marginals.pairs[0, 1], bounds_error=False, fill_value=0.0
+    )(fresh[:, :2])
+    for level in (0.68, 0.95, 0.99):
+        held = (drawn > marginals.contour_heights(0, 1, level)).mean()
+        assert abs(held - level) < 0.01

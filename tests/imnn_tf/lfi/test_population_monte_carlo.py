@@ -72,7 +72,7 @@ def test_posterior_of_one_parameter_with_a_prior_that_is_no_box(low, recycle):
 
 def test_attributes_are_those_of_weighted_particles(make, both):
     pmc = make(target_data=both)
-    pmc(draws=100, initial_draws=300, criterion=0.4)
+    pmc(draws=100, initial_draws=300, criterion=0.4, percentile=75)
     assert pmc.parameters.shape == pmc.estimates.shape == (2, 100, 2)
     assert pmc.distances.shape == pmc.weighting.shape == (2, 100)
     np.testing.assert_array_equal(pmc.accepted_parameters, pmc.parameters)
@@ -104,7 +104,7 @@ def test_weights_are_prior_over_the_previous_populations_kernels(make):
     pmc(60, 200, max_simulations=200)
     before = Mixture.of(pmc.parameters[0], pmc.weighting[0])
     tolerance = pmc.distances[0, 45]
-    pmc(criterion=1.0)
+    pmc(criterion=1.0, percentile=75)
     assert pmc.tolerance[0] == tolerance
     expected = importance_weights(before, pmc.parameters[0], np.ones(60))
     np.testing.assert_allclose(pmc.weighting[0], expected)
@@ -179,13 +179,13 @@ def test_every_rule_stops_with_a_whole_population(make, rules, reason):
 
 def test_goes_on_from_where_it_stopped(make):
     pmc = make()
-    pmc(60, 120, criterion=0.5)
+    pmc(60, 120, criterion=0.5, percentile=75)
     first = pmc.history[0]
-    pmc(criterion=0.3)
+    pmc(criterion=0.3, percentile=75)
     assert pmc.history[0][: len(first)] == first
     assert pmc.history[0][-1].acceptance <= 0.3
     tolerance = pmc.tolerance
-    pmc(draws=90, criterion=0.3)
+    pmc(draws=90, criterion=0.3, percentile=75)
     assert pmc.parameters.shape == (1, 90, 2)
     np.testing.assert_array_equal(pmc.tolerance, tolerance)
     pmc.reset()
@@ -361,7 +361,7 @@ def test_the_time_limit_holds_to_one_batch(make, gaussian_draws, executor):
     assert last.inside <= 1
     if executor is None:
         late = make(simulator=slow, batch_size=1)
-        late(500, 500, criterion=0.1, max_seconds=0.2)  # too few for a population: kept
+        late(500, 500, criterion=0.1, max_seconds=1.0)  # too few for a population: kept
         assert late.num_draws.size == 0
         late(10, 12, criterion=0.1, max_seconds=0.01)
         assert late.parameters.shape == (1, 10, 2)
@@ -425,3 +425,22 @@ def test_recycling_does_not_depend_on_the_constant_of_the_prior():
         means.append(pmc.result().mean()[0])
     assert abs(means[0] - 0.8) < 0.05
     np.testing.assert_allclose(means[1:], means[0], atol=0.01)
+
+
+@pytest.mark.parametrize("p", [2, 5])
+def test_default_schedule_with_adjustment_is_near_a_closed_form(p):
+    # Estimates with unit noise in a wide box: the posterior is N(0, 1) for each parameter.
+    prior = tfd.Independent(tfd.Uniform(np.full(p, -10.0), np.full(p, 10.0)), 1)
+    pmc = PopulationMonteCarlo(
+        np.zeros((1, p)),
+        prior,
+        np.eye(p),
+        lambda data: data,
+        lambda theta, rng: theta + rng.normal(size=theta.shape),
+        seed=3,
+        progress=False,
+    )
+    pmc(500, 1500, max_simulations=15_000)
+    result = pmc.result(adjust=True)
+    assert (np.abs(result.mean()) < 4 * result.mean_error()).all()
+    assert np.abs(result.std() - 1).max() < 0.15

@@ -24,6 +24,12 @@ NETWORKS = {
         ),
         (32, 24),
     ),
+    "pointwise": (
+        lambda **more: networks.field_network(
+            (16, 12), 3, channels=2, pointwise=4, filters=(4, 4), **more
+        ),
+        (16, 12, 2),
+    ),
     "series": (lambda **more: networks.series_network(100, 3, **more), (100,)),
     "set": (lambda **more: networks.set_network(2, 3, **more), (7, 2)),
     "masked": (lambda **more: networks.set_network(2, 3, mask=True, **more), (7, 3)),
@@ -131,6 +137,20 @@ def test_an_estimator_loads_without_more_in_a_fresh_process(tmp_path):
     assert Estimator.load(tmp_path / "fitted")(data((6, 1), 3)).shape == (3, 2)
 
 
+def test_learned_functions_are_of_a_single_pixel():
+    build, shape = NETWORKS["pointwise"]
+    model = build(seed=1)
+    learned = keras.Model(model.input, model.get_layer("pointwise").output)
+    values = data(shape)
+    places = np.random.default_rng(1).permutation(16 * 12)
+    mixed = values.reshape(4, -1, 2)[:, places].reshape(values.shape)
+    expected = learned(values).numpy().reshape(4, -1, 2)[:, places]
+    np.testing.assert_allclose(learned(mixed).numpy().reshape(4, -1, 2), expected, atol=1e-6)
+    # The hidden units bend at different values, so none of the functions is a straight line.
+    line = learned(np.linspace(0.5, 2, 16 * 12 * 2).reshape(1, *shape)).numpy().reshape(-1, 2)
+    assert (np.abs(np.diff(line, 2, axis=0)).max(0) > 1e-6).all()
+
+
 @pytest.mark.parametrize("shape", [(32,), (32, 16), (16, 16, 16)])
 def test_shifts_of_periodic_fields_change_nothing(shape):
     """Any shift without pooling; with two scales, shifts by pairs of pixels."""
@@ -201,6 +221,7 @@ def test_the_estimate_of_a_catalogue_is_that_of_the_formula():
         (lambda: networks.field_network((8, 8), 0), ValueError, "`n_summaries`"),
         (lambda: networks.field_network((32,), 2, stem_width=4), ValueError, "`stem_width`"),
         (lambda: networks.field_network((32,), 2, filters=()), ValueError, "`filters`"),
+        (lambda: networks.field_network((32,), 2, pointwise=0), ValueError, "`pointwise`"),
         (lambda: networks.field_network((32,), 2, periodic=1), TypeError, "`periodic`"),
         (lambda: networks.field_network((32,), 2, squares=1), TypeError, "`squares`"),
         (lambda: networks.field_network((32,), 2, channels=0), ValueError, "`channels`"),
@@ -215,3 +236,28 @@ def test_the_estimate_of_a_catalogue_is_that_of_the_formula():
 def test_wrong_arguments(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_estimates_take_catalogues_of_any_length():
+    """The model takes any number of objects, so `get_estimate` does, like a loaded estimator."""
+    rng = np.random.default_rng(0)
+    fiducial, pairs = rng.normal(size=(200, 30, 1)), rng.normal(size=(100, 1, 1, 30, 1))
+    steps = np.array([[[-0.1], [0.0]], [[0.1], [0.0]]])[..., None]
+    scales = np.array([[[1.0], [0.9]], [[1.0], [1.1]]])[..., None]
+    imnn = IMNN(
+        θ_fid=[0.0, 1.0],
+        δθ=[0.2, 0.4],
+        fiducial=fiducial,
+        derivative=steps + scales * pairs,
+        model=networks.set_network(1, 2, seed=0),
+        verbose=False,
+    )
+    assert imnn.input_shape == (30, 1)
+    for n in (5, 30, 300):
+        data = rng.normal(size=(4, n, 1))
+        summaries = imnn.model(data.astype("float32")) - imnn.μ
+        weights = imnn.Finv @ imnn.dμ_dθ @ imnn.Cinv
+        expected = [0.0, 1.0] + summaries @ np.transpose(weights)
+        np.testing.assert_allclose(imnn.get_estimate(data), expected, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match=r"`data` must have shape \(batch, None, 1\), got \(4, 30"):
+        imnn.get_estimate(np.zeros((4, 30, 2)))

@@ -306,6 +306,19 @@ def test_time_runs_out(monkeypatch):
     assert run(MaxTime(6 / 60), [1.0] * 20) == 6
 
 
+@pytest.mark.parametrize("damage", ["flipped bit", "cut"])
+def test_a_damaged_configuration_is_named(tmp_path, damage):
+    fit(make_rim(), 1, tmp_path)
+    path = tmp_path / "rim.json"
+    content = path.read_text()
+    path.write_text(
+        content.replace('"T": 3', '"T": 2') if damage == "flipped bit" else content[:300]
+    )
+    assert path.read_text() != content
+    with pytest.raises(checkpoint.CorruptFileError, match=r"rim\.json is damaged"):
+        RIM.from_checkpoints(tmp_path, "newest", score_fn=score_fn)
+
+
 def test_a_checkpoint_with_the_name_of_another_epoch_is_passed_over(tmp_path, caplog):
     fit(make_rim(), 3, tmp_path)
     paths = [tmp_path / f"checkpoint_0000{epoch}.npz" for epoch in (1, 2, 3)]

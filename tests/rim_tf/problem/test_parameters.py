@@ -91,3 +91,29 @@ def test_a_link_of_ones_own():
 def test_bad_arguments_are_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_probabilities_near_zero_and_one_come_back(dtype):
+    """Thirty decades above zero, and all numbers of the type next to one."""
+    link = LINKS["sigmoid"]
+    x = tf.constant(np.logspace(-30, -1, 30), dtype)
+    tolerance = 3e-5 if dtype == "float32" else 1e-12
+    np.testing.assert_allclose(link.forward(link.inverse(x)), x, rtol=tolerance)
+    gaps = np.finfo(dtype).epsneg * 2.0 ** np.arange(12)
+    inverse = np.asarray(link.inverse(tf.constant((1 - gaps).astype(dtype))), "float64")
+    np.testing.assert_allclose(inverse, np.log((1 - gaps) / gaps), rtol=1e-6)
+    np.testing.assert_allclose(link.inverse(tf.constant([1.0], dtype)), inverse[:1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_next_to_one_come_back_through_tanh(dtype):
+    gaps = np.finfo(dtype).epsneg * 2.0 ** np.arange(12)
+    x = np.concatenate([1 - gaps, gaps - 1, [1e-30, -1e-30, 0.0]]).astype(dtype)
+    inverse = np.asarray(LINKS["tanh"].inverse(tf.constant(x)), "float64")
+    expected = 0.5 * np.log((2 - gaps) / gaps)
+    np.testing.assert_allclose(inverse[:12], expected, rtol=1e-6)
+    np.testing.assert_allclose(inverse[12:24], -expected, rtol=1e-6)
+    np.testing.assert_allclose(inverse[24:], x[24:], rtol=1e-6)
+    edges = LINKS["tanh"].inverse(tf.constant([-1.0, 1.0], dtype))
+    np.testing.assert_allclose(edges, [-inverse[0], inverse[0]])

@@ -1,0 +1,116 @@
+"""Warnings about a Fisher information that a user should not trust as it is."""
+
+import logging
+
+import numpy as np
+from scipy.optimize import brentq
+
+from imnn_tf.fisher.correction import noise_share
+from imnn_tf.fisher.evaluation import Evaluation
+
+logger = logging.getLogger(__name__)
+
+# The share of det F that may be noise, or come from the width of the step, without a warning.
+TOLERATED = 0.1
+
+
+def warn_of_noise(evaluation: Evaluation, delta: np.ndarray | None, source: str) -> None:
+    """Warns where noise of the slope is more than a tenth of det F, and says what would halve it.
+
+    Args:
+        evaluation: The evaluation.
+        delta: Width of each numerical derivative, `[n_params]`; `None` where they are exact.
+        source: What it was measured on, for the message.
+    """
+    share, n_d = evaluation.noise_share, evaluation.n_d
+    if n_d < 2 or share <= TOLERATED:
+        return
+    factor = halving_factor(evaluation.correction.plain, evaluation.correction.noise)
+    at_least = "" if share < 1 else "at least "
+    remedy = f"{at_least}{int(np.ceil(n_d * factor))} derivative simulations"
+    if delta is not None and _is_unmatched(evaluation, delta):
+        widths = ", ".join(f"{width:.3g}" for width in delta * np.sqrt(factor))
+        remedy += f", or δθ = [{widths}] if the summaries are linear over it,"
+    logger.warning(
+        "%.0f %% of det F on the %s is noise of the slope, which has %d derivative simulations; %s "
+        "would halve that. `evaluate` gives det F without the noise.",
+        100 * share,
+        source,
+        n_d,
+        remedy,
+    )
+
+
+def warn_of_width(evaluation: Evaluation, delta: np.ndarray | None, source: str) -> None:
+    """Warns where a step is so wide that its two sides can be told apart.
+
+    For a Gaussian likelihood a difference overestimates the information by a factor of up to
+    `sinh(a)/a` with `a = F δθ²/4`.
+
+    Args:
+        evaluation: The evaluation, with derivatives over one width.
+        delta: Width of each numerical derivative, `[n_params]`; `None` where they are exact.
+        source: What it was measured on, for the message.
+    """
+    if delta is None:
+        return
+    widths = delta * np.sqrt(np.diag(evaluation.plain.fisher))
+    a = np.square(widths) / 4
+    wide = np.flatnonzero(np.sinh(np.minimum(a, 50.0)) > (1 + TOLERATED) * a)
+    if wide.size:
+        listed = ", ".join(f"{widths[each]:.2g} (parameter {each})" for each in wide)
+        logger.warning(
+            "`δθ` is wide in units of the error 1/√F of a parameter: %s on the %s. Over so wide a "
+            "step a network can learn to tell the two sides apart, and det F is then too high. "
+            "`evaluate(second_δθ=)` shows whether it is.",
+            listed,
+            source,
+        )
+
+
+def warn_of_step(evaluation: Evaluation) -> None:
+    """Warns where the width of the step makes more than a tenth of det F.
+
+    Args:
+        evaluation: The evaluation, with derivatives over two widths.
+    """
+    excess, error = evaluation.log_det_truncation, evaluation.log_det_truncation_std
+    if excess is None or error is None or abs(excess) <= max(np.log1p(TOLERATED), 2 * error):
+        return
+    logger.warning(
+        "The step of the derivatives is too wide: det F over the narrower of the two steps is %.3g "
+        "times that extrapolated to a step of zero. Over so wide a step the summaries are not "
+        "linear in the parameters, and det F is not their information.",
+        np.exp(excess),
+    )
+
+
+def halving_factor(plain: np.ndarray, noise: np.ndarray) -> float:
+    """The factor by which the noise of the slope must fall for its share of det F to halve.
+
+    Args:
+        plain: The information with the noise, `[n_params, n_params]`.
+        noise: The part of it that is noise, `[n_params, n_params]`.
+
+    Returns:
+        The factor; four, as the least that can be said, where all of det F may be noise.
+    """
+    share, clean = float(noise_share(plain, noise)), plain - noise
+    if share == 1:
+        return 4.0
+
+    def excess(factor: float) -> float:
+        return float(noise_share(clean + noise / factor, noise / factor)) - share / 2
+
+    return float(brentq(excess, 1.0, 1e6))
+
+
+def _is_unmatched(evaluation: Evaluation, delta: np.ndarray) -> bool:
+    """Whether the two sides of a derivative seem not to share their noise.
+
+    The noise of the slope is then that of the summaries, `2 C / (n_d δθ²)`, and falls as the step
+    is made wider.
+    """
+    n_summaries = len(np.asarray(evaluation.mean))
+    independent = 2 * n_summaries / (evaluation.n_d * np.square(delta))
+    return bool((np.diag(evaluation.correction.noise) > independent / 2).all())

@@ -1,0 +1,189 @@
+"""The information of a model's summaries on some simulations, with its error."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from imnn_tf import degeneracy, information
+from imnn_tf.fisher.correction import Correction, correct, least_fiducial
+from imnn_tf.fisher.groups import total_statistics
+from imnn_tf.fisher.sample import sample_of
+from imnn_tf.fisher.truncation import Truncation, narrow_part, truncation_of
+from imnn_tf.information import Information, InformationError, Statistics
+from imnn_tf.utils import checks
+
+
+class Evaluation(Information):
+    """Information of summaries, measured on a finite number of simulations, with its error.
+
+    It is the named tuple `Information` with further attributes, which are floats or float64 arrays
+    of NumPy.
+
+    Where it is corrected, `fisher` has neither the noise of the slope nor the bias of the inverse
+    of a covariance. `log_det_fisher` and `parameter_std` are each corrected for their own bias, so
+    they are not exactly those of `fisher` where simulations are few. They are NaN, and `fisher`
+    is not positive definite, where the noise outweighs the slope. Errors are NaN where there is
+    only one derivative simulation. `covariance`, `inverse_covariance`, `log_det_covariance`, `mean`
+    and `slope` are as they were measured.
+
+    Args:
+        measured: The information as it was measured.
+        correction: Its correction and its error.
+        truncation: What the width of the derivatives' step adds to it; `None` if not known.
+        counts: The numbers of fiducial and of derivative simulations.
+        debias: Whether `fisher`, `log_det_fisher` and `parameter_std` are corrected.
+
+    Attributes:
+        fisher_std: Error of each element of `F`, one standard deviation, `[n_params, n_params]`.
+        log_det_fisher_std: Error of `ln det F`.
+        parameter_std: Standard deviations that `F` forecasts for the parameters, `[n_params]`.
+        parameter_std_error: Their errors, `[n_params]`.
+        bias: The share of the plain det F that the correction takes away; one if that may be all.
+        noise_share: The share of the plain det F that is noise of the slope, a part of `bias`.
+        truncation: How much of `F` comes from the width of the step, `[n_params, n_params]`, by
+            Richardson's extrapolation; `None` where derivatives have one width.
+        log_det_truncation: How much of `ln det F` does; `None` where derivatives have one width.
+        log_det_truncation_std: The error that noise of the slope gives to it, or `None`.
+        plain: The information as it was measured, without a correction.
+        n_s, n_d: The numbers of fiducial and of derivative simulations.
+        correction: As passed.
+    """
+
+    fisher_std: np.ndarray
+    log_det_fisher_std: float
+    parameter_std: np.ndarray
+    parameter_std_error: np.ndarray
+    bias: float
+    noise_share: float
+    plain: Information
+    n_s: int
+    n_d: int
+    correction: Correction
+    _truncation: Truncation | None
+    _arguments: tuple[tuple[Any, ...], dict[str, bool]]
+
+    def __new__(
+        cls,
+        measured: Information,
+        correction: Correction,
+        truncation: Truncation | None,
+        counts: tuple[int, int],
+        *,
+        debias: bool,
+    ) -> "Evaluation":
+        """The corrected or the plain information, with its errors."""
+        shown = measured
+        if debias:
+            dtype = measured.fisher.dtype
+            shown = measured._replace(
+                fisher=tf.constant(correction.fisher, dtype),
+                log_det_fisher=tf.constant(correction.log_det_fisher, dtype),
+            )
+        self = super().__new__(cls, *shown)
+        self._arguments = (measured, correction, truncation, counts), {"debias": debias}
+        self.correction, self._truncation = correction, truncation
+        self.plain, (self.n_s, self.n_d) = measured, counts
+        self.bias, self.noise_share = float(correction.bias), float(correction.noise_share)
+        self.fisher_std = correction.fisher_std if debias else correction.plain_std
+        self.log_det_fisher_std = float(correction.log_det_fisher_std)
+        self.parameter_std = correction.parameter_std
+        self.parameter_std_error = correction.parameter_std_error
+        if not debias:
+            self.parameter_std = np.sqrt(np.diag(np.linalg.inv(correction.plain)))
+            self.parameter_std_error *= self.parameter_std / correction.parameter_std
+        if truncation is not None:
+            self.fisher_std = np.hypot(self.fisher_std, truncation.fisher)
+            self.log_det_fisher_std = float(np.hypot(self.log_det_fisher_std, truncation.log_det))
+            self.parameter_std_error = np.hypot(self.parameter_std_error, truncation.parameter_std)
+        return self
+
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, bool]]:
+        return self._arguments
+
+    @property
+    def truncation(self) -> np.ndarray | None:
+        """How much of `F` comes from the width of the step, `[n_params, n_params]`, or `None`."""
+        return None if self._truncation is None else self._truncation.fisher
+
+    @property
+    def log_det_truncation(self) -> float | None:
+        """How much of `ln det F` comes from the width of the step, or `None`."""
+        return None if self._truncation is None else self._truncation.log_det
+
+    @property
+    def log_det_truncation_std(self) -> float | None:
+        """The error that noise of the slope gives to it, or `None`."""
+        return None if self._truncation is None else self._truncation.log_det_std
+
+    def interval(self, level: float = 0.68) -> tuple[float, float]:
+        """Interval that holds det F with a probability of `level`.
+
+        It holds the corrected value also where `fisher` is not corrected. With two widths of the
+        step it holds the values over the narrow one and those extrapolated to zero. Where the
+        noise outweighs the slope it goes from zero to the plain det F.
+
+        Args:
+            level: The probability, between 0 and 1.
+
+        Returns:
+            The lower and the upper end; both NaN where there is one derivative simulation.
+
+        Raises:
+            TypeError: If `level` is not a number.
+            ValueError: If it is not between 0 and 1.
+        """
+        level = checks.real("level", level, above=0, below=1)
+        determinants = [self.correction.determinant]
+        if self._truncation is not None:
+            determinants.append(self._truncation.limit)
+        ends = np.stack([each.log_interval(level) for each in determinants])
+        low, high = information.determinant([ends[:, 0].min(), ends[:, 1].max()])
+        return float(low), float(high)
+
+
+def evaluation_of(
+    groups: Statistics,
+    n_d: int,
+    *,
+    debias: bool = True,
+    steps: Sequence[np.ndarray] | None = None,
+    source: str = "simulations",
+) -> Evaluation:
+    """Makes the evaluation of the statistics of groups of simulations.
+
+    Args:
+        groups: What `group_statistics` returns.
+        n_d: Number of derivative simulations.
+        debias: Whether to correct the information.
+        steps: The first and the second width of the derivatives, `[n_params]` each. The slope is
+            then that over the first followed by that over the second, `[2 n_params, n_summaries]`.
+        source: What the summaries belong to, for messages.
+
+    Raises:
+        InformationError: If the information is not defined, or cannot be corrected.
+    """
+    if steps is not None:
+        slopes = tf.split(groups.slope, 2, axis=1)
+        if (steps[1] < steps[0]).all():
+            slopes, steps = slopes[::-1], steps[::-1]
+        groups = Statistics(groups.moments, tf.concat(slopes, axis=1))
+    total = total_statistics(groups)
+    if steps is not None:
+        total = Statistics(total.moments, total.slope[: len(steps[0])])
+    measured = information.fisher_information(total)
+    degeneracy.require_finite(total, measured, source)
+    sample, truncation = sample_of(groups, n_d), None
+    n_s, least = int(total.moments.n), least_fiducial(sample.slope.shape[-1])
+    if debias and n_s < least:
+        raise InformationError(
+            f"The Fisher information of the {source} cannot be corrected, which needs at least "
+            f"{least} fiducial simulations, got {n_s}; `debias=False` gives the plain one."
+        )
+    if steps is None:
+        correction = correct(sample)
+    else:
+        correction = correct(narrow_part(sample))
+        truncation = truncation_of(sample, correction, steps[1] / steps[0])
+    return Evaluation(measured, correction, truncation, (n_s, n_d), debias=debias)
