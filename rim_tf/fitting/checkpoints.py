@@ -120,6 +120,8 @@ class Checkpoints(keras.callbacks.Callback):
         if scores is None:  # a file of version 0.3, where every epoch had one
             scores = dict(enumerate(self.history[self.monitor], 1))
         self._scores = {int(key): value for key, value in scores.items()}
+        if epoch is None:  # the fit may have been killed between writing and deleting
+            self._delete_old()
         _log.info("Resumed %s after %d epochs.", self.directory, self.epoch)
         return self.epoch
 

@@ -336,3 +336,15 @@ def test_a_checkpoint_with_the_name_of_another_epoch_is_passed_over(tmp_path, ca
     for ours, theirs in zip(newest.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert "Passed over" in caplog.text
+
+
+def test_a_fit_that_was_killed_before_it_deleted_an_old_checkpoint_deletes_it(tmp_path):
+    options = {"models_to_keep": 1}
+    fit(make_rim(), 1, tmp_path, **options)
+    old = (tmp_path / "checkpoint_00001.npz").read_bytes()
+    fit(make_rim(), 4, tmp_path, **options)
+    expected = saved_epochs(tmp_path)
+    assert 1 not in expected
+    (tmp_path / "checkpoint_00001.npz").write_bytes(old)
+    fit(make_rim(), 4, tmp_path, **options)
+    assert saved_epochs(tmp_path) == expected
