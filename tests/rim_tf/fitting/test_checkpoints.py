@@ -50,10 +50,13 @@ def make_rim(**options):
     return rim
 
 
-def fit(rim, epochs, directory=None, **options):
+def fit(rim, epochs, directory=None, data=None, **options):
     settings = {**OPTIONS, "learning_rate": 1e-2, "ema_decay": 0.9, "patience": 50}
     return rim.fit(
-        draw(40, 0), epochs=epochs, checkpoints_directory=directory, **{**settings, **options}
+        data or draw(40, 0),
+        epochs=epochs,
+        checkpoints_directory=directory,
+        **{**settings, **options},
     )
 
 
@@ -99,7 +102,8 @@ def test_a_finished_fit_is_not_repeated(tmp_path):
 
 def test_the_directory_rebuilds_the_rim(tmp_path):
     rim = make_rim(link_function="softplus")
-    fit(rim, 3, tmp_path)
+    y, x, *args = draw(40, 0)
+    fit(rim, 3, tmp_path, (y, np.abs(x), *args))
     again = RIM.from_checkpoints(tmp_path, "newest", score_fn=score_fn)
     assert json.dumps(again.get_config()) == json.dumps(rim.get_config())
     y, _, *args = draw(6, 1)
