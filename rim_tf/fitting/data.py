@@ -69,7 +69,7 @@ def arrange(
     weights: Data = None,
     *,
     batch_size: int | None,
-    dtype: str,
+    dtype: str = "float32",
     check: Callable[[Any, np.ndarray | None], None] = lambda target, weights: None,
     shuffle: bool = False,
     seed: int = 0,
@@ -91,6 +91,7 @@ def arrange(
         batch_size: The number of examples in a batch. With `None`, arrays come in batches of 32,
             and a data set is taken to hold batches already.
         dtype: The type of real numbers of the model, to which those of arrays are converted.
+            Defaults to "float32".
         check: Called with the parameters and the weights if they are arrays, to refuse some of
             them. Defaults to none.
         shuffle: Whether each epoch has its own order, which takes examples, not batches.
@@ -303,8 +304,10 @@ def _gather(data: Data, target: Data, weights: Data, dtype: str) -> tuple[Nest, 
         raise ValueError(f"Training data must share their batch axis, got {sorted(counts)}.")
     if counts == {0}:
         raise ValueError("Training data must hold examples, got none.")
-    if weights is not None and not (np.isrealobj(element[2]) and np.all(element[2] >= 0)):
-        raise ValueError("`sample_weight` must hold real numbers of at least 0.")
+    if weights is not None and not np.isrealobj(element[2]):
+        raise TypeError(f"`sample_weight` must be real, got {element[2].dtype}.")
+    if weights is not None and not np.all(element[2] >= 0):
+        raise ValueError("`sample_weight` must hold numbers of at least 0.")
     return element
 
 

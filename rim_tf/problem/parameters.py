@@ -132,8 +132,12 @@ class Parameters:
 
         def check(link: Link, array: np.ndarray) -> None:
             outside = (array < link.low) | (array > link.high)
+            # Weights of a wrong shape are refused later, by the loss.
             if counts is not None and counts.ndim <= array.ndim:
-                outside &= counts.reshape(counts.shape + (1,) * (array.ndim - counts.ndim)) != 0
+                sizes = zip(counts.shape, array.shape, strict=False)
+                if all(own in (1, full) for own, full in sizes):
+                    ones = (1,) * (array.ndim - counts.ndim)
+                    outside &= counts.reshape(counts.shape + ones) != 0
             if outside.any():
                 raise ValueError(
                     f"The parameters `x` must lie within [{link.low}, {link.high}], the range of "
