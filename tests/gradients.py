@@ -44,7 +44,7 @@ MODELS = {"plain": plain_model, "dropout": dropout_model, "normalised": normalis
 
 def objective_of(model, loss="divergence"):
     # With the closeness 0.1 the published coupling has the rate 0.953.
-    regularisation = Regularisation(loss, DEFAULT_STRENGTH[loss], 0.1)
+    regularisation = Regularisation(loss, DEFAULT_STRENGTH.get(loss, 1.0), 0.1)
     return Objective(Summariser(model, 2), regularisation)
 
 
