@@ -69,7 +69,7 @@ def arrange(
     weights: Data = None,
     *,
     batch_size: int | None,
-    dtype: str,
+    dtype: str = "float32",
     check: Callable[[Any, np.ndarray | None], None] = lambda target, weights: None,
     shuffle: bool = False,
     seed: int = 0,
@@ -90,6 +90,7 @@ def arrange(
         batch_size: The number of examples in a batch. With `None`, arrays come in batches of 32,
             and a data set is taken to hold batches already.
         dtype: The type of real numbers of the model, to which those of arrays are converted.
+            Defaults to "float32".
         check: Called with the parameters and the weights if they are arrays, to refuse some of
             them. Defaults to none.
         shuffle: Whether each epoch has its own order, which takes examples, not batches.
