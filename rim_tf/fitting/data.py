@@ -307,7 +307,8 @@ def _gather(data: Data, target: Data, weights: Data, dtype: str) -> tuple[Nest, 
     if weights is not None and not np.isrealobj(element[2]):
         raise TypeError(f"`sample_weight` must be real, got {element[2].dtype}.")
     if weights is not None and not np.all(element[2] >= 0):
-        raise ValueError("`sample_weight` must hold numbers of at least 0.")
+        wrong = element[2][~(element[2] >= 0)].flat[0]  # NaN included
+        raise ValueError(f"`sample_weight` must hold numbers of at least 0, got {wrong}.")
     return element
 
 

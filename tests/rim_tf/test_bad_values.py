@@ -71,8 +71,8 @@ def test_fields_with_each_others_channels():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sample_weight": [1.0, 1.0, -1.0, 1.0]}, "`sample_weight` must hold real numbers"),
-        ({"sample_weight": [1.0, 1.0, np.nan, 1.0]}, "`sample_weight` must hold real numbers"),
+        ({"sample_weight": [1.0, 1.0, -1.0, 1.0]}, "must hold numbers of at least 0, got -1"),
+        ({"sample_weight": [1.0, 1.0, np.nan, 1.0]}, "must hold numbers of at least 0, got nan"),
         ({"seed": 2**64}, "`seed` must have at most 64 bits"),
     ],
 )
