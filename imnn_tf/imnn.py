@@ -13,7 +13,6 @@ from numpy.typing import DTypeLike
 
 from imnn_tf import plotting
 from imnn_tf.compression import Compression
-from imnn_tf.estimator import load_weights
 from imnn_tf.fisher import advice
 from imnn_tf.fisher.evaluation import Evaluation
 from imnn_tf.fit import session
@@ -25,11 +24,9 @@ from imnn_tf.information import Loss, Regularisation
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_sets
 from imnn_tf.simulations.augmentation import Symmetries
 from imnn_tf.simulations.feeds.simulator import SimulatorFunction
-from imnn_tf.utils import checkpoint, checks
+from imnn_tf.utils import checks
 from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.types import KerasModel, Numbers
-
-HISTORY_FILE = "history.npz"
 
 
 class IMNN(Compression):
@@ -95,13 +92,12 @@ class IMNN(Compression):
         augment: Symmetries of the simulations, as names in a string (`"shift, flip, rotate"`) or a
             sequence: `"shift"`, a periodic shift along each axis; `"flip"`, a reversal of each;
             `"rotate"`, rotations by multiples of 90 degrees and exchanges of axes, reflections
-            included. Each training simulation is transformed anew at every update, the members of
-            a derivative alike, before `map_fn`. Validation simulations, external summaries and
-            data given to `get_estimate` are not. All axes are transformed but one of channels:
-            the last, if it is shorter than every other or the fourth. A mapping from names to
-            axes, `{"shift": (0, 1), "flip": 0}`, says it otherwise. `None` by default.
-        seed: Seed of the simulator, of `augment` and of `map_fn`, a non-negative integer; 0 by
-            default.
+            included. Training simulations are transformed anew at every update, the members of a
+            derivative alike, before `map_fn`; validation simulations, external summaries and data
+            given to `get_estimate` are not. An axis of channels is left as it is: the last, if it
+            is shorter than every other or the fourth. A mapping from names to axes,
+            `{"shift": (0, 1), "flip": 0}`, says it otherwise. `None` by default.
+        seed: Seed of the simulator, `augment` and `map_fn`, a non-negative integer; 0 by default.
         cache: Where simulations are kept between updates: `"memory"`; a folder, for a copy on
             disk that is read at every pass and found again for the same TFRecord files; `False`,
             to read them from their source at every pass; or `"auto"` (the default), in memory if
@@ -136,8 +132,7 @@ class IMNN(Compression):
             `θ_fid_iteration`.
         F, F_std, Finv, C, Cinv, μ, dμ_dθ, F_external, gain: What was measured with the weights
             that the last fit ended on; see `imnn_tf.compression.Compression`.
-        regulariser, λ, ϵ, α: The regularisation of the last fit: its name, strength, closeness
-            and rate.
+        regulariser, λ, ϵ, α: Name, strength, closeness and rate of the last regularisation.
         reg, r: The regulariser `Λ₂` at the present weights, and its coupling, `[]` each.
         model, optimiser: The Keras model, and the optimiser, which this object alone uses.
         unfinished: Updates that were made of a fit that was killed and then loaded, which the next
@@ -236,19 +231,11 @@ class IMNN(Compression):
             self._state = FitState(model, optimiser)
         self._session = session.Session(self._summariser, self._state, *sets, seed=options.seed)
         if load:
-            self._load(weights, keep_optimiser=optimiser is not None)
+            keep_optimiser = optimiser is not None
+            self._state.load(self._folder, options.fiducial, weights, keep_optimiser=keep_optimiser)
         if self.save:
             self._folder.mkdir(parents=True, exist_ok=True)
             delete_abandoned(self._folder)
-
-    def _load(self, weights: str | None, *, keep_optimiser: bool) -> None:
-        theta_fid, moves = self._state.load(self._folder, keep_optimiser=keep_optimiser)
-        if moves:
-            shape = (self.n_params,)
-            theta = checks.array("θ_fid of the saved fit", theta_fid, shape=shape, dtype=float)
-            self.options.fiducial.move(theta, moves)
-        if weights is not None:
-            load_weights(self.model, self._folder / f"{weights}.weights.h5")
 
     def fit(
         self,
@@ -279,10 +266,8 @@ class IMNN(Compression):
         arguments, but as many fewer `n_iterations`, ends as if nothing had happened.
 
         Args:
-            n_iterations: The most updates; no limit by default, until patience, a callback or
-                Ctrl-C ends the fit.
-            λ: Strength of the regularisation; by default 1 for `"divergence"` and 10 for
-                `"published"`.
+            n_iterations: The most updates; by default until patience, a callback or Ctrl-C ends it.
+            λ: Strength of the regulariser; by default 1 for `"divergence"`, 10 for `"published"`.
             ε: How close to the identity `"published"` is to bring the covariance.
             reset: Whether to start anew, with the initial weights, optimiser and no history.
             patience: Updates without a higher det F (of the validation set where there is one)
@@ -290,8 +275,7 @@ class IMNN(Compression):
             min_iterations: Updates of this call, or of the killed one that it goes on with, before
                 patience begins to count; 0 by default.
             checkpoint: Updates from one saving of the fit's state to the next; needs `save`.
-            tqdm_notebook: Accepted for compatibility with imnn-tf 0.2; the right kind of bar is
-                found automatically.
+            tqdm_notebook: Accepted for compatibility with imnn-tf 0.2; it has no effect.
             weight_file: Name of the weights file to save, without its ending `.weights.h5`.
             callbacks: Keras callbacks. An update is an epoch of one batch. Its logs are `loss`,
                 `det_F`, `det_C`, `det_Cinv`, `reg`, `r` and, after a validation, the same with
@@ -353,16 +337,10 @@ class IMNN(Compression):
         evaluation = self._evaluation_of_fit()
         if evaluation is not None:
             source = "validation set" if self.validate else "training set"
-            advice.warn_of_noise(evaluation, self.options.fiducial.delta, source)
-            advice.warn_of_width(evaluation, self.options.fiducial.delta, source)
+            advice.warn_after_fit(evaluation, self.options.fiducial.delta, source)
         if self.save:
-            # The state is last: until then the fit is unfinished, and goes on after a kill.
-            try:
-                self._save_results(f"{weight_file}.weights.h5")
-            except (Exception, KeyboardInterrupt):
-                save()
-                raise
-            save()
+            results = self._get_estimator().files
+            self._state.save_all(self._folder, self.options.fiducial, results, weight_file)
         return keras_callbacks.callbacks[-1]
 
     def update_variables(self, variables: Sequence[Numbers]) -> None:
@@ -434,16 +412,6 @@ class IMNN(Compression):
     def _evaluation_of_fit(self) -> Evaluation | None:
         """What was measured with the weights that the last fit ended on, if they have a score."""
         return self.measurement.information if np.isfinite(self._state.best.score) else None
-
-    def _save_results(self, weights_file: str) -> None:
-        """Writes what a fit found, for use without an `IMNN`."""
-        arrays = {key: np.array(values) for key, values in self.history.items()}
-        files = {
-            **self._get_estimator().files,
-            weights_file: self.model.save_weights,
-            HISTORY_FILE: partial(checkpoint.write_arrays, arrays=arrays),
-        }
-        checkpoint.write_together(self._folder, files)
 
     # What a fit changes.
 

@@ -14,6 +14,18 @@ logger = logging.getLogger(__name__)
 TOLERATED = 0.1
 
 
+def warn_after_fit(evaluation: Evaluation, delta: np.ndarray | None, source: str) -> None:
+    """Warns where a fit's information is noise, or comes from the width of a step.
+
+    Args:
+        evaluation: The evaluation with the weights that the fit ended on.
+        delta: Width of each numerical derivative, `[n_params]`; `None` where they are exact.
+        source: What it was measured on, for the message.
+    """
+    warn_of_noise(evaluation, delta, source)
+    warn_of_width(evaluation, delta, source)
+
+
 def warn_of_noise(evaluation: Evaluation, delta: np.ndarray | None, source: str) -> None:
     """Warns where noise of the slope is more than a tenth of det F, and says what would halve it.
 

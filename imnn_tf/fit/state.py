@@ -4,7 +4,8 @@ One file, `fit.npz`, holds the state of a fit, so one atomic write keeps it cons
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +13,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf.estimator import MODEL_FILE, configuration_of, load_model
+from imnn_tf.estimator import MODEL_FILE, configuration_of, load_model, load_weights
 from imnn_tf.fit.history import empty_history
 from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
 from imnn_tf.fit.whitening import pooled_optimiser
 from imnn_tf.information import Regularisation
 from imnn_tf.simulations.fiducial import FiducialPoint
-from imnn_tf.utils import checkpoint
+from imnn_tf.utils import checkpoint, checks
 from imnn_tf.utils.types import KerasModel, KerasOptimizer, KerasVariable, Numbers
 
 FIT_FILE = "fit.npz"
+HISTORY_FILE = "history.npz"
 
 # What the file must hold besides arrays.
 _SETTINGS = ("optimiser", "best", "regulariser", "fiducial")
@@ -196,22 +198,58 @@ class FitState:
             checkpoint.write_atomically(folder / MODEL_FILE, self._model.save)
         checkpoint.write_fit(folder / FIT_FILE, arrays, settings, keep_previous=True)
 
-    def load(self, folder: Path, *, keep_optimiser: bool) -> tuple[list[float], int]:
-        """Reads the state that `save` wrote.
+    def save_all(
+        self,
+        folder: Path,
+        fiducial: FiducialPoint,
+        results: dict[str, Callable[[Path], None]],
+        weights_name: str,
+    ) -> None:
+        """Writes what a fit that ended has found, with its weights, its history and its state.
+
+        Args:
+            folder: A folder that exists.
+            fiducial: The fiducial point.
+            results: Functions that write the files of the results, by the names of the files.
+            weights_name: Name of the file of weights, without its ending `.weights.h5`.
+        """
+        arrays = {key: np.array(values) for key, values in self.history.items()}
+        files = {
+            **results,
+            f"{weights_name}.weights.h5": self._model.save_weights,
+            HISTORY_FILE: partial(checkpoint.write_arrays, arrays=arrays),
+        }
+        # The state is last: until then the fit is unfinished, and goes on after a kill.
+        try:
+            checkpoint.write_together(folder, files)
+        except (Exception, KeyboardInterrupt):
+            self.save(folder, fiducial)
+            raise
+        self.save(folder, fiducial)
+
+    def load(
+        self,
+        folder: Path,
+        fiducial: FiducialPoint,
+        weights_name: str | None,
+        *,
+        keep_optimiser: bool,
+    ) -> None:
+        """Reads the state that `save` wrote, and moves the fiducial point to where it was.
 
         Args:
             folder: The folder.
+            fiducial: The fiducial point.
+            weights_name: Name of a file of weights, without its ending `.weights.h5`, whose
+                weights replace those of the state; `None` for those of the state.
             keep_optimiser: Whether the present optimiser gets the saved state. Otherwise the
                 optimiser is made anew, with the settings that were saved.
-
-        Returns:
-            The fiducial parameters of the saved fit, `n_params` numbers, and how often they had
-            been moved.
 
         Raises:
             FileNotFoundError: If there is no state.
             CorruptFileError: If it is damaged, and the one before it as well.
-            ValueError: If it belongs to another model or optimiser.
+            ValueError: If it belongs to another model, optimiser or number of parameters, or to a
+                point that the simulations cannot move to.
         """
         saved = checkpoint.read_fit(folder / FIT_FILE, _SETTINGS)
         weights, latest, best, optimiser = (
@@ -235,7 +273,12 @@ class FitState:
         self.course = None if course is None else Course(**course)
         self.running = saved.settings.get("running", False)
         theta_fid, moves = saved.settings["fiducial"]
-        return theta_fid, moves
+        if moves:
+            shape = (fiducial.n_params,)
+            theta = checks.array("θ_fid of the saved fit", theta_fid, shape=shape, dtype=float)
+            fiducial.move(theta, moves)
+        if weights_name is not None:
+            load_weights(self._model, folder / f"{weights_name}.weights.h5")
 
     def _variables(self) -> list[KerasVariable]:
         """Weights of the model and states of its random layers, but no metrics."""

@@ -297,9 +297,10 @@ def test_a_fit_that_is_killed_at_its_end_is_finished_by_the_one_after(tmp_path, 
     def die(*names):
         raise Killed
 
-    monkeypatch.setattr(killed, "_save_results", die)
-    with pytest.raises(Killed):
-        killed.fit(12, checkpoint=4)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "write_together", die)
+        with pytest.raises(Killed):
+            killed.fit(12, checkpoint=4)
     back = make(tmp_path, load=True, save=True)
     assert back.unfinished
     assert len(back.history["loss"]) == 8
