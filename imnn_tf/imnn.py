@@ -233,7 +233,7 @@ class IMNN(Compression):
         if load:
             keep_optimiser = optimiser is not None
             self._state.load(self._folder, options.fiducial, weights, keep_optimiser=keep_optimiser)
-        if self.save:
+        if self.save and replicas.is_chief:
             self._folder.mkdir(parents=True, exist_ok=True)
             delete_abandoned(self._folder)
 
@@ -339,8 +339,9 @@ class IMNN(Compression):
             source = "validation set" if self.validate else "training set"
             advice.warn_after_fit(evaluation, self.options.fiducial.delta, source)
         if self.save:
-            results = self._get_estimator().files
-            self._state.save_all(self._folder, self.options.fiducial, results, weight_file)
+            results = self._get_estimator().files  # measured by all workers, written by one
+            files = self._folder, self.options.fiducial, results, weight_file
+            self._summariser.replicas.on_chief(partial(self._state.save_all, *files))
         return keras_callbacks.callbacks[-1]
 
     def update_variables(self, variables: Sequence[Numbers]) -> None:

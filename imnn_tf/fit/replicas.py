@@ -1,6 +1,9 @@
 """Where an update is computed: on one device, or spread over a `tf.distribute.Strategy`."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -17,16 +20,30 @@ class Replicas:
     They exchange the statistics of the summaries and the gradient by the weights. The size of
     both does not depend on the number of simulations.
 
+    The copies of a `MultiWorkerMirroredStrategy` are in several processes, its workers. All of
+    them run the same program, and must exchange the same things in the same order. What differs
+    from one process to another, such as time, must therefore be agreed on. The first worker, the
+    chief, decides about time, and it alone writes files.
+
     Args:
         strategy: The strategy under whose scope the model was made; `None` for one copy.
 
     Attributes:
         count: Number of copies.
+        workers: Number of processes.
+        is_chief: Whether this process is the first worker, or the only one.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy | None = None) -> None:
         self._strategy = strategy
         self.count = 1 if strategy is None else strategy.num_replicas_in_sync
+        resolver = getattr(strategy, "cluster_resolver", None)
+        cluster = {} if resolver is None else resolver.cluster_spec().as_dict()
+        self.workers = sum(len(cluster.get(job, ())) for job in ("chief", "worker")) or 1
+        first = "chief" if "chief" in cluster else "worker"
+        self.is_chief = self.workers == 1 or (
+            resolver is not None and (resolver.task_type, resolver.task_id) == (first, 0)
+        )
 
     def scope(self) -> Any:
         """A context in which variables are made that all copies share."""
@@ -47,6 +64,90 @@ class Replicas:
                 "one with variables of its own."
             )
 
+    def agreed(self, updates: int, stop: bool) -> tuple[int, bool]:
+        """What all workers do next, after each has said what it would do.
+
+        Args:
+            updates: How many updates to make.
+            stop: Whether to make none.
+
+        Returns:
+            The number of updates that the chief would make, and whether any worker would stop.
+        """
+        if self.workers == 1:
+            return updates, stop
+        number, stopping = self._exchange(tf.constant([updates, stop], tf.int64)).numpy()
+        return int(number), bool(stopping)
+
+    def on_chief(self, action: Callable[[], None]) -> None:
+        """Does something in the chief alone, while the other workers wait for it.
+
+        Args:
+            action: What to do.
+
+        Raises:
+            Exception: In the chief, what `action` raises.
+            RuntimeError: In the other workers, where `action` raised something.
+        """
+        failure: Exception | None = None
+        if self.is_chief:
+            try:
+                action()
+            except Exception as error:  # raised below, when the others know of it
+                failure = error
+        _, failed = self.agreed(0, failure is not None)
+        if failure is not None:
+            raise failure
+        if failed:
+            raise RuntimeError(
+                "The first worker could not write its files; its own error says why."
+            )
+
+    @cached_property
+    def _exchange(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """A compiled function that gives all workers the chief's number, and adds up their flags.
+
+        It takes and returns a number and a flag, `[2]`.
+        """
+        strategy = self._strategy
+        assert strategy is not None
+
+        def replica(pair: tf.Tensor) -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            is_first = tf.equal(context.replica_id_in_sync_group, 0)  # one of the chief's
+            share = pair * tf.stack([tf.cast(is_first, pair.dtype), 1])
+            return context.all_reduce(tf.distribute.ReduceOp.SUM, share)
+
+        def exchange(pair: tf.Tensor) -> tf.Tensor:
+            return strategy.experimental_local_results(strategy.run(replica, args=(pair,)))[0]
+
+        return tf.function(exchange, autograph=False)
+
+    @contextmanager
+    def worker_failures(self) -> Iterator[None]:
+        """Says that a worker has stopped where TensorFlow says that an exchange has failed.
+
+        Raises:
+            RuntimeError: If another worker has stopped.
+        """
+        try:
+            yield
+        except (
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+            tf.errors.FailedPreconditionError,
+            tf.errors.InternalError,
+        ) as error:
+            if self.workers == 1:
+                raise
+            named = re.search(r"/job:\w+/replica:\d+/task:(\d+)", error.message)
+            which = f"Worker {named[1]}" if named else "One"
+            raise RuntimeError(
+                f"{which} of {self.workers} workers has stopped or cannot be reached, so the fit "
+                "cannot go on. Start all workers again; `load=True` goes on from what was saved."
+            ) from error
+
     def statistics(self, function: Callable[[Part], Statistics]) -> Statistics:
         """Statistics of all batches.
 
@@ -58,6 +159,9 @@ class Replicas:
         """
         if self._strategy is None:
             return function(WHOLE)
+        if self.workers > 1 and tf.executing_eagerly():
+            # Operation by operation, the workers would exchange far more, and TensorFlow warns.
+            return tf.function(lambda: self.statistics(function), autograph=False)()
         stacks = self._run(
             lambda part: tf.nest.map_structure(lambda x: x[tf.newaxis], function(part))
         )

@@ -177,7 +177,11 @@ class Session:
             InformationError: If a loss is not finite.
         """
         state, reason, outcome = self._state, "", None
-        with _attached(callbacks.model, state.optimiser), reading_errors(*loop.simulations):
+        with (
+            _attached(callbacks.model, state.optimiser),
+            self._summariser.replicas.worker_failures(),
+            reading_errors(*loop.simulations),
+        ):
             callbacks.on_train_begin()
             try:
                 outcome = _update(loop, state, options, callbacks, save)
@@ -312,7 +316,7 @@ def _update(
     save: Callable[[], None],
 ) -> Outcome:
     """Updates until a limit, a callback, the user or a loss that is not finite ends the fit."""
-    history = state.history
+    history, replicas = state.history, loop.objective.summariser.replicas
     first = len(history["loss"])
     warm_up = state.begin(options.warm_up, patience=options.patience is not None).warm_up or 0
     # Patience is meant in updates that see every simulation.
@@ -320,14 +324,21 @@ def _update(
     per_call = options.updates_per_call or loop.updates_per_call
     with (
         deferred_interrupt() as interrupted,
-        tqdm(total=options.n_iterations, disable=not options.verbose, unit="update") as bar,
+        tqdm(
+            total=options.n_iterations,
+            disable=not (options.verbose and replicas.is_chief),
+            unit="update",
+        ) as bar,
     ):
         while True:
             iteration = len(history["loss"])
-            wanted = options.updates(iteration, first, per_call)
             if interrupted.is_set():
                 logger.warning("The fit was interrupted after %d updates.", iteration - first)
-            if wanted == 0 or callbacks.model.stop_training or interrupted.is_set():
+            wanted, stop = replicas.agreed(
+                options.updates(iteration, first, per_call),
+                bool(callbacks.model.stop_training) or interrupted.is_set(),
+            )
+            if wanted == 0 or stop:
                 return Outcome.STOPPED
             callbacks.on_epoch_begin(iteration)
             started = time.perf_counter()
@@ -344,7 +355,7 @@ def _update(
                 and iteration + done - first == options.n_iterations
             )
             if options.checkpoint and (iteration + done) % options.checkpoint == 0 and not at_end:
-                save()
+                replicas.on_chief(save)
             if done < wanted:
                 return Outcome.EXHAUSTED
             if options.updates_per_call is None and iteration > first:

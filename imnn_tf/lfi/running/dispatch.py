@@ -8,6 +8,7 @@ import numpy as np
 
 from imnn_tf.lfi.running.executors import Pool
 from imnn_tf.lfi.running.run import Rows, Run, SimulationError
+from imnn_tf.lfi.running.tasks import Raised
 
 # Seconds to wait for workers before looking at the clock and for Ctrl-C again.
 _PATIENCE = 0.1
@@ -24,7 +25,7 @@ class Dispatcher:
     def __init__(self, run: Run, pool: Pool) -> None:
         self._run, self._pool = run, pool
         # Rows that the workers have, and when they got them.
-        self._pending: dict[Future[np.ndarray], tuple[Rows, float]] = {}
+        self._pending: dict[Future[np.ndarray | Raised], tuple[Rows, float]] = {}
         # Rows that were running when a worker died. They go to the workers one at a time, to
         # find the one that is to blame.
         self._suspects: deque[Rows] = deque()
@@ -78,14 +79,28 @@ class Dispatcher:
             except BrokenExecutor as error:
                 lost.append((rows, error))
             except (Exception, CancelledError) as error:
-                self._run.failed(rows, error)
+                self._failed_outside(rows, error)
             except KeyboardInterrupt:  # Ctrl-C reached the worker too
                 if not self._run.interrupt.is_set():
                     raise
                 self._run.queue.appendleft(rows)
             else:
-                self._run.finished(rows, x)
+                if isinstance(x, Raised):
+                    self._run.failed(rows, x.error)
+                else:
+                    self._run.finished(rows, x)
         return lost
+
+    def _failed_outside(self, rows: Rows, error: BaseException) -> None:
+        """Deals with a task that failed for another reason than what the simulator raised.
+
+        Dask gives up a task whose workers died several times. Others may have been to blame, so
+        its rows run once more, alone. Whatever else an executor raises counts as a failure.
+        """
+        if type(error).__name__ == "KilledWorker" and not rows.suspect:
+            self._suspects.append(rows._replace(suspect=True))
+        else:
+            self._run.failed(rows, error)
 
     def _replace_workers(self, lost: list[tuple[Rows, BrokenExecutor]]) -> None:
         """Starts new workers after some have died."""

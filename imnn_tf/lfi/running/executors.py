@@ -12,10 +12,11 @@ import numpy as np
 
 from imnn_tf.lfi.running.tasks import (
     PackedSimulator,
+    Raised,
     Task,
+    attempt,
     pack,
     run_packed,
-    run_task,
     start_worker,
 )
 from imnn_tf.utils import checks
@@ -24,7 +25,9 @@ Workers: TypeAlias = Union[int, Executor, Callable[[], Executor], "Pool", None]
 
 
 def check_executor(executor: Any) -> Workers:
-    """Returns what a user passed as `executor`, a number of processes as an `int`.
+    """Returns what a user passed as `executor`, in a form that `Pool` takes.
+
+    A number of processes becomes an `int`, and a client of Dask the executor of its cluster.
 
     Raises:
         TypeError: If it cannot be used as an executor.
@@ -33,10 +36,7 @@ def check_executor(executor: Any) -> Workers:
     if executor is None or callable(executor) or isinstance(executor, Executor | Pool):
         return executor
     if hasattr(executor, "get_executor"):
-        raise TypeError(
-            "`executor` must be an executor: pass `client.get_executor()`, "
-            f"got {type(executor).__name__}."
-        )
+        return executor.get_executor()
     return checks.integer("executor", executor, minimum=1)
 
 
@@ -78,14 +78,23 @@ class Pool:
     @property
     def workers(self) -> int:
         """The number of workers; the number of processors if the executor does not tell."""
-        default = os.cpu_count() or 1
-        return getattr(self._started(), "_max_workers", default)
+        executor = self._started()
+        client = getattr(executor, "_client", None)
+        if client is not None:  # of Dask
+            return max(1, sum(client.nthreads().values()))
+        for name in ("_max_workers", "num_workers"):  # the second is MPI's
+            if isinstance(number := getattr(executor, name, None), int):
+                return number
+        return os.cpu_count() or 1
 
-    def submit(self, task: Task) -> "Future[np.ndarray]":
-        """Hands a task to the workers; the future gives its simulations, `(n,) + shape`."""
+    def submit(self, task: Task) -> "Future[np.ndarray | Raised]":
+        """Hands a task to the workers.
+
+        The future gives the simulations, `(n,) + shape`, or what the simulator raised.
+        """
         executor = self._started()
         if isinstance(executor, ThreadPoolExecutor):
-            return executor.submit(run_task, self._simulator, task)
+            return executor.submit(attempt, self._simulator, task)
         packed = self._pack()
         if isinstance(self._given, int):  # these workers unpacked the simulator when they started
             packed = packed._replace(pickled=None)
@@ -107,7 +116,10 @@ class Pool:
         if kill:
             for process in list((getattr(executor, "_processes", None) or {}).values()):
                 process.kill()
-        executor.shutdown(wait=True, cancel_futures=True)
+        if "cancel_futures" in known:
+            executor.shutdown(wait=True, cancel_futures=True)
+        else:  # Dask's
+            executor.shutdown(wait=True)
 
     def _pack(self) -> PackedSimulator:
         # Pickled once only: a simulator may refer to much data.

@@ -17,7 +17,7 @@ from imnn_tf.lfi.running.executors import Pool, Workers
 from imnn_tf.lfi.running.probe import check_probe, check_row, keep_probe
 from imnn_tf.lfi.running.run import Rows, Run, SimulationResult
 from imnn_tf.lfi.running.store import Store
-from imnn_tf.lfi.running.tasks import run_task
+from imnn_tf.lfi.running.tasks import Raised, run_task
 from imnn_tf.utils import checks
 from imnn_tf.utils.interrupt import deferred_interrupt
 from imnn_tf.utils.seeds import Seed, seed_sequence
@@ -133,7 +133,8 @@ def run_simulations(
             try:
                 if workers is None:
                     return run_task(simulator, task)
-                return workers.submit(task).result(execution.timeout)
+                found = workers.submit(task).result(execution.timeout)
+                return None if isinstance(found, Raised) else found
             except Exception:
                 if workers is not None:
                     workers.stop(kill=True)

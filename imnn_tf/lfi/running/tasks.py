@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import Any, NamedTuple
@@ -43,6 +44,28 @@ class PackedSimulator(NamedTuple):
 
     digest: str
     pickled: bytes | None
+
+
+class Raised(NamedTuple):
+    """What a simulator raised.
+
+    A worker returns it, since an exception that leaves a task is logged there, with a traceback for
+    every simulation that fails.
+
+    Attributes:
+        error: The exception.
+    """
+
+    error: Exception
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the exception, or its text if it cannot be pickled."""
+        error = self.error
+        try:
+            cloudpickle.loads(cloudpickle.dumps(error))
+        except Exception:
+            error = RuntimeError(f"{type(error).__name__}: {error}")
+        return Raised, (error,)
 
 
 _UNPACKED: dict[str, Callable[..., Any]] = {}
@@ -107,10 +130,20 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run_packed(packed: PackedSimulator, task: Task) -> np.ndarray:
-    """Runs a task with a pickled simulator, and returns its simulations, `(n,) + shape`."""
+def run_packed(packed: PackedSimulator, task: Task) -> np.ndarray | Raised:
+    """Runs a task with a pickled simulator; see `attempt`."""
     end_with_parent()
-    return run_task(unpack(packed), task)
+    return attempt(unpack(packed), task)
+
+
+def attempt(simulator: Callable[..., Any], task: Task) -> np.ndarray | Raised:
+    """Calls the simulator, and returns its simulations, `(n,) + shape`, or what it raised."""
+    try:
+        return run_task(simulator, task)
+    except Exception as error:
+        # What is pickled has no traceback.
+        error.add_note("Where it was raised:\n" + traceback.format_exc())
+        return Raised(error)
 
 
 def run_task(simulator: Callable[..., Any], task: Task) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from imnn_tf.lfi import SimulationError, simulate
-from imnn_tf.lfi.running.executors import Pool
+from imnn_tf.lfi.running.executors import Pool, check_executor
 from imnn_tf.lfi.running.tasks import random_argument
 
 THETA = np.random.default_rng(0).normal(size=(60, 2))
@@ -93,8 +93,27 @@ def test_loky(noisy):
     np.testing.assert_array_equal(run(noisy, executor=executor).x, run(noisy).x)
 
 
+@pytest.fixture
+def picky():
+    """A simulator that fails where the first parameter is large."""
+    largest = 1
+
+    def simulator(theta):
+        if (theta[:, 0] > largest).any():
+            raise RuntimeError("picky")
+        return theta
+
+    return simulator
+
+
+def test_what_a_worker_raises_says_where(picky):
+    with pytest.raises(SimulationError, match="picky") as caught:
+        run(picky, executor=2)
+    assert "in simulator" in "".join(caught.value.__cause__.__notes__)
+
+
 @pytest.mark.filterwarnings("ignore")  # the cluster warns for reasons of its own
-def test_dask_on_workers_of_their_own(noisy):
+def test_dask_on_workers_of_their_own(noisy, picky):
     from distributed import Client, LocalCluster
 
     here = run(noisy, batch_size=5).x
@@ -102,11 +121,15 @@ def test_dask_on_workers_of_their_own(noisy):
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
-        executor = client.get_executor()
-        there = run(noisy, batch_size=5, executor=executor, max_pending=4).x
-        with pytest.raises(TypeError, match="get_executor"):
-            run(noisy, executor=client)
-    np.testing.assert_array_equal(there, here)
+        for executor in (client, client.get_executor(), client.get_executor):
+            there = run(noisy, batch_size=5, executor=executor, max_pending=4).x
+            np.testing.assert_array_equal(there, here)
+        with Pool(noisy, check_executor(client)) as pool:
+            assert pool.workers == 2
+        some = run(picky, batch_size=4, executor=client, on_error="skip")
+        logs = str(client.get_worker_logs())
+    np.testing.assert_array_equal(~some.ok, THETA[:, 0] > 1)
+    assert "picky" not in logs, "a failing simulation must not be logged by the workers"
 
 
 def test_the_simulator_travels_once_to_each_worker_started_here():
