@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import KerasModel, KerasOptimizer, Numbers
@@ -117,8 +118,14 @@ def fit(
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or if the checkpoints are of another model.
+        ValueError: If an argument is out of range, the checkpoints are of another model, or the
+            model was made under a strategy of several processes.
     """
+    if isinstance(rim.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ValueError(
+            "A `RIM` must be made on one process, alone or under a `MirroredStrategy`, got a "
+            "`MultiWorkerMirroredStrategy`, with which Keras's training loop does not work."
+        )
     # A new optimiser starts without moments, so the model is only compiled again when it must be.
     changes = (learning_rate, scheduler, warmup or None, clip or None, ema_decay or None)
     if not rim.compiled or any(change is not None for change in changes):

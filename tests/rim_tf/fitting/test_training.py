@@ -411,3 +411,10 @@ def test_no_limit_may_be_said_as_infinity():
 def test_network_of_the_small_problem_is_reproducible():
     for one, two in zip(small_network().variables, small_network().variables, strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_several_processes_are_refused():
+    with tf.distribute.MultiWorkerMirroredStrategy().scope():  # of one worker, without TF_CONFIG
+        rim = small_rim()
+    with pytest.raises(ValueError, match="got a `MultiWorkerMirroredStrategy`"):
+        rim.fit(draw(4, 0), **FAST)
