@@ -1,5 +1,6 @@
 """A compression of simulations and what was measured of it: F, C, mean, slope, estimates."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -19,7 +20,7 @@ from imnn_tf.fit.passes import Summariser
 from imnn_tf.information import Information, Statistics
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_like
 from imnn_tf.simulations.feeds.stream import reading_errors
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.types import KerasModel, Numbers
 
 
@@ -32,7 +33,8 @@ class Measurement(NamedTuple):
     groups: Statistics  # of all summaries of each group of simulations
 
 
-class Compression:
+@checks.ascii_keywords
+class Compression(display.Shown):
     """A model that summarises simulations, and the information that its summaries keep.
 
     Everything is measured when first asked for, on the validation set where there is one and on
@@ -77,6 +79,39 @@ class Compression:
         self.options, self._summariser = options, summariser
         self._training, self._validation = training, validation
         self._forget_measurement()
+
+    def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
+        """Prints what this is: simulations, model, state, and the information with its error.
+
+        It measures the information, if that was not done since the weights were changed.
+
+        Args:
+            print_fn: What is called with each line; `print` by default.
+        """
+        _ = self.measurement
+        facts, show = self._facts(), print_fn or print
+        width = max(map(len, facts))
+        for name, fact in facts.items():
+            show(f"{name:{width}}  {fact}")
+
+    def _facts(self) -> dict[str, str]:
+        simulations = f"{self.n_s} fiducial, {self.n_d} for the slope"
+        if self._validation is not None:
+            simulations += f"; {self._validation.n_s} and {self._validation.n_d} for validation"
+        facts = {
+            "parameters": f"{self.n_params} at {display.numbers(self.options.fiducial.theta)}",
+            "simulations": f"{simulations}; of shape {self.input_shape}",
+            "summaries": f"{self.n_summaries}"
+            + (f" and {self.n_external} external" if self.n_external else ""),
+            "model": f"{self.model.name}, {self.model.count_params():,} weights",
+        }
+        if self._measured is not None:  # nothing is computed to be shown
+            info = self._measured.information
+            where = "training set" if self._validation is None else "validation set"
+            det, relative = np.exp(float(info.log_det_fisher)), info.log_det_fisher_std
+            facts["det F"] = f"{display.number(det, det * relative)} on the {where}"
+            facts["forecast errors"] = display.numbers(info.parameter_std, info.parameter_std_error)
+        return facts
 
     def _forget_measurement(self) -> None:
         self._measured: Measurement | None = None

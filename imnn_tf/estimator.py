@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -23,7 +24,7 @@ from keras.src.saving.serialization_lib import (
 # Registers the layers of `imnn_tf.networks` with Keras, so that their models load without more.
 import imnn_tf.networks.layers  # noqa: F401
 from imnn_tf import information
-from imnn_tf.utils import checkpoint
+from imnn_tf.utils import checkpoint, display
 from imnn_tf.utils.types import Json, KerasModel, Numbers
 
 MODEL_FILE = "model.keras"
@@ -42,7 +43,7 @@ _STATISTICS = {
 _NUMBERS_AT_ONCE = 2**25
 
 
-class Estimator:
+class Estimator(display.Shown):
     """Quasi-maximum-likelihood estimates `θ̂ = θ_fid + F⁻¹ ∂μ C⁻¹ (f(d) − μ)` of parameters.
 
     Args:
@@ -97,7 +98,8 @@ class Estimator:
         """Estimates parameters from data.
 
         Args:
-            data: Data, `[batch, *input_shape]`, of any real type.
+            data: Data, `[batch, *input_shape]`, of any real type. Where `input_shape` has two or
+                more axes, a last one of length one may be left out or added.
             external: External summaries of the data, `[batch, n_external]`, if the estimator uses
                 any.
 
@@ -110,13 +112,12 @@ class Estimator:
         """
         data = tf.convert_to_tensor(data)
         got, want = tuple(data.shape), self.input_shape
-        if want is not None and not (
-            len(got) == 1 + len(want)
-            and all(
-                size is None or expected in (None, size)
-                for size, expected in zip(got[1:], want, strict=True)
-            )
-        ):
+        # Keras takes maps without an axis of channels, so a fit may have had either.
+        if want and _fits(got, want[:-1]) and len(want) > 1 and want[-1] == 1:
+            data = data[..., tf.newaxis]
+        elif want and _fits(got[:-1], want) and len(want) > 1 and got[-1] == 1:
+            data = data[..., 0]
+        elif want is not None and not _fits(got, want):
             raise ValueError(
                 f"`data` must have shape (batch, {', '.join(map(str, want))}), got {got}; a single "
                 "simulation needs a first axis of length one."
@@ -151,6 +152,15 @@ class Estimator:
             self.inverse_covariance,
             self.inverse_fisher,
         )
+
+    def _facts(self) -> dict[str, str]:
+        errors = np.sqrt(np.diag(self.inverse_fisher.numpy()))
+        return {
+            "parameters": f"{len(errors)} at {display.numbers(self.theta_fid)}",
+            "data": f"(batch, {', '.join(map(str, self.input_shape or ['...']))})",
+            "summaries": str(self.mean.shape[0]),
+            "forecast errors": display.numbers(errors),
+        }
 
     def save_statistics(self, path: str | Path) -> None:
         """Writes everything but the model to an `.npz` file, under the names of the papers."""
@@ -250,6 +260,22 @@ def load_weights(model: KerasModel, path: Path) -> None:
             raise checkpoint.CorruptFileError(f"{path} is damaged: {error}.") from error
 
 
+def require_loadable(model: KerasModel) -> None:
+    """Checks that what is saved of a model can be loaded without executing code from a file.
+
+    Raises:
+        ValueError: If the model has a `Lambda` layer.
+    """
+    for layer in getattr(model, "layers", ()):
+        if isinstance(layer, keras.layers.Lambda):
+            raise ValueError(
+                "`model` must not have a `Lambda` layer where it is saved, since no code is loaded "
+                f"from files, got the layer {layer.name!r}. Write a subclass of "
+                "`keras.layers.Layer`, under `@keras.saving.register_keras_serializable()`."
+            )
+        require_loadable(layer)
+
+
 def configuration_of(model: KerasModel) -> dict[str, Json]:
     """The configuration that Keras writes into the archive of a model."""
     with ObjectSharingScope():
@@ -278,3 +304,16 @@ def _parse_model(
         return saving_lib.load_model(
             BytesIO(content), custom_objects=custom_objects, compile=False, safe_mode=True
         )
+
+
+def _fits(shape: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Whether data of a shape are a batch of simulations of the wanted shape.
+
+    Args:
+        shape: The shape of the data, in which `None` is a length that is not known yet.
+        wanted: The shape of one simulation, in which `None` is an axis of any length.
+    """
+    return len(shape) == 1 + len(wanted) and all(
+        size is None or expected in (None, size)
+        for size, expected in zip(shape[1:], wanted, strict=True)
+    )

@@ -13,9 +13,11 @@ from numpy.typing import DTypeLike
 
 from imnn_tf import plotting
 from imnn_tf.compression import Compression
+from imnn_tf.estimator import require_loadable
 from imnn_tf.fisher import advice
 from imnn_tf.fisher.evaluation import Evaluation
 from imnn_tf.fit import session
+from imnn_tf.fit.history import callback_list
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.fit.replicas import Replicas
@@ -29,6 +31,7 @@ from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.types import KerasModel, Numbers
 
 
+@checks.ascii_keywords
 class IMNN(Compression):
     """Compression of simulations to a few summaries that keep the Fisher information.
 
@@ -38,7 +41,8 @@ class IMNN(Compression):
 
     Simulations (`fiducial`, `derivative` and the arguments named after them) are an array; a
     function of the label of a simulation, which returns it or yields it with its label; a list of
-    TFRecord files; or a `tf.data.Dataset` of `(simulation, label)`.
+    TFRecord files; or a `tf.data.Dataset` of `(simulation, label)`. `theta_fid`, `delta_theta`,
+    `lambda_` and `epsilon` are other names for `θ_fid`, `δθ`, `λ` and `ε`.
 
     Args:
         n_s: Number of fiducial simulations, for the covariance of the summaries.
@@ -65,8 +69,7 @@ class IMNN(Compression):
             untrained summaries hardly vary, as those of networks that pool. With `use_ema=True` the
             averages of the weights are validated and kept. An optimiser that already serves other
             weights is copied, with its settings and without its state.
-        dtype: Floating type of data and statistics, float32 or float64. The model computes in
-            its own type.
+        dtype: Floating type of data and statistics, float32 or float64, but not of the model.
         itype: Integer type, accepted for compatibility with imnn-tf 0.2; nothing depends on it.
         save: Whether `fit` saves its results in the folder `directory/filename`.
         load: Whether to load what was saved there: weights, statistics, history and the state of
@@ -117,9 +120,8 @@ class IMNN(Compression):
             `[n, n_external]`.
         validation_external_derivative: External summaries of `validation_derivative`, of the form
             of `external_derivative`.
-        strategy: A `tf.distribute.Strategy` that spreads the batches of an update over replicas,
-            such as `MirroredStrategy`. The model must be made under its scope. Replicas exchange
-            the statistics of the summaries and the gradient, and nothing else.
+        strategy: A `tf.distribute.Strategy`, such as `MirroredStrategy`, that spreads the batches
+            of an update over replicas. The model must be made under its scope.
         custom_objects: Classes and functions of a loaded model, by name. Nothing else in the
             files is executed.
 
@@ -189,8 +191,7 @@ class IMNN(Compression):
     ) -> None:
         self.verbose, self.save = checks.flag("verbose", verbose), checks.flag("save", save)
         self.itype = tf.as_dtype(itype)
-        self.directory = "." if directory is None else str(directory)
-        self.filename = "model" if filename is None else str(filename)
+        self.directory, self.filename = str(directory or "."), str(filename or "model")
         self._folder = Path(self.directory) / self.filename
         checks.flag("check_shape", check_shape)
         replicas = Replicas(strategy)
@@ -233,7 +234,8 @@ class IMNN(Compression):
         if load:
             keep_optimiser = optimiser is not None
             self._state.load(self._folder, options.fiducial, weights, keep_optimiser=keep_optimiser)
-        if self.save and replicas.is_chief:
+        if self.save:
+            require_loadable(self.model)
             self._folder.mkdir(parents=True, exist_ok=True)
             delete_abandoned(self._folder)
 
@@ -259,11 +261,11 @@ class IMNN(Compression):
     ) -> keras.callbacks.History:
         """Trains the model, and ends on the weights with the most information.
 
-        A second call goes on where the first one stopped: two fits of 50 updates are one of 100.
-        Patience goes on with its count too. After a fit that patience ended, it goes on from the
-        best weights and counts anew. Ctrl-C ends a fit as if it had reached its number of updates.
-        A fit that was killed has made `unfinished` updates. After loading, `fit` with the same
-        arguments, but as many fewer `n_iterations`, ends as if nothing had happened.
+        A second call goes on where the first one stopped, with the count of patience: two fits of
+        50 updates are one of 100. After a fit that patience ended, it goes on from the best weights
+        and counts anew. Ctrl-C ends a fit as if it had reached its number of updates. A fit that
+        was killed has made `unfinished` updates. After loading, `fit` with the same arguments, but
+        as many fewer `n_iterations`, ends as if nothing had happened.
 
         Args:
             n_iterations: The most updates; by default until patience, a callback or Ctrl-C ends it.
@@ -273,7 +275,7 @@ class IMNN(Compression):
             patience: Updates without a higher det F (of the validation set where there is one)
                 after which to stop; by default patience never ends a fit.
             min_iterations: Updates of this call, or of the killed one that it goes on with, before
-                patience begins to count; 0 by default.
+                patience counts; 0 by default.
             checkpoint: Updates from one saving of the fit's state to the next; needs `save`.
             tqdm_notebook: Accepted for compatibility with imnn-tf 0.2; it has no effect.
             weight_file: Name of the weights file to save, without its ending `.weights.h5`.
@@ -306,18 +308,17 @@ class IMNN(Compression):
             InformationError: If a loss is not finite. The message says why and at which update;
                 the model then has the last weights whose loss was finite.
         """
-        keras_callbacks = session.callback_list(callbacks, self.model, n_iterations)
+        keras_callbacks = callback_list(callbacks, self.model, n_iterations)
         if checkpoint is not None and not self.save:
             raise ValueError("`checkpoint` must come with `save=True` of the IMNN, got save=False.")
+        per_call = 1 if callbacks and steps_per_execution is None else steps_per_execution
         options = session.FitOptions.checked(
             regularisation=Regularisation.checked(regulariser, λ, ϵ),
             n_iterations=n_iterations,
             patience=patience,
             min_iterations=min_iterations,
             checkpoint=checkpoint,
-            steps_per_execution=1
-            if callbacks and steps_per_execution is None
-            else steps_per_execution,
+            steps_per_execution=per_call,
             batch_size=batch_size,
             validation_freq=validation_freq,
             jit_compile=jit_compile,
@@ -334,8 +335,7 @@ class IMNN(Compression):
         save = partial(self._state.save, self._folder, self.options.fiducial)
         self._session.run(loop, options, keras_callbacks, save)
         self._session.warn_of_poor_fit(self.options.fiducial.moves)
-        evaluation = self._evaluation_of_fit()
-        if evaluation is not None:
+        if (evaluation := self._evaluation_of_fit()) is not None:
             source = "validation set" if self.validate else "training set"
             advice.warn_after_fit(evaluation, self.options.fiducial.delta, source)
         if self.save:
@@ -396,8 +396,7 @@ class IMNN(Compression):
             regulariser: Whether to add a panel of the regulariser and its coupling, as by default.
             known_det_fisher: The exact determinant of the Fisher information, drawn if given.
             figsize: Width and height of the figure in inches; by default 8 and 3 for each panel.
-            evaluation: What `evaluate` returned, for the band; by default it is measured on the
-                validation set, or on the training set if there is none.
+            evaluation: What `evaluate` returned, for the band; by default what the fit measured.
 
         Returns:
             The axes from top to bottom, `[3]`, or `[2]` without the regulariser.
@@ -409,6 +408,9 @@ class IMNN(Compression):
             figsize=figsize,
             evaluation=self._evaluation_of_fit() if evaluation is None else evaluation,
         )
+
+    def _facts(self) -> dict[str, str]:
+        return {**super()._facts(), "updates": str(len(self.history["loss"]))}
 
     def _evaluation_of_fit(self) -> Evaluation | None:
         """What was measured with the weights that the last fit ended on, if they have a score."""

@@ -7,19 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tqdm.auto import tqdm
 
 from imnn_tf import information
 from imnn_tf.imnn import IMNN
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.interrupt import deferred_interrupt
 from imnn_tf.utils.types import Numbers
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Refinement:
+@dataclass(frozen=True, repr=False)
+class Refinement(display.Shown):
     """The result of `refine`, with one entry for each fiducial point that it fitted at.
 
     Attributes:
@@ -41,6 +40,15 @@ class Refinement:
     distances: np.ndarray
     converged: bool
     imnn: IMNN
+
+    def _facts(self) -> dict[str, str]:
+        errors = np.sqrt(np.diag(np.linalg.inv(self.fisher)))
+        return {
+            "estimate": display.numbers(self.estimate, errors),
+            "fiducial points": str(len(self.fiducials)),
+            "converged": f"{'yes' if self.converged else 'no'}, at a distance of "
+            f"{display.number(self.distances[-1])} standard deviations",
+        }
 
     @property
     def estimate(self) -> np.ndarray:
@@ -154,7 +162,7 @@ def refine(
     converged = False
     with (
         deferred_interrupt() as interrupted,
-        tqdm(total=max_steps, disable=not verbose, unit="fit") as bar,
+        display.bar(total=max_steps, disable=not verbose, unit="fit") as bar,
     ):
         while len(steps) < max_steps and not converged:
             if steps:

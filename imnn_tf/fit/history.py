@@ -1,12 +1,16 @@
-"""What every update of a fit measured."""
+"""What every update of a fit measured, and how Keras callbacks and the user learn of it."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
 from imnn_tf.fit.loop import MEASURES, Records
+from imnn_tf.fit.snapshot import BestSnapshot
 from imnn_tf.information import determinant
+from imnn_tf.utils.types import KerasModel, KerasOptimizer
 
 History: TypeAlias = dict[str, list[Any]]
 
@@ -84,3 +88,55 @@ def progress(history: History) -> dict[str, str]:
     """The last det F of the training and the validation set, for a progress bar."""
     shown = {"det F": history["det_F"], "validation": history["val_det_F"]}
     return {name: f"{values[-1]:.4g}" for name, values in shown.items() if values}
+
+
+def ending(reason: str, updates: int, best: BestSnapshot, measured_on: str) -> str:
+    """Says in one line how a fit ended.
+
+    Args:
+        reason: Why it ended, the beginning of the sentence.
+        updates: The number of its updates.
+        best: The weights that it keeps.
+        measured_on: The set that their score was measured on.
+    """
+    said = f"{reason} after {updates} updates"
+    if int(best.update) < 0:
+        return said
+    det_fisher = float(determinant(best.score.numpy()))
+    return f"{said}; kept update {int(best.update)}, det F {det_fisher:.4g} on the {measured_on}"
+
+
+def callback_list(
+    callbacks: Sequence[keras.callbacks.Callback] | None, model: KerasModel, epochs: int | None
+) -> keras.callbacks.CallbackList:
+    """Keras's own container of the user's callbacks and a `History`.
+
+    Raises:
+        TypeError: If one of them is not a Keras callback.
+    """
+    callbacks = [] if callbacks is None else list(callbacks)
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                "`callbacks` must be a sequence of keras.callbacks.Callback, got a "
+                f"{type(callback).__name__}."
+            )
+    return keras.callbacks.CallbackList(
+        [*callbacks, keras.callbacks.History()], model=model, epochs=epochs, verbose=0, steps=1
+    )
+
+
+@contextmanager
+def attached(model: KerasModel, optimiser: KerasOptimizer) -> Iterator[None]:
+    """Lets callbacks find on the model what Keras's own `fit` would have put there."""
+    names = ("optimizer", "stop_training")
+    before = {name: getattr(model, name) for name in names if hasattr(model, name)}
+    model.optimizer, model.stop_training = optimiser, False
+    try:
+        yield
+    finally:
+        for name in names:
+            if name in before:
+                setattr(model, name, before[name])
+            else:
+                delattr(model, name)

@@ -1,9 +1,9 @@
 """The Python side of a fit: calls of the compiled loop, history, callbacks, progress, Ctrl-C."""
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -11,9 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm.auto import tqdm
 
-from imnn_tf.fit.history import progress, record
+from imnn_tf.fit.history import attached, ending, progress, record
 from imnn_tf.fit.linear import linear_log_det_fisher
 from imnn_tf.fit.loop import UpdateLoop
 from imnn_tf.fit.objective import Objective
@@ -23,9 +22,8 @@ from imnn_tf.fit.whitening import SUBSET, whiten
 from imnn_tf.information import InformationError, Regularisation
 from imnn_tf.simulations import Simulations
 from imnn_tf.simulations.feeds.stream import reading_errors
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.interrupt import deferred_interrupt
-from imnn_tf.utils.types import KerasModel, KerasOptimizer
 
 logger = logging.getLogger(__name__)
 
@@ -178,13 +176,13 @@ class Session:
         """
         state, reason, outcome = self._state, "", None
         with (
-            _attached(callbacks.model, state.optimiser),
+            attached(callbacks.model, state.optimiser),
             self._summariser.replicas.worker_failures(),
             reading_errors(*loop.simulations),
         ):
             callbacks.on_train_begin()
             try:
-                outcome = _update(loop, state, options, callbacks, save)
+                outcome = _update_with_bar(loop, state, options, callbacks, save)
                 if outcome is Outcome.NOT_FINITE:
                     update = len(state.history["loss"]) + 1
                     reason = loop.objective.why_not_finite(*loop.simulations, update)
@@ -308,12 +306,45 @@ class Session:
         return bool(jit_compile)
 
 
+def _update_with_bar(
+    loop: UpdateLoop,
+    state: FitState,
+    options: FitOptions,
+    callbacks: keras.callbacks.CallbackList,
+    save: Callable[[], None],
+) -> Outcome:
+    """Updates under a bar and a handler of Ctrl-C, and says at the end why it stopped."""
+    shows = options.verbose and loop.objective.summariser.replicas.is_chief
+    first = len(state.history["loss"])
+    with (
+        deferred_interrupt() as interrupted,
+        display.bar(total=options.n_iterations, disable=not shows, unit="update") as bar,
+    ):
+        outcome = _update(loop, state, options, callbacks, save, interrupted, bar)
+        reason = {
+            Outcome.EXHAUSTED: "Patience ended the fit",
+            Outcome.NOT_FINITE: "A loss that is not finite ended the fit",
+        }.get(outcome, "The fit ended")
+        if interrupted.is_set():
+            reason = "Ctrl-C ended the fit"
+        elif callbacks.model.stop_training:
+            reason = "A callback ended the fit"
+        updates = len(state.history["loss"]) - first
+        measured_on = "validation set" if loop.validates else "training set"
+        said = ending(reason, updates, state.best, measured_on)
+        logger.info("%s.", said)
+        bar.set_postfix_str(said)
+    return outcome
+
+
 def _update(
     loop: UpdateLoop,
     state: FitState,
     options: FitOptions,
     callbacks: keras.callbacks.CallbackList,
     save: Callable[[], None],
+    interrupted: threading.Event,
+    bar: Any,
 ) -> Outcome:
     """Updates until a limit, a callback, the user or a loss that is not finite ends the fit."""
     history, replicas = state.history, loop.objective.summariser.replicas
@@ -322,83 +353,38 @@ def _update(
     # Patience is meant in updates that see every simulation.
     patience = None if options.patience is None else options.patience * loop.updates_per_pass
     per_call = options.updates_per_call or loop.updates_per_call
-    with (
-        deferred_interrupt() as interrupted,
-        tqdm(
-            total=options.n_iterations,
-            disable=not (options.verbose and replicas.is_chief),
-            unit="update",
-        ) as bar,
-    ):
-        while True:
-            iteration = len(history["loss"])
-            if interrupted.is_set():
-                logger.warning("The fit was interrupted after %d updates.", iteration - first)
-            wanted, stop = replicas.agreed(
-                options.updates(iteration, first, per_call),
-                bool(callbacks.model.stop_training) or interrupted.is_set(),
-            )
-            if wanted == 0 or stop:
-                return Outcome.STOPPED
-            callbacks.on_epoch_begin(iteration)
-            started = time.perf_counter()
-            done, finite, records = loop.run(wanted, iteration, warm_up, patience)
-            elapsed = time.perf_counter() - started
-            record(history, records, iteration, loop.validates, callbacks)
-            bar.update(done)
-            bar.set_postfix(progress(history), refresh=False)
-            if not finite:
-                return Outcome.NOT_FINITE
-            # After the last update the results are saved, which ends the fit on the disk too.
-            at_end = (
-                options.n_iterations is not None
-                and iteration + done - first == options.n_iterations
-            )
-            if options.checkpoint and (iteration + done) % options.checkpoint == 0 and not at_end:
-                replicas.on_chief(save)
-            if done < wanted:
-                return Outcome.EXHAUSTED
-            if options.updates_per_call is None and iteration > first:
-                # The duration of the first call includes compilation and tells nothing.
-                per_call = loop.updates_per_call = _rescaled(per_call, elapsed, loop.capacity)
+    while True:
+        iteration = len(history["loss"])
+        if interrupted.is_set():
+            logger.warning("The fit was interrupted after %d updates.", iteration - first)
+        wanted, stop = replicas.agreed(
+            options.updates(iteration, first, per_call),
+            bool(callbacks.model.stop_training) or interrupted.is_set(),
+        )
+        if wanted == 0 or stop:
+            return Outcome.STOPPED
+        callbacks.on_epoch_begin(iteration)
+        started = time.perf_counter()
+        done, finite, records = loop.run(wanted, iteration, warm_up, patience)
+        elapsed = time.perf_counter() - started
+        record(history, records, iteration, loop.validates, callbacks)
+        bar.update(done)
+        bar.set_postfix(progress(history), refresh=False)
+        if not finite:
+            return Outcome.NOT_FINITE
+        # After the last update the results are saved, which ends the fit on the disk too.
+        at_end = (
+            options.n_iterations is not None and iteration + done - first == options.n_iterations
+        )
+        if options.checkpoint and (iteration + done) % options.checkpoint == 0 and not at_end:
+            replicas.on_chief(save)
+        if done < wanted:
+            return Outcome.EXHAUSTED
+        if options.updates_per_call is None and iteration > first:
+            # The duration of the first call includes compilation and tells nothing.
+            per_call = loop.updates_per_call = _rescaled(per_call, elapsed, loop.capacity)
 
 
 def _rescaled(per_call: int, elapsed: float, capacity: int) -> int:
     """A number of updates that takes about as long as a call should."""
     return int(np.clip(per_call * _SECONDS_PER_CALL / elapsed, 1, min(2 * per_call, capacity)))
-
-
-def callback_list(
-    callbacks: Sequence[keras.callbacks.Callback] | None, model: KerasModel, epochs: int | None
-) -> keras.callbacks.CallbackList:
-    """Keras's own container of the user's callbacks and a `History`.
-
-    Raises:
-        TypeError: If one of them is not a Keras callback.
-    """
-    callbacks = [] if callbacks is None else list(callbacks)
-    for callback in callbacks:
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise TypeError(
-                "`callbacks` must be a sequence of keras.callbacks.Callback, got a "
-                f"{type(callback).__name__}."
-            )
-    return keras.callbacks.CallbackList(
-        [*callbacks, keras.callbacks.History()], model=model, epochs=epochs, verbose=0, steps=1
-    )
-
-
-@contextmanager
-def _attached(model: KerasModel, optimiser: KerasOptimizer) -> Iterator[None]:
-    """Lets callbacks find on the model what Keras's own `fit` would have put there."""
-    names = ("optimizer", "stop_training")
-    before = {name: getattr(model, name) for name in names if hasattr(model, name)}
-    model.optimizer, model.stop_training = optimiser, False
-    try:
-        yield
-    finally:
-        for name in names:
-            if name in before:
-                setattr(model, name, before[name])
-            else:
-                delattr(model, name)

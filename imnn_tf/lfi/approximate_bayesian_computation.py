@@ -40,6 +40,7 @@ _RUN = {
 _MOST_FAILURES = 1000
 
 
+@checks.ascii_keywords
 @described(
     simulator="Takes parameters, `(n, n_params)`, and returns data, `(n,) + input shape`. If its "
     "second positional argument has no default, it also gets random seeds; see "
@@ -54,7 +55,7 @@ class ApproximateBayesianComputation(RejectionSampling):
     As `ε` goes to zero, this becomes the posterior given the estimate (Pritchard et al. 1999;
     Beaumont, Zhang & Balding 2002).
 
-    `ε` may also be typed as `ϵ`, which Python takes for the same name.
+    `ε` may also be typed as `ϵ` or `epsilon`.
 
     The attributes beginning with `accepted_` and `rejected_` are arrays `(1, n, ...)` with one
     target, lists of arrays `(n_i, ...)` with several, and `None` before `accept_reject`.
@@ -284,8 +285,6 @@ class ApproximateBayesianComputation(RejectionSampling):
             IndexError: If there is no such target.
             ValueError: If nothing is accepted, or no sample is in range.
         """
-        # Python spells ϵ as ε in the names of arguments, but not in the keys of a dictionary.
-        ε = kwargs.pop("ϵ", ε)
         kwargs.update(ax=ax, figsize=figsize, color=color, levels=levels, known=known)
         run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
         results = bins, ranges, adjust, target
@@ -321,7 +320,6 @@ class ApproximateBayesianComputation(RejectionSampling):
             IndexError: If there is no such target.
             ValueError: If `axes` or `rejected` is out of range.
         """
-        ε = kwargs.pop("ϵ", ε)  # the other spelling, as in `plot`
         kwargs.update(ax=ax, figsize=figsize, color=color, known=known)
         run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
         return self._scatter_plot(run_first, axes, rejected, target, label, **kwargs)

@@ -1,13 +1,15 @@
-"""Checks of arguments.
+"""Checks of arguments, and the ASCII names of Greek keywords.
 
-Each function takes the name of an argument and its value. It returns the value as a plain Python
+Each check takes the name of an argument and its value. It returns the value as a plain Python
 or NumPy object, or raises an error that names the argument, what it must be and what it was.
 """
 
+import functools
 import inspect
 import operator
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -262,3 +264,54 @@ def sizes(
     if length is not None and len(result) != length:
         raise ValueError(f"`{name}` must have {length} entries, got {len(result)}.")
     return result
+
+
+# What Greek keywords may also be called.
+_ASCII = {
+    "θ_fid": "theta_fid",
+    "δθ": "delta_theta",
+    "second_δθ": "second_delta_theta",
+    "λ": "lambda_",
+    "ε": "epsilon",
+}
+Called = TypeVar("Called", bound=Callable[..., Any])
+
+
+def ascii_keywords(called: Called) -> Called:
+    """Lets the Greek keywords of a function, or of the methods of a class, be typed in ASCII.
+
+    `theta_fid`, `delta_theta`, `second_delta_theta`, `lambda_` and `epsilon` stand for `θ_fid`,
+    `δθ`, `second_δθ`, `λ` and `ε`. Both letters that Unicode has for epsilon are taken, also as
+    keys of a dictionary.
+
+    Args:
+        called: A function or a class.
+
+    Returns:
+        The class, or a function that calls `called`.
+    """
+    if isinstance(called, type):
+        for name, method in vars(called).copy().items():
+            public = not name.startswith("_") or name == "__init__"
+            if public and inspect.isfunction(method) and _greek(method):
+                setattr(called, name, ascii_keywords(method))
+        return called
+    greek = {_ASCII[name]: name for name in _greek(called)}
+
+    @functools.wraps(called)
+    def translated(*arguments: Any, **keywords: Any) -> Any:
+        given: dict[str, Any] = {}
+        for key, value in keywords.items():
+            name = unicodedata.normalize("NFKC", key)  # as Python does with names that are typed
+            name = greek.get(name, name)
+            if name in given:
+                raise TypeError(f"`{name}` must be given once, got it as {key!r} too.")
+            given[name] = value
+        return called(*arguments, **given)
+
+    return cast(Called, translated)
+
+
+def _greek(function: Callable[..., Any]) -> list[str]:
+    """The parameters of a function that have a name in ASCII as well."""
+    return [name for name in inspect.signature(function).parameters if name in _ASCII]

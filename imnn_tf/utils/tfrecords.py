@@ -14,9 +14,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import tensorflow as tf
-from tqdm.auto import tqdm
 
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.checkpoint import (
     CorruptFileError,
@@ -143,7 +142,7 @@ class TFRecords:
             # The reader refuses a file without a manifest beside others. If writing is interrupted,
             # it does not take files of the old set for files of the new one.
             _manifest_of(path).unlink(missing_ok=True)
-        with tqdm(total=total // count, disable=not self.verbose, unit="simulation") as bar:
+        with display.bar(total=total // count, disable=not self.verbose, unit="simulation") as bar:
             for path, about in contents.items():
                 if path not in kept:
                     self._write_file(path, about, get_simulation)

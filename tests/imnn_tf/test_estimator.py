@@ -195,3 +195,30 @@ def test_another_file_of_arrays_is_named(tmp_path):
     checkpoint.write_json(tmp_path / "manifest.json", {"sha256": hashes})
     with pytest.raises(CorruptFileError, match=r"estimator\.npz is damaged: it has no Finv"):
         Estimator.load(tmp_path)
+
+
+def test_an_axis_of_one_channel_may_be_left_out_or_added():
+    """A fit takes maps `(n, 4, 3)` for a model of `(4, 3, 1)`, and so does what it saves."""
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(5, 4, 3)).astype("float32")
+    model = keras.Sequential(
+        [keras.Input((4, 3, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    statistics = {
+        "theta_fid": np.zeros(2, "float32"),
+        "mean": rng.normal(size=2).astype("float32"),
+        "slope": rng.normal(size=(2, 2)).astype("float32"),
+        "inverse_covariance": np.eye(2, dtype="float32"),
+        "inverse_fisher": np.eye(2, dtype="float32"),
+    }
+    for shape in ((4, 3), (4, 3, 1)):
+        made = Estimator(model, **statistics, input_shape=shape)
+        np.testing.assert_array_equal(made(maps), made(maps[..., None]))
+    with pytest.raises(ValueError, match=r"must have shape \(batch, 4, 3, 1\), got \(4, 3\)"):
+        made(maps[0])
+
+
+def test_what_an_estimator_shows():
+    shown = repr(linear_estimator("float32"))
+    assert shown.startswith("Estimator(parameters: ")
+    assert "forecast errors: " in shown

@@ -364,3 +364,29 @@ def test_weights_that_no_manifest_knows_are_loaded_with_a_warning(tmp_path, capl
         make(tmp_path, load=True, weights="mine")
     with pytest.raises(FileNotFoundError, match=r"none\.weights\.h5"):
         make(tmp_path, load=True, weights="none")
+
+
+def test_a_model_with_a_lambda_layer_is_refused_before_it_is_fitted(tmp_path):
+    """Its file could not be loaded."""
+    inner = keras.Sequential([keras.layers.Lambda(lambda x: x, name="mine"), keras.layers.Dense(2)])
+    model = keras.Sequential([keras.Input((10,)), inner, keras.layers.Dense(2)])
+    assert make(tmp_path, model=model).n_summaries == 2
+    with pytest.raises(ValueError, match=r"`Lambda` layer.*'mine'"):
+        make(tmp_path, model=model, save=True)
+
+
+def test_what_a_fit_shows_of_itself(caplog):
+    imnn = make(None)
+    assert "updates: 0" in repr(imnn)
+    assert "det F" not in repr(imnn), "nothing is computed to be shown"
+    with caplog.at_level("INFO", logger="imnn_tf"):
+        imnn.fit(200, patience=2)
+    updates, best = len(imnn.history["loss"]), int(np.argmax(imnn.history["val_det_F"]))
+    kept = f"kept update {best + 1}, det F {imnn.history['val_det_F'][best]:.4g}"
+    assert (
+        f"Patience ended the fit after {updates} updates; {kept} on the validation" in caplog.text
+    )
+    lines = []
+    imnn.summary(lines.append)
+    assert any(line.startswith("det F") and "±" in line for line in lines)
+    assert "<table>" in imnn._repr_html_()

@@ -28,12 +28,12 @@ from imnn_tf.lfi.posterior.histograms import (
 )
 from imnn_tf.lfi.posterior.kernel_density import kernel_marginals
 from imnn_tf.lfi.posterior.marginals import Marginals, along
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.checkpoint import write_atomically
 from imnn_tf.utils.seeds import Seed, seed_sequence
 
 
-class Posterior:
+class Posterior(display.Shown):
     """Weighted samples of the parameters, given one target.
 
     Args:
@@ -92,9 +92,11 @@ class Posterior:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __repr__(self) -> str:
-        n, p = self.samples.shape
-        return f"Posterior({n} samples of {p} parameters, {self.ess:.0f} effective)"
+    def _facts(self) -> dict[str, str]:
+        samples = f"{len(self)} ({self.ess:.0f} effective)"
+        spread = np.sqrt(self.weights @ (self.samples - self.mean()) ** 2)
+        found = zip(self.parameter_names, self.mean(), spread, strict=True)
+        return {"samples": samples} | {name: display.number(*pair) for name, *pair in found}
 
     @property
     def ess(self) -> float:

@@ -7,11 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from tqdm.auto import tqdm
-
 from imnn_tf.lfi.arguments import described
 from imnn_tf.lfi.running.executors import Workers, check_executor
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 
 
 class ProgressBar(Protocol):
@@ -95,5 +93,5 @@ class Execution:
     def bar(self, total: int | None = None) -> AbstractContextManager[Any]:
         """The bar that counts simulations: the user's, or one that is closed at the end."""
         if isinstance(self.progress, bool):
-            return tqdm(total=total, desc="Simulations", disable=not self.progress)
+            return display.bar(total=total, desc="Simulations", disable=not self.progress)
         return nullcontext(self.progress)

@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
-from tqdm.auto import tqdm
 
 from imnn_tf.simulations.sources.files import FileReader
 from imnn_tf.simulations.sources.readers import ArrayReader, FunctionReader, Reader, pieces
 from imnn_tf.simulations.sources.unordered import Source, UnorderedSimulations
+from imnn_tf.utils import display
 from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.checkpoint import write_atomically
 from imnn_tf.utils.labels import Label
@@ -46,7 +46,7 @@ def in_memory(name: str, source: Source, dtype: tf.DType, *, verbose: bool = Fal
         source.write_to(array)
     else:
         flat = array.reshape(-1, *source.shape)
-        with tqdm(
+        with display.bar(
             desc=name, total=len(flat), disable=not verbose, unit="simulation", leave=False
         ) as bar:
             for indices in pieces(source, dtype.size):

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import tensorflow as tf
-from tqdm.auto import tqdm
 
 from imnn_tf.simulations.sources.files import FileReader
 from imnn_tf.simulations.sources.readers import ArrayReader, FunctionReader, Reader, pieces
@@ -18,7 +17,7 @@ from imnn_tf.simulations.sources.unordered import (
     count_seeds,
     write_by_label,
 )
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.labels import Label, as_label
 from imnn_tf.utils.tfrecords import Record, is_compressed, read_manifests, read_records
 
@@ -235,7 +234,11 @@ def _open_files(
 
 
 def _with_bar(simulations: Iterator[Any], name: str, verbose: bool) -> Iterator[Any]:
-    return iter(tqdm(simulations, name, disable=not verbose, unit="simulation", leave=False))
+    return iter(
+        display.bar(
+            iterable=simulations, desc=name, disable=not verbose, unit="simulation", leave=False
+        )
+    )
 
 
 def _are_paths(value: Given) -> bool:

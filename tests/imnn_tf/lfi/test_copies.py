@@ -180,11 +180,11 @@ class Counter:
 def test_bars_have_the_total_that_is_left(monkeypatch):
     made = []
 
-    def tqdm(**options):
-        made.append(Counter(**options))
+    def tqdm(*, total, desc, disable, **others):
+        made.append(Counter(total=total, desc=desc, disable=disable))
         return made[-1]
 
-    monkeypatch.setattr("imnn_tf.lfi.running.execution.tqdm", tqdm)
+    monkeypatch.setattr("imnn_tf.utils.display.tqdm", tqdm)
     method = ApproximateBayesianComputation(**ARGUMENTS, simulator=simulator, seed=1)
     method(300)
     method.get_min_accepted(0.1, 10**6, max_draws=500)

@@ -1,5 +1,7 @@
 """Checks of arguments and their messages."""
 
+import inspect
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -107,3 +109,25 @@ def test_sizes_of_axes():
         checks.sizes("sizes", (3, None))
     with pytest.raises(ValueError, match="`sizes` must have 1 entries, got 2"):
         checks.sizes("sizes", (3, 4), length=1)
+
+
+class Greek:
+    def __init__(self, θ_fid=None, *, δθ=None):
+        self.given = θ_fid, δθ
+
+    def fit(self, λ=1, ε=2, **others):
+        return λ, ε, others
+
+
+def test_greek_keywords_have_ascii_names():
+    named = checks.ascii_keywords(Greek)
+    assert named(theta_fid=1, delta_theta=2).given == named(1, δθ=2).given == (1, 2)
+    fit = named().fit
+    assert fit(lambda_=3, epsilon=4, other=5) == fit(λ=3, ε=4, other=5) == (3, 4, {"other": 5})
+    # The two letters that Unicode has for epsilon, as keys, which Python leaves as they are.
+    assert fit(**{"\u03f5": 6}) == fit(**{"\u03b5": 6}) == (1, 6, {})
+    with pytest.raises(TypeError, match="`λ` must be given once"):
+        fit(λ=1, lambda_=2)
+    with pytest.raises(TypeError, match="θ_fid"):
+        named(1, theta_fid=1)
+    assert "λ" in str(inspect.signature(fit))

@@ -58,8 +58,8 @@ def test_error_of_the_mean_is_its_scatter():
 def test_effective_sample_size():
     assert Posterior(np.zeros((5, 1))).ess == pytest.approx(5)
     assert Posterior(np.zeros((4, 1)), [1, 1, 0, 0]).ess == pytest.approx(2)
-    assert repr(Posterior(np.zeros((4, 1)), [1, 1, 0, 0])) == (
-        "Posterior(4 samples of 1 parameters, 2 effective)"
+    assert repr(Posterior([[1.0], [3.0], [9.0], [9.0]], [1, 1, 0, 0])) == (
+        "Posterior(samples: 4 (2 effective), p1: 2 ± 1)"
     )
 
 

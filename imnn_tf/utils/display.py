@@ -1,0 +1,83 @@
+"""What objects and long work show of themselves, in a terminal, a notebook and a log file."""
+
+import html
+import sys
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+# Seconds between two lines of a bar in a log file, where nothing overwrites a line.
+_SECONDS_IN_A_LOG = 30.0
+
+
+def bar(**options: Any) -> "tqdm[Any]":
+    """A progress bar that writes few lines where its output is not a terminal.
+
+    Args:
+        **options: Arguments of `tqdm`.
+    """
+    file: Any = options.get("file", sys.stderr)
+    terminal = hasattr(file, "isatty") and file.isatty()
+    if not terminal and "ipykernel" not in sys.modules:
+        options.setdefault("mininterval", _SECONDS_IN_A_LOG)
+        options.setdefault("maxinterval", _SECONDS_IN_A_LOG)
+    return tqdm(**options)
+
+
+class Shown:
+    """An object that says what it is: as one line, and as a table in a notebook.
+
+    A subclass defines `_facts`.
+    """
+
+    def _facts(self) -> dict[str, str]:
+        """What there is to say, by its name."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return line(self, self._facts())
+
+    def _repr_html_(self) -> str:
+        return table(self, self._facts())
+
+
+def line(shown: object, facts: dict[str, str]) -> str:
+    """An object in one line.
+
+    Args:
+        shown: The object, which gives the line the name of its class.
+        facts: What there is to say of it, by its name.
+    """
+    return f"{type(shown).__name__}({', '.join(f'{name}: {fact}' for name, fact in facts.items())})"
+
+
+def table(shown: object, facts: dict[str, str]) -> str:
+    """An object as a table in HTML.
+
+    Args:
+        shown: The object, which gives the table the name of its class.
+        facts: What there is to say of it, by its name.
+    """
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+        f"<td style='text-align:left'>{html.escape(fact)}</td></tr>"
+        for name, fact in facts.items()
+    )
+    title = html.escape(type(shown).__name__)
+    return f"<table><caption style='text-align:left'><b>{title}</b></caption>{rows}</table>"
+
+
+def number(value: Any, error: Any = None) -> str:
+    """A number with four digits, and with its error if that is known."""
+    shown = f"{float(value):.4g}"
+    if error is None or not np.isfinite(error):
+        return shown
+    return f"{shown} ± {float(error):.2g}"
+
+
+def numbers(values: Any, errors: Any = None) -> str:
+    """Numbers, `[n]`, with their errors, `[n]`, if these are known."""
+    values = np.asarray(values, dtype=float)
+    errors = [None] * len(values) if errors is None else errors
+    return ", ".join(number(*pair) for pair in zip(values, errors, strict=True))
