@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Hide TensorFlow's start-up messages, which are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help quickstart test test-fast torture lint format lock bench bench-quick gate clean
+.PHONY: help quickstart test test-fast torture lint format dist lock bench bench-quick gate clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,7p'
@@ -45,6 +45,13 @@ lint: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# A wheel and a source distribution, checked, in dist/.
+dist: $(VENV)/installed
+	rm -rf build dist
+	$(BIN)/python -m pip install --quiet --editable ".[dist]"
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
 
 # The packages to compare with run in their own environments, which need Python 3.11.
 PEERS := $(VENV)-peers
