@@ -77,6 +77,7 @@ bench bench-quick: $(VENV)/installed $(PEERS_INSTALLED)
 	$(BIN)/python benchmarks/rim.py $(QUICK) $(TORCH)
 	$(BIN)/python benchmarks/roofline.py $(QUICK)
 	$(BIN)/python benchmarks/scaling.py $(QUICK)
+	$(BIN)/python benchmarks/workers.py $(QUICK)
 	$(BIN)/python benchmarks/report.py --folder $(RESULTS) --output $(RESULTS).md
 
 bench: RESULTS := benchmarks/results

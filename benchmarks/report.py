@@ -232,6 +232,24 @@ def _exponent(curve: Any, quantity: str) -> str:
 # ---- all of them -------------------------------------------------------------------------------
 
 
+def workers(result: Any) -> list[str]:
+    """Time and traffic of an update over one process and over several."""
+    alone = [run["seconds"] for run in result["runs"]["1"]]
+    rows = []
+    for count, runs in result["runs"].items():
+        seconds = [run["seconds"] for run in runs]
+        sent = np.median([run["bytes"] for run in runs])
+        rows.append([count, spread(seconds), ratio(alone, seconds), f"{sent:,.0f}"])
+    header = ["processes, one core each", "seconds an update", "times as fast", "bytes sent"]
+    weights, pixels = result["runs"]["1"][0]["weights"], result["size"]
+    note = (
+        f"An update sees {result['simulations']:,} fiducial simulations of {pixels} × {pixels} "
+        f"pixels and as many above and below. The network has 2 summaries and {weights:,} weights, "
+        f"whose gradient has {4 * weights:,} bytes."
+    )
+    return [table(header, rows), note]
+
+
 def imnn_defaults(result: Any) -> list[str]:
     """The share of det F that fits keep by default and with other settings."""
     problems = result["problems"]
@@ -252,6 +270,7 @@ SECTIONS = {
     "rim": ("Recurrent inference machine, torch_rim's problem", rim),
     "roofline": ("Roofline of an update", roofline),
     "scaling": ("Scaling laws", scaling),
+    "workers": ("IMNN over several processes", workers),
 }
 
 

@@ -100,10 +100,10 @@ def ending(reason: str, updates: int, best: BestSnapshot, measured_on: str) -> s
         measured_on: The set that their score was measured on.
     """
     said = f"{reason} after {updates} updates"
-    if int(best.update) < 0:
+    kept, det_fisher = int(best.update.numpy()), float(determinant(best.score.numpy()))
+    if kept < 0:
         return said
-    det_fisher = float(determinant(best.score.numpy()))
-    return f"{said}; kept update {int(best.update)}, det F {det_fisher:.4g} on the {measured_on}"
+    return f"{said}; kept update {kept}, det F {det_fisher:.4g} on the {measured_on}"
 
 
 def callback_list(
