@@ -209,11 +209,10 @@ class Replicas:
             return
 
         def update(gradients: list[tf.Tensor]) -> None:
-            # Keras adds up the gradients of the replicas.
-            shares = [gradient / self.count for gradient in gradients]
-            optimiser.apply_gradients(zip(shares, variables, strict=True))
+            optimiser.apply_gradients(zip(gradients, variables, strict=True))
 
-        self._strategy.run(update, args=(gradients,))
+        with _summed_already(optimiser):
+            self._strategy.run(update, args=(gradients,))
 
     def average(self, variables: list[KerasVariable]) -> None:
         """Gives variables that each copy has changed by itself their mean over the copies.
@@ -240,3 +239,14 @@ class Replicas:
 
         assert self._strategy is not None
         return self._strategy.run(replica, args=arguments)
+
+
+@contextmanager
+def _summed_already(optimiser: KerasOptimizer) -> Iterator[None]:
+    """Keeps Keras from exchanging gradients, which every replica has the sum of."""
+    own = optimiser.__dict__
+    own["_all_reduce_sum_gradients"] = list
+    try:
+        yield
+    finally:
+        del own["_all_reduce_sum_gradients"]
