@@ -146,6 +146,7 @@ class Compression(display.Shown):
         external_derivative: Any = None,
         *,
         debias: bool = True,
+        δθ: Numbers = None,
         second_δθ: Numbers = None,
     ) -> Evaluation:
         """Information that the model keeps of other simulations than it was fitted on.
@@ -157,8 +158,11 @@ class Compression(display.Shown):
         the inverse of a covariance of a finite number of simulations is too large. Both are taken
         away, and what is left of them is in the errors. docs/information.md says what to publish.
 
-        With derivatives over a second step, the error of differences over a finite step is found,
-        too. `F` is then that over the narrower step.
+        With derivatives over a second step, the error of differences over a finite step is taken
+        away, too: `F` is extrapolated to a step of zero, and what that leaves is in the errors. The
+        wider step should be about twice the narrower one, and no wider than the error that `F`
+        forecasts for the parameter. With one step that error stays, unseen; a warning says where
+        it may be large.
 
         Args:
             fiducial: Simulations at the fiducial parameters, `[n, *input_shape]`, or any other
@@ -170,6 +174,7 @@ class Compression(display.Shown):
             external_derivative: External summaries of `derivative`, `[n_d, 2, n_params,
                 n_external]`, or `[n_d, 2, 2 n_params, n_external]` with `second_δθ`, if any.
             debias: Whether to correct `fisher`, `log_det_fisher` and `parameter_std`.
+            δθ: Width of the derivatives, `[n_params]`; by default that of the fit.
             second_δθ: Second width of the derivatives, `[n_params]`, wider than `δθ` in every
                 parameter or narrower in every one; by default there is one width.
 
@@ -188,16 +193,19 @@ class Compression(display.Shown):
         debias = checks.flag("debias", debias)
         given = SetArguments(fiducial, derivative, external_fiducial, external_derivative)
         options, steps = self.options, None
+        point = options.fiducial if δθ is None else options.fiducial.with_step(δθ)
+        delta = point.delta
         if second_δθ is not None:
-            point, steps = options.fiducial.with_second_step(second_δθ)
-            options = replace(options, fiducial=point)
+            point, steps = point.with_second_step(second_δθ)
+        options = replace(options, fiducial=point)
         at_once = self.at_once or max(self.n_s, self.n_d)
         simulations = open_like(options, given, self._training, at_once=at_once)
         groups = self._group_statistics(simulations)
         evaluation = evaluation_of(groups, simulations.n_d, debias=debias, steps=steps)
         if steps is None:
-            advice.warn_of_width(evaluation, self.options.fiducial.delta, "simulations")
-        advice.warn_of_step(evaluation)
+            advice.warn_of_width(evaluation, delta, "simulations")
+        else:
+            advice.warn_of_steps(evaluation, steps)
         return evaluation
 
     def convergence(

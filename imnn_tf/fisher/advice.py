@@ -1,6 +1,7 @@
 """Warnings about a Fisher information that a user should not trust as it is."""
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import brentq
@@ -66,35 +67,58 @@ def warn_of_width(evaluation: Evaluation, delta: np.ndarray | None, source: str)
     """
     if delta is None:
         return
-    widths = delta * np.sqrt(np.diag(evaluation.plain.fisher))
-    a = np.square(widths) / 4
-    wide = np.flatnonzero(np.sinh(np.minimum(a, 50.0)) > (1 + TOLERATED) * a)
-    if wide.size:
-        listed = ", ".join(f"{widths[each]:.2g} (parameter {each})" for each in wide)
+    listed = _wide(delta, np.asarray(evaluation.plain.fisher))
+    if listed:
         logger.warning(
             "`δθ` is wide in units of the error 1/√F of a parameter: %s on the %s. Over so wide a "
-            "step a network can learn to tell the two sides apart, and det F is then too high. "
-            "`evaluate(second_δθ=)` shows whether it is.",
+            "step a network can learn to tell the two sides apart, and det F is then too high; "
+            "neither `fisher` nor its error knows that. `evaluate(δθ=, second_δθ=)` with two steps "
+            "that are narrower takes the error by the step away.",
             listed,
             source,
         )
 
 
-def warn_of_step(evaluation: Evaluation) -> None:
-    """Warns where the width of the step makes more than a tenth of det F.
+def warn_of_steps(evaluation: Evaluation, steps: Sequence[np.ndarray]) -> None:
+    """Warns of two steps over which the slope cannot be extrapolated, or may be hidden.
 
     Args:
         evaluation: The evaluation, with derivatives over two widths.
+        steps: The widths, `[n_params]` each.
     """
     excess, error = evaluation.log_det_truncation, evaluation.log_det_truncation_std
-    if excess is None or error is None or abs(excess) <= max(np.log1p(TOLERATED), 2 * error):
+    if evaluation.steps_too_wide:
+        logger.warning(
+            "The steps of the derivatives are too wide: the slopes over the two differ by so much "
+            "that they tell nothing of the slope at a step of zero. det F is not known, and its "
+            "error is infinite. Take steps no wider than the error 1/√F of a parameter, one about "
+            "twice the other, as `δθ` and `second_δθ` of `evaluate`."
+        )
         return
-    logger.warning(
-        "The step of the derivatives is too wide: det F over the narrower of the two steps is %.3g "
-        "times that extrapolated to a step of zero. Over so wide a step the summaries are not "
-        "linear in the parameters, and det F is not their information.",
-        np.exp(excess),
-    )
+    said = []
+    if excess and error is not None and abs(excess) > max(np.log1p(TOLERATED), 2 * error):
+        said.append(
+            "The narrower of the two steps of the derivatives is wide: det F over it is "
+            f"{np.exp(excess):.3g} times that extrapolated to a step of zero, which `evaluate` "
+            "returns. The fit and `F` know nothing of that."
+        )
+    listed = _wide(np.minimum(*steps), np.asarray(evaluation.plain.fisher))
+    if listed:
+        said.append(
+            "Both steps of the derivatives are wide in units of the error 1/√F of a parameter; the "
+            f"narrower one is {listed}. How the summaries change within it cannot be seen, so det "
+            "F may be further off than its error says."
+        )
+    if said:
+        logger.warning("%s", " ".join(said))
+
+
+def _wide(delta: np.ndarray, fisher: np.ndarray) -> str:
+    """Lists the steps over which det F may be off by more than is tolerated."""
+    widths = delta * np.sqrt(np.diag(fisher))
+    a = np.square(widths) / 4
+    wide = np.flatnonzero(np.sinh(np.minimum(a, 50.0)) > (1 + TOLERATED) * a)
+    return ", ".join(f"{widths[each]:.2g} (parameter {each})" for each in wide)
 
 
 def halving_factor(plain: np.ndarray, noise: np.ndarray) -> float:

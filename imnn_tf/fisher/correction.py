@@ -107,7 +107,15 @@ class Correction(NamedTuple):
     @property
     def bias(self) -> np.ndarray:
         """The share of the plain det F that was taken away, `[]`; one where `F` is not defined."""
-        lost = 1 - np.exp(self.log_det_fisher - self.determinant.log_det_plain)
+        return self.share_of(self.determinant.log_det_plain)
+
+    def share_of(self, log_det: np.ndarray) -> np.ndarray:
+        """The share of another det F that this one lacks, `[]`; one where `F` is not defined.
+
+        Args:
+            log_det: The logarithm of the other one, `[]`.
+        """
+        lost = 1 - np.exp(self.log_det_fisher - log_det)
         return np.where(np.isnan(lost), 1.0, lost)
 
     @property

@@ -10,7 +10,7 @@ from imnn_tf import degeneracy, information
 from imnn_tf.fisher.correction import Correction, correct, least_fiducial
 from imnn_tf.fisher.groups import total_statistics
 from imnn_tf.fisher.sample import sample_of
-from imnn_tf.fisher.truncation import Truncation, narrow_part, truncation_of
+from imnn_tf.fisher.truncation import Truncation, truncation_of
 from imnn_tf.information import Information, InformationError, Statistics
 from imnn_tf.utils import checks
 
@@ -22,16 +22,19 @@ class Evaluation(Information):
     of NumPy.
 
     Where it is corrected, `fisher` has neither the noise of the slope nor the bias of the inverse
-    of a covariance. `log_det_fisher` and `parameter_std` are each corrected for their own bias, so
-    they are not exactly those of `fisher` where simulations are few. They are NaN, and `fisher`
-    is not positive definite, where the noise outweighs the slope. Errors are NaN where there is
-    only one derivative simulation. `covariance`, `inverse_covariance`, `log_det_covariance`, `mean`
-    and `slope` are as they were measured.
+    of a covariance, and with derivatives over two widths it is extrapolated to a step of zero.
+    `log_det_fisher` and `parameter_std` are each corrected for their own bias, so they are not
+    exactly those of `fisher` where simulations are few. They are NaN, and `fisher` is not positive
+    definite, where the noise outweighs the slope. Errors are NaN where there is only one derivative
+    simulation, and infinite where two widths are too wide to extrapolate from. `covariance`,
+    `inverse_covariance`, `log_det_covariance`, `mean` and `slope` are as they were measured, over
+    the narrower of two widths.
 
     Args:
         measured: The information as it was measured.
         correction: Its correction and its error.
-        truncation: What the width of the derivatives' step adds to it; `None` if not known.
+        truncation: What the width of the derivatives' step adds to it; `None` if not known. Its
+            limit is the correction.
         counts: The numbers of fiducial and of derivative simulations.
         debias: Whether `fisher`, `log_det_fisher` and `parameter_std` are corrected.
 
@@ -42,11 +45,13 @@ class Evaluation(Information):
         parameter_std_error: Their errors, `[n_params]`.
         bias: The share of the plain det F that the correction takes away; one if that may be all.
         noise_share: The share of the plain det F that is noise of the slope, a part of `bias`.
-        truncation: How much of `F` comes from the width of the step, `[n_params, n_params]`, by
-            Richardson's extrapolation; `None` where derivatives have one width.
+        truncation: How much of `F` over the narrower step comes from its width, `[n_params,
+            n_params]`, by Richardson's extrapolation; `None` where derivatives have one width.
         log_det_truncation: How much of `ln det F` does; `None` where derivatives have one width.
         log_det_truncation_std: The error that noise of the slope gives to it, or `None`.
-        plain: The information as it was measured, without a correction.
+        steps_too_wide: Whether the steps are so wide that the extrapolation to zero tells nothing.
+            Errors are then infinite; `False` where derivatives have one width.
+        plain: The information as it was measured over the narrower step, without a correction.
         n_s, n_d: The numbers of fiducial and of derivative simulations.
         correction: As passed.
     """
@@ -85,19 +90,32 @@ class Evaluation(Information):
         self._arguments = (measured, correction, truncation, counts), {"debias": debias}
         self.correction, self._truncation = correction, truncation
         self.plain, (self.n_s, self.n_d) = measured, counts
-        self.bias, self.noise_share = float(correction.bias), float(correction.noise_share)
-        self.fisher_std = correction.fisher_std if debias else correction.plain_std
+        over_step = correction if truncation is None else truncation.narrow
+        self.bias = float(correction.share_of(over_step.determinant.log_det_plain))
+        self.noise_share = float(over_step.noise_share)
+        self.fisher_std = correction.fisher_std if debias else over_step.plain_std
         self.log_det_fisher_std = float(correction.log_det_fisher_std)
         self.parameter_std = correction.parameter_std
         self.parameter_std_error = correction.parameter_std_error
         if not debias:
-            self.parameter_std = np.sqrt(np.diag(np.linalg.inv(correction.plain)))
-            self.parameter_std_error *= self.parameter_std / correction.parameter_std
+            self.parameter_std = np.sqrt(np.diag(np.linalg.inv(over_step.plain)))
+            relative = correction.parameter_std_error / correction.parameter_std
+            self.parameter_std_error = relative * self.parameter_std
         if truncation is not None:
-            self.fisher_std = np.hypot(self.fisher_std, truncation.fisher)
-            self.log_det_fisher_std = float(np.hypot(self.log_det_fisher_std, truncation.log_det))
-            self.parameter_std_error = np.hypot(self.parameter_std_error, truncation.parameter_std)
+            self._add_truncation(truncation, removed=debias)
         return self
+
+    def _add_truncation(self, truncation: Truncation, *, removed: bool) -> None:
+        """Adds the error by the width of the step to the others."""
+        fisher, log_det = truncation.fisher_error, truncation.log_det_error.mean()
+        std = truncation.parameter_error
+        if not removed:
+            fisher = np.hypot(fisher, truncation.fisher)
+            log_det = np.hypot(log_det, truncation.log_det)
+            std = np.hypot(std, truncation.parameter_std)
+        self.fisher_std = np.hypot(self.fisher_std, fisher)
+        self.log_det_fisher_std = float(np.hypot(self.log_det_fisher_std, log_det))
+        self.parameter_std_error = np.hypot(self.parameter_std_error, std)
 
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, bool]]:
         return self._arguments
@@ -117,12 +135,18 @@ class Evaluation(Information):
         """The error that noise of the slope gives to it, or `None`."""
         return None if self._truncation is None else self._truncation.log_det_std
 
+    @property
+    def steps_too_wide(self) -> bool:
+        """Whether the extrapolation to a step of zero tells nothing."""
+        return self._truncation is not None and bool((self._truncation.growth >= 1).any())
+
     def interval(self, level: float = 0.68) -> tuple[float, float]:
         """Interval that holds det F with a probability of `level`.
 
         It holds the corrected value also where `fisher` is not corrected. With two widths of the
-        step it holds the values over the narrow one and those extrapolated to zero. Where the
-        noise outweighs the slope it goes from zero to the plain det F.
+        step it is that at a step of zero, and goes from zero to infinity where they are too wide to
+        tell it. With one width it does not hold the error by the width. Where the noise outweighs
+        the slope it goes from zero to the plain det F.
 
         Args:
             level: The probability, between 0 and 1.
@@ -135,11 +159,8 @@ class Evaluation(Information):
             ValueError: If it is not between 0 and 1.
         """
         level = checks.real("level", level, above=0, below=1)
-        determinants = [self.correction.determinant]
-        if self._truncation is not None:
-            determinants.append(self._truncation.limit)
-        ends = np.stack([each.log_interval(level) for each in determinants])
-        low, high = information.determinant([ends[:, 0].min(), ends[:, 1].max()])
+        source = self.correction.determinant if self._truncation is None else self._truncation
+        low, high = information.determinant(source.log_interval(level))
         return float(low), float(high)
 
 
@@ -184,6 +205,6 @@ def evaluation_of(
     if steps is None:
         correction = correct(sample)
     else:
-        correction = correct(narrow_part(sample))
-        truncation = truncation_of(sample, correction, steps[1] / steps[0])
+        truncation = truncation_of(sample, steps[1] / steps[0])
+        correction = truncation.limit
     return Evaluation(measured, correction, truncation, (n_s, n_d), debias=debias)

@@ -59,6 +59,20 @@ class FiducialPoint:
         """Whether derivatives are exact rather than differences of simulations."""
         return self.delta is None
 
+    def with_step(self, delta: Numbers) -> "FiducialPoint":
+        """The point with derivatives of another width.
+
+        Args:
+            delta: Their widths, `[n_params]`.
+
+        Raises:
+            TypeError: If `delta` does not hold real numbers.
+            ValueError: If it has the wrong shape or is not positive, or derivatives are exact.
+        """
+        if self.delta is None:
+            raise ValueError("`δθ` must be left out where derivatives are exact.")
+        return FiducialPoint(self.theta, delta, self.points.dtype)
+
     def with_second_step(
         self, delta: Numbers
     ) -> tuple["FiducialPoint", tuple[np.ndarray, np.ndarray]]:

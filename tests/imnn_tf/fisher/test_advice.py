@@ -107,8 +107,12 @@ def test_a_step_that_is_too_wide_warns(caplog):
         caplog.clear()
         # The slope over 0.2 is 1.2 of the true one, so det F is 1.44 times too large.
         imnn.evaluate(noise, pairs(0.2, 0.3), second_δθ=[0.3])
-    (record,) = advice(caplog)
-    assert "is 1.44 times that extrapolated to a step of zero" in record.getMessage()
+        (record,) = advice(caplog)
+        assert "is 1.44 times that extrapolated to a step of zero" in record.getMessage()
+        assert "Both steps of the derivatives are wide" in record.getMessage()
+        caplog.clear()
+        imnn.evaluate(noise, pairs(2e-4, 4e-4), δθ=[2e-4], second_δθ=[4e-4])
+    assert not advice(caplog)
 
 
 def test_the_plot_has_a_band_of_the_corrected_value():

@@ -104,11 +104,13 @@ def test_plain_information_is_that_of_the_attributes():
     assert 0 < corrected.noise_share < corrected.bias < 0.2
 
 
-def test_it_survives_copies_and_pickles():
-    evaluation = imnn_of().evaluate(*reference.simulations(1, 200))
+@pytest.mark.parametrize("debias", [True, False])
+def test_it_survives_copies_and_pickles(debias):
+    evaluation = imnn_of().evaluate(*unmatched(1, 30, 400), debias=debias)
     for again in (copy.deepcopy(evaluation), pickle.loads(pickle.dumps(evaluation))):  # noqa: S301
         np.testing.assert_array_equal(again.fisher, evaluation.fisher)
         np.testing.assert_array_equal(again.fisher_std, evaluation.fisher_std)
+        np.testing.assert_array_equal(again.parameter_std_error, evaluation.parameter_std_error)
         assert again.interval(0.9) == evaluation.interval(0.9)
 
 
@@ -236,18 +238,70 @@ def test_truncation_is_what_the_width_of_the_step_adds(order):
     evaluation = imnn.evaluate(*shifted(1, 400, steps), second_δθ=steps[1:])
     np.testing.assert_allclose(evaluation.slope, [[1.05]], rtol=1e-4)
     np.testing.assert_allclose(evaluation.log_det_truncation, 2 * np.log(1.05), rtol=1e-3)
-    share = 1 - 1 / 1.05**2
-    np.testing.assert_allclose(evaluation.truncation, share * evaluation.fisher, rtol=1e-3)
-    alone = imnn.evaluate(*shifted(1, 400, steps[:1]))
+    np.testing.assert_allclose(evaluation.truncation, (1.05**2 - 1) * evaluation.fisher, rtol=1e-3)
+    assert not evaluation.steps_too_wide
+    narrow = shifted(1, 400, [0.1])
+    alone = imnn.evaluate(*narrow, δθ=[0.1])
     assert alone.truncation is alone.log_det_truncation is None
-    if steps[0] < steps[1]:
-        np.testing.assert_allclose(alone.fisher, evaluation.fisher, rtol=1e-10)
-        low, high = alone.interval()
-        wide_low, wide_high = evaluation.interval()
-        np.testing.assert_allclose(wide_low, low / 1.05**2, rtol=1e-3)
-        np.testing.assert_allclose(wide_high, high, rtol=1e-3)
-        expected = np.hypot(alone.log_det_fisher_std, 2 * np.log(1.05))
-        np.testing.assert_allclose(evaluation.log_det_fisher_std, expected, rtol=1e-3)
+    assert not alone.steps_too_wide
+    np.testing.assert_allclose(alone.fisher, 1.05**2 * evaluation.fisher, rtol=1e-3)
+    np.testing.assert_allclose(1 - evaluation.bias, (1 - alone.bias) / 1.05**2, rtol=1e-3)
+    assert evaluation.noise_share == alone.noise_share
+    # The second term of the slope over the wide step is 0.2 of the first.
+    left = 2 * np.log1p(0.05 * 0.2 / 0.8)
+    expected = np.hypot(alone.log_det_fisher_std, left)
+    np.testing.assert_allclose(evaluation.log_det_fisher_std, expected, rtol=0.02)
+    ends = np.log(alone.interval()) - 2 * np.log(1.05)
+    centre = float(evaluation.log_det_fisher)
+    expected = centre + np.array([-1, 1]) * np.hypot(ends - centre, 0.9945 * left)
+    np.testing.assert_allclose(np.log(evaluation.interval()), expected, atol=2e-3)
+    # The plain information is that over the narrow step, and its error is all of the width's.
+    plain = imnn.evaluate(*shifted(1, 400, steps), second_δθ=steps[1:], debias=False)
+    np.testing.assert_allclose(plain.fisher, evaluation.plain.fisher)
+    np.testing.assert_allclose(plain.fisher, imnn.evaluate(*narrow, δθ=[0.1], debias=False).fisher)
+    assert plain.fisher_std > (1.05**2 - 1) * evaluation.fisher
+    assert plain.interval() == evaluation.interval()
+
+
+def test_the_step_may_be_another_than_that_of_the_fit():
+    fiducial, derivative = shifted(0, 100, [0.4])
+    imnn = IMNN(
+        θ_fid=[0.0],
+        δθ=[0.4],
+        fiducial=fiducial,
+        derivative=derivative,
+        model=cubic_model(),
+        dtype=tf.float64,
+        verbose=False,
+    )
+    narrow = imnn.evaluate(*shifted(1, 400, [0.1]), δθ=[0.1])
+    np.testing.assert_allclose(narrow.slope, [[1.05]], rtol=1e-4)
+    np.testing.assert_allclose(imnn.evaluate(*shifted(1, 400, [0.4])).slope, [[1.8]], rtol=1e-4)
+    both = imnn.evaluate(*shifted(1, 400, [0.1, 0.05]), δθ=[0.1], second_δθ=[0.05])
+    np.testing.assert_allclose(both.fisher, narrow.fisher / 1.05**2, rtol=1e-3)
+    np.testing.assert_array_equal(imnn.δθ, [0.4])
+    with pytest.raises(ValueError, match="`δθ` must be a positive difference"):
+        imnn.evaluate(*shifted(1, 400, [0.1]), δθ=[-0.1])
+
+
+def test_steps_that_are_too_wide_have_no_error(caplog):
+    imnn = IMNN(
+        **dict(zip(("fiducial", "derivative"), shifted(0, 100, [0.4]), strict=True)),
+        θ_fid=[0.0],
+        δθ=[0.4],
+        model=cubic_model(),
+        dtype=tf.float64,
+        verbose=False,
+    )
+    # The slope over the wide step is 4.2 times that at zero.
+    wide = imnn.evaluate(*shifted(1, 400, [0.4, 0.8]), second_δθ=[0.8])
+    assert wide.steps_too_wide
+    assert wide.interval() == (0, np.inf)
+    for error in (wide.log_det_fisher_std, wide.fisher_std, wide.parameter_std_error):
+        assert np.isinf(error).all()
+    assert "The steps of the derivatives are too wide" in caplog.text
+    again = pickle.loads(pickle.dumps(wide))  # noqa: S301
+    assert again.interval() == (0, np.inf)
 
 
 @pytest.mark.parametrize(
