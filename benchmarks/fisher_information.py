@@ -10,7 +10,11 @@ fiducial simulations the table shows, over all repetitions,
 
     python benchmarks/fisher_information.py                     1,000 repetitions of each
     python benchmarks/fisher_information.py --repetitions 200   a short look
+    python benchmarks/fisher_information.py --steps             with steps that are not small
     python benchmarks/fisher_information.py --cost              the time of an evaluation
+
+The second table has summaries whose mean is a known function of the parameter, so both the slope and
+what a step adds to it are known.
 """
 
 import argparse
@@ -21,6 +25,7 @@ import numpy as np
 from imnn_tf.fisher.correction import correct
 from imnn_tf.fisher.groups import N_GROUPS, group_sizes, group_statistics
 from imnn_tf.fisher.sample import Sample
+from imnn_tf.fisher.truncation import truncation_of
 
 FISHER = np.array([[1.0, 0.3], [0.3, 1.0]])
 
@@ -28,6 +33,19 @@ FISHER = np.array([[1.0, 0.3], [0.3, 1.0]])
 PROBLEMS = ((2, 4.0), (10, 4.0), (30, 6.0))
 N_D = (10, 30, 100, 1000)
 N_S = (50, 200, 1000)
+
+# Means of a summary as a function of its parameter, with a slope of one at zero.
+MEANS = {
+    "x": lambda x: x,
+    "sin x": np.sin,
+    "sinh x": np.sinh,
+    "tanh x": np.tanh,
+    "x / (1 + x²)": lambda x: x / (1 + x**2),
+    "x exp(−x²)": lambda x: x * np.exp(-(x**2)),
+}
+
+# Half of the narrower step; the wider one is twice as wide.
+HALVES = (0.1, 0.3, 0.5, 0.7, 1.0, 1.5)
 
 # Samples that are drawn and corrected at once hold at most so many numbers.
 _NUMBERS_AT_ONCE = 10**7
@@ -103,8 +121,51 @@ def study(repetitions):
                 )
 
 
+def two_steps(rng, mean, half, noise, matched):
+    """A sample of two summaries with ten derivative simulations over two steps.
+
+    Args:
+        rng: NumPy generator.
+        mean: The mean of each summary as a function of its parameter.
+        half: Half of the narrower step.
+        noise: Of the slope of one derivative simulation over the narrower step.
+        matched: Whether the two sides of a derivative share their noise.
+    """
+    sample = gaussian_samples(rng, 1, 1000, 10, 2, 1.0)
+    near = noise * rng.normal(size=(10, 2, 2))
+    far = near if matched else noise / 2 * rng.normal(size=(10, 2, 2))
+    near, far = (np.eye(2) * mean(h) / h + each for h, each in ((half, near), (2 * half, far)))
+    slope = np.concatenate([near, far], axis=1)
+    return Sample(sample.n_s, sample.mean[0], sample.scatter[0], sample.n_d, slope)
+
+
+def steps(repetitions):
+    """Prints how often the 68 % interval holds the truth, with one step and with two."""
+    print("| mean | noise | half step | one step holds | two steps hold | too wide |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, mean in MEANS.items():
+        for matched in (True, False):
+            for half in HALVES if name != "x" else HALVES[:1]:
+                rng = np.random.default_rng([int(10 * half), int(matched)])
+                found = []
+                for _ in range(repetitions):
+                    result = truncation_of(
+                        two_steps(rng, mean, half, 0.3, matched), np.full(2, 2.0)
+                    )
+                    one = result.narrow.determinant.log_interval(0.68)
+                    both = result.log_interval(0.68)
+                    wide = (result.growth >= 1).any()
+                    found.append([one[0] < 0 < one[1], both[0] < 0 < both[1], wide])
+                one, both, wide = np.mean(found, axis=0)
+                kind = "shared" if matched else "not shared"
+                print(
+                    f"| {name} | {kind} | {half} | {one:.2f} | {both:.2f} | {wide:.2f} |",
+                    flush=True,
+                )
+
+
 def cost(rounds, n_s, width):
-    """Prints the time of an evaluation with errors over that of the plain statistics."""
+    """Prints the processor time of an evaluation over that of the plain statistics, in turns."""
     import keras
     import tensorflow as tf
 
@@ -119,7 +180,7 @@ def cost(rounds, n_s, width):
     fiducial = rng.normal(size=(n_s, 10)).astype("float32")
     derivative = rng.normal(size=(n_s, 2, 2, 10)).astype("float32")
     point = FiducialPoint(np.zeros(2), np.full(2, 0.1), tf.float32)
-    for at_once in (None, n_s // 10):
+    for at_once in (None, n_s // 10, 1000):
         options = SimulationOptions(point, at_once=at_once)
         simulations = open_stored(options, SetArguments(fiducial, derivative))
         layers = [keras.layers.Dense(width, "leaky_relu") for _ in range(2)]
@@ -127,13 +188,13 @@ def cost(rounds, n_s, width):
         summariser = Summariser(model, 2)
         seconds = {"plain": [], "corrected": []}
         for _ in range(rounds + 1):
-            started = time.perf_counter()
+            started = time.process_time()
             total = summariser.statistics(simulations)
             degeneracy.require_finite(total, information.fisher_information(total), "")
-            between = time.perf_counter()
+            between = time.process_time()
             evaluation_of(group_statistics(summariser, simulations), n_s)
             seconds["plain"].append(between - started)
-            seconds["corrected"].append(time.perf_counter() - between)
+            seconds["corrected"].append(time.process_time() - between)
         plain, corrected = (np.array(seconds[key][1:]) for key in ("plain", "corrected"))
         print(
             f"at_once={at_once}: plain {np.median(plain):.4f} s, corrected "
@@ -145,6 +206,7 @@ def cost(rounds, n_s, width):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repetitions", type=int, default=1000)
+    parser.add_argument("--steps", action="store_true", help="two steps that are not small")
     parser.add_argument("--cost", action="store_true", help="measure the time of an evaluation")
     parser.add_argument("--n-s", type=int, default=10_000, help="simulations of that evaluation")
     parser.add_argument("--width", type=int, default=128, help="units of a layer of its network")
@@ -152,5 +214,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if arguments.cost:
         cost(arguments.rounds, arguments.n_s, arguments.width)
+    elif arguments.steps:
+        steps(arguments.repetitions)
     else:
         study(arguments.repetitions)

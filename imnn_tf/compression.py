@@ -182,7 +182,8 @@ class Compression(display.Shown):
             A named tuple with `fisher`, `log_det_fisher`, `covariance`, `inverse_covariance`,
             `log_det_covariance`, `mean` and `slope`, which also has the attributes `fisher_std`,
             `log_det_fisher_std`, `parameter_std`, `parameter_std_error`, `bias`, `noise_share`,
-            `truncation` and `plain`, and the method `interval(level)` for det F.
+            `truncation`, `steps_too_wide`, `kurtosis` and `plain`, and the method `interval(level)`
+            for det F.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -202,6 +203,7 @@ class Compression(display.Shown):
         simulations = open_like(options, given, self._training, at_once=at_once)
         groups = self._group_statistics(simulations)
         evaluation = evaluation_of(groups, simulations.n_d, debias=debias, steps=steps)
+        advice.warn_of_tails(evaluation, "simulations")
         if steps is None:
             advice.warn_of_width(evaluation, delta, "simulations")
         else:

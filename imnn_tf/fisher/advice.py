@@ -14,6 +14,9 @@ logger = logging.getLogger(__name__)
 # The share of det F that may be noise, or come from the width of the step, without a warning.
 TOLERATED = 0.1
 
+# The scatter of few variances may look like so large a kurtosis if the summaries are Gaussian.
+_GAUSSIAN_KURTOSIS = 6.0
+
 
 def warn_after_fit(evaluation: Evaluation, delta: np.ndarray | None, source: str) -> None:
     """Warns where a fit's information is noise, or comes from the width of a step.
@@ -52,6 +55,30 @@ def warn_of_noise(evaluation: Evaluation, delta: np.ndarray | None, source: str)
         n_d,
         remedy,
     )
+
+
+def warn_of_tails(evaluation: Evaluation, source: str) -> None:
+    """Warns where rare simulations carry the summaries, of which the derivatives may have none.
+
+    The variance of a number of kurtosis `κ` from `n_d` simulations is off by `√((κ − 1)/n_d)` of
+    itself, so for `κ` above `n_d` the noise of the slope, and every error, may be far too small.
+
+    Args:
+        evaluation: The evaluation.
+        source: What it was measured on, for the message.
+    """
+    n_d = evaluation.n_d
+    heavy = np.flatnonzero(evaluation.kurtosis - 1 > max(n_d, _GAUSSIAN_KURTOSIS))
+    if n_d > 1 and heavy.size:
+        listed = ", ".join(f"{evaluation.kurtosis[each]:.0f} (summary {each})" for each in heavy)
+        logger.warning(
+            "Rare simulations carry the summaries on the %s: their kurtosis is %s, where that of a "
+            "Gaussian is 3. %d derivative simulations may hold none of those, and det F and its "
+            "error are then too small. Take many more; a fit over a narrower `δθ` may need fewer.",
+            source,
+            listed,
+            n_d,
+        )
 
 
 def warn_of_width(evaluation: Evaluation, delta: np.ndarray | None, source: str) -> None:

@@ -147,11 +147,15 @@ class Convergence:
         ):
             change = 100 * (after / before - 1)
             std, error = self.correction.parameter_std[index], now.parameter_std_error[index]
+            corrected = "Corrected, it is not known, as the noise outweighs the slope."
+            if np.isfinite(std):
+                corrected = (
+                    f"Corrected, it is {std:.4g} ± {error:.2g} and would be known to ± "
+                    f"{found.parameter_std_error[index]:.2g}."
+                )
             said.append(
                 f"With {times} the simulations the error of θ{_subscript(index + 1)} would "
-                f"{'shrink' if change < 0 else 'grow'} by {abs(change):.2g} %. Corrected, it is "
-                f"{std:.4g} ± {error:.2g} and would be known to ± "
-                f"{found.parameter_std_error[index]:.2g}."
+                f"{'shrink' if change < 0 else 'grow'} by {abs(change):.2g} %. {corrected}"
             )
         return "\n".join(said)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from imnn_tf import degeneracy, information
 from imnn_tf.fisher.correction import Correction, correct, least_fiducial
 from imnn_tf.fisher.groups import total_statistics
-from imnn_tf.fisher.sample import sample_of
+from imnn_tf.fisher.sample import Sample, sample_of
 from imnn_tf.fisher.truncation import Truncation, truncation_of
 from imnn_tf.information import Information, InformationError, Statistics
 from imnn_tf.utils import checks
@@ -35,7 +35,7 @@ class Evaluation(Information):
         correction: Its correction and its error.
         truncation: What the width of the derivatives' step adds to it; `None` if not known. Its
             limit is the correction.
-        counts: The numbers of fiducial and of derivative simulations.
+        sample: The sample that they are made from.
         debias: Whether `fisher`, `log_det_fisher` and `parameter_std` are corrected.
 
     Attributes:
@@ -53,6 +53,8 @@ class Evaluation(Information):
             Errors are then infinite; `False` where derivatives have one width.
         plain: The information as it was measured over the narrower step, without a correction.
         n_s, n_d: The numbers of fiducial and of derivative simulations.
+        kurtosis: Of each summary at the fiducial parameters, `[n_summaries]`; 3 if it is Gaussian,
+            NaN if simulations are too few.
         correction: As passed.
     """
 
@@ -63,6 +65,7 @@ class Evaluation(Information):
     bias: float
     noise_share: float
     plain: Information
+    kurtosis: np.ndarray
     n_s: int
     n_d: int
     correction: Correction
@@ -74,7 +77,7 @@ class Evaluation(Information):
         measured: Information,
         correction: Correction,
         truncation: Truncation | None,
-        counts: tuple[int, int],
+        sample: Sample,
         *,
         debias: bool,
     ) -> "Evaluation":
@@ -87,9 +90,10 @@ class Evaluation(Information):
                 log_det_fisher=tf.constant(correction.log_det_fisher, dtype),
             )
         self = super().__new__(cls, *shown)
-        self._arguments = (measured, correction, truncation, counts), {"debias": debias}
+        self._arguments = (measured, correction, truncation, sample), {"debias": debias}
         self.correction, self._truncation = correction, truncation
-        self.plain, (self.n_s, self.n_d) = measured, counts
+        self.plain, self.kurtosis = measured, sample.kurtosis()
+        self.n_s, self.n_d = int(sample.n_s.sum()), int(sample.n_d.sum())
         over_step = correction if truncation is None else truncation.narrow
         self.bias = float(correction.share_of(over_step.determinant.log_det_plain))
         self.noise_share = float(over_step.noise_share)
@@ -192,6 +196,11 @@ def evaluation_of(
         groups = Statistics(groups.moments, tf.concat(slopes, axis=1))
     total = total_statistics(groups)
     if steps is not None:
+        if not np.isfinite(total.slope).all():
+            raise InformationError(
+                f"The Fisher information of the {source} is not defined: "
+                f"{degeneracy.explain(total)}."
+            )
         total = Statistics(total.moments, total.slope[: len(steps[0])])
     measured = information.fisher_information(total)
     degeneracy.require_finite(total, measured, source)
@@ -207,4 +216,4 @@ def evaluation_of(
     else:
         truncation = truncation_of(sample, steps[1] / steps[0])
         correction = truncation.limit
-    return Evaluation(measured, correction, truncation, (n_s, n_d), debias=debias)
+    return Evaluation(measured, correction, truncation, sample, debias=debias)

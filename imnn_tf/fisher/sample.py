@@ -32,6 +32,20 @@ class Sample(NamedTuple):
         """The slope of the mean of the summaries, `[n_params, n_summaries]`."""
         return np.einsum("k,...kps->...ps", self.n_d / self.n_d.sum(), self.slope)
 
+    def kurtosis(self) -> np.ndarray:
+        """Fourth moment of each summary over its squared variance, `[n_summaries]`; 3 if Gaussian.
+
+        The variance of `m` summaries has the relative variance `[κ − (m − 3)/(m − 1)] / m`, so the
+        scatter of the groups' variances tells `κ`. It is NaN where groups have fewer than four
+        simulations.
+        """
+        m = self.n_s.mean()
+        if m < 4:
+            return np.full(self.mean.shape[:-2] + self.mean.shape[-1:], np.nan)
+        each = np.diagonal(self.scatter, axis1=-2, axis2=-1) / (self.n_s - 1)[:, np.newaxis]
+        relative = each.var(axis=-2, ddof=1) / np.square(each.mean(axis=-2))
+        return m * relative + (m - 3) / (m - 1)
+
     def subset(self, fiducial: slice, derivative: slice) -> "Sample":
         """Some of the fiducial groups and some of the derivative groups."""
         return Sample(

@@ -115,6 +115,22 @@ def test_a_step_that_is_too_wide_warns(caplog):
     assert not advice(caplog)
 
 
+@pytest.mark.parametrize(("n_d", "warned"), [(10, True), (400, False)])
+def test_summaries_that_rare_simulations_carry_warn(caplog, n_d, warned):
+    # The exponential of a normal number has a kurtosis of 114.
+    data = keras.Input((1,))
+    model = keras.Model(data, keras.layers.Lambda(keras.ops.exp)(data))
+    noise = np.random.default_rng(0).normal(size=(20_000, 1))
+    pairs = np.stack([noise[:n_d] - 0.05, noise[:n_d] + 0.05], axis=1)[:, :, None]
+    imnn = IMNN(θ_fid=[0.0], δθ=[0.1], fiducial=noise, derivative=pairs, model=model, verbose=False)
+    with caplog.at_level(logging.WARNING, "imnn_tf"):
+        evaluation = imnn.evaluate(noise, pairs)
+    assert evaluation.kurtosis.shape == (1,)
+    assert bool(advice(caplog)) is warned
+    if warned:
+        assert "Rare simulations carry the summaries on the simulations" in caplog.text
+
+
 def test_the_plot_has_a_band_of_the_corrected_value():
     imnn = imnn_of(*reference.simulations(0, 300))
     assert not imnn.plot()[0].patches

@@ -119,3 +119,12 @@ def test_four_times_the_simulations_of_the_reference_problem():
         measured = imnn.evaluate(fiducial, derivative, debias=False)
         # det F of the first quarter differs from that of all by 1.2 %, one standard deviation.
         assert predicted == pytest.approx(float(np.exp(measured.log_det_fisher)), rel=0.03)
+
+
+def test_sentences_say_where_the_noise_outweighs_the_slope():
+    sample = one(640, 16)
+    noisy = sample.slope - sample.mean_slope()
+    result = convergence_of(sample._replace(slope=noisy + 1e-3 * sample.mean_slope()))
+    assert np.isnan(result.correction.parameter_std).all()
+    for line in result.sentences(4).splitlines():
+        assert line.endswith("Corrected, it is not known, as the noise outweighs the slope.")

@@ -304,6 +304,26 @@ def test_steps_that_are_too_wide_have_no_error(caplog):
     assert again.interval() == (0, np.inf)
 
 
+def test_summaries_that_are_not_finite_over_the_wide_step_alone_are_named():
+    fiducial, derivative = shifted(0, 100, [0.1])
+    data = keras.Input((10,), dtype="float64")
+    # The logarithm is not defined over the wide step.
+    log = keras.layers.Lambda(
+        lambda x: keras.ops.log(0.15 + keras.ops.mean(x, axis=-1, keepdims=True)), dtype="float64"
+    )
+    imnn = IMNN(
+        θ_fid=[0.0],
+        δθ=[0.1],
+        fiducial=fiducial,
+        derivative=derivative,
+        model=keras.Model(data, log(data)),
+        dtype=tf.float64,
+        verbose=False,
+    )
+    with pytest.raises(InformationError, match="derivative simulations are not finite"):
+        imnn.evaluate(*shifted(1, 400, [0.1, 0.4]), second_δθ=[0.4])
+
+
 @pytest.mark.parametrize(
     ("second", "error", "message"),
     [
