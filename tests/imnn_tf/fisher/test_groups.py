@@ -133,3 +133,21 @@ def test_external_summaries_stand_after_those_of_the_network():
     groups = group_statistics(imnn._summariser, imnn._training)
     np.testing.assert_allclose(groups.moments.mean[5, 2], fiducial[5::N_GROUPS].mean())
     np.testing.assert_allclose(groups.slope[:, 0, 2], group_sizes(N_D) / N_D, atol=1e-12)
+
+
+def test_a_first_batch_with_a_mean_of_zero_is_a_batch_like_any_other():
+    fiducial, derivative = reference.simulations(0, N_S, N_D)
+    fiducial[:25] = -fiducial[25:50]
+    fiducial[50:] += 3
+    simulations = reference.held(
+        fiducial, derivative, reference.DELTA_THETA, dtype=DTYPE, at_once=50
+    )
+    assert simulations.n_batches == 3
+    network = keras.Sequential(
+        [keras.Input((10,)), keras.layers.Dense(2, use_bias=False, dtype="float64")]
+    )
+    total = total_statistics(group_statistics(Summariser(network, 2), simulations))
+    summaries = network(fiducial).numpy()
+    np.testing.assert_allclose(total.moments.mean, summaries.mean(0), rtol=1e-10)
+    expected = (N_S - 1) * np.cov(summaries, rowvar=False)
+    np.testing.assert_allclose(total.moments.scatter, expected, rtol=1e-10)
