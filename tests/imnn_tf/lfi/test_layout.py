@@ -30,7 +30,7 @@ MODULES = {
     if path != ROOT / "__init__.py"
 }
 # Every layer may import itself and the layers after it.
-LAYERS = ["", "methods", "posterior", "running", "plots"]
+LAYERS = ["", "methods", "density", "posterior", "running", "plots"]
 # Modules at the top that all layers may import.
 LEAVES = ["arguments", "prior"]
 
