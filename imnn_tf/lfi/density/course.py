@@ -137,22 +137,26 @@ class Course:
         """The rows of `n` pairs that each member trains on, and those that score it."""
         return split_rows(n, options, self.seed)
 
-    def keep_better(self, weights: np.ndarray, scores: np.ndarray, patience: int) -> None:
-        """Keeps the weights of members whose score got better before their patience ran out.
+    def record(self, losses: np.ndarray, scores: np.ndarray, options: TrainingOptions) -> None:
+        """Takes down what an epoch measured, and keeps averaged weights that are better.
+
+        A member without a better score for `patience` epochs has stopped: it keeps its weights,
+        whatever comes after.
 
         Args:
-            weights: `[members, size]`.
-            scores: Their mean loss on each member's validation pairs, `[members]`.
-            patience: Epochs without a better score after which a member stops.
+            losses: The mean loss over the updates, `[members]`.
+            scores: The mean loss of the averaged weights on the validation pairs, `[members]`.
+            options: Patience, and the number of epochs.
         """
-        better = (scores < self.scores) & (self.epochs - self.best_epochs <= patience)
-        self.best = np.where(better[:, None], weights, self.best)
+        rate = float(self.members.optimizer.learning_rate)
+        for name, value in zip(_MEASURES, (losses, scores, rate), strict=True):
+            self.history[name].append(value)
+        better = (scores < self.scores) & (self.epochs - self.best_epochs <= options.patience)
+        self.best = np.where(better[:, None], self.members.averaged.numpy(), self.best)
         self.scores = np.where(better, scores, self.scores)
         self.best_epochs = np.where(better, self.epochs, self.best_epochs)
-
-    def stopped(self, patience: int) -> bool:
-        """Whether the patience of every member has run out."""
-        return bool(np.all(self.epochs - self.best_epochs >= patience))
+        stopped = self.epochs - self.best_epochs >= options.patience
+        self.finished = bool(stopped.all()) or self.epochs == options.epochs
 
     def state(self) -> SavedFit:
         """Everything, to be saved."""

@@ -18,6 +18,10 @@ _LOG_2PI = float(np.log(2 * np.pi))
 class Flows:
     """The flows of an ensemble, from parameters to independent standard normal numbers.
 
+    A masked autoregressive network decides about the spline of each parameter from the parameters
+    before it (Papamakarios et al. 2017, arXiv:1705.07057) and from the summaries. What it is told
+    of the summaries comes from a network that all transforms of a member share.
+
     Args:
         layout: Where the weights are.
         start: The linear regression that the flows start from.
@@ -50,7 +54,7 @@ class Flows:
         z, log_slope = self._start.forward(parameters, summaries)
         for conditioner in weights.conditioners:
             given = _linear(context, conditioner.from_context, conditioner.bias)
-            z, log_slopes = spline.forward(z, self._knots(conditioner, given, z))
+            z, log_slopes = self._transform(conditioner, given, z).forward(z)
             log_slope += tf.reduce_sum(log_slopes, axis=-1)
         return log_slope - tf.reduce_sum(z**2 + _LOG_2PI, axis=-1) / 2
 
@@ -80,8 +84,8 @@ class Flows:
         """The arguments of one transform from its values `z`, both `[members, n, n_params]`."""
 
         def step(degree: tf.Tensor, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            knots = self._knots(conditioner, given, x)
-            return degree + 1, tf.where(degrees == degree, spline.inverse(z, knots), x)
+            transform = self._transform(conditioner, given, x)
+            return degree + 1, tf.where(degrees == degree, transform.inverse(z), x)
 
         # A parameter is known once all of less degree are.
         _, x = tf.while_loop(
@@ -93,17 +97,38 @@ class Flows:
         return x
 
     def log_prob_of_rows(
-        self, flat: np.ndarray, parameters: np.ndarray, summaries: np.ndarray
+        self, flat: np.ndarray, parameters: np.ndarray, summaries: np.ndarray, rows: np.ndarray
     ) -> np.ndarray:
-        """What `log_prob` returns, for arrays of any length."""
-        return _in_parts(self._log_prob, flat, parameters, summaries)
+        """What `log_prob` returns, for any number of parameters.
 
-    def inverse_of_rows(self, flat: np.ndarray, z: np.ndarray, summaries: np.ndarray) -> np.ndarray:
-        """What `inverse` returns, for arrays of any length."""
-        return _in_parts(self._inverse, flat, z, summaries)
+        Args:
+            flat: All weights, `[members, size]`.
+            parameters: `[members, n, n_params]`.
+            summaries: `[m, n_summaries]`.
+            rows: The row of the summaries that each is given, `[members, n]`.
 
-    def _knots(self, conditioner: Conditioner, given: tf.Tensor, z: tf.Tensor) -> spline.Knots:
-        """Splines `[members, n, n_params]` that depend on `z` by its order, and on the summaries.
+        Returns:
+            `[members, n]`.
+        """
+        return _in_parts(self._log_prob, flat, parameters, summaries, rows)
+
+    def inverse_of_rows(
+        self, flat: np.ndarray, z: np.ndarray, summaries: np.ndarray, rows: np.ndarray
+    ) -> np.ndarray:
+        """What `inverse` returns, for any number of rows, in the shape of `z`.
+
+        Args:
+            flat: All weights, `[members, size]`.
+            z: `[members, n, n_params]`.
+            summaries: `[m, n_summaries]`.
+            rows: The row of the summaries that each is given, `[members, n]`.
+        """
+        return _in_parts(self._inverse, flat, z, summaries, rows)
+
+    def _transform(
+        self, conditioner: Conditioner, given: tf.Tensor, z: tf.Tensor
+    ) -> spline.Transform:
+        """Maps `[members, n, n_params]` that depend on `z` by its order, and on the summaries.
 
         Args:
             conditioner: The network.
@@ -119,7 +144,7 @@ class Flows:
                 hidden += _linear(tf.nn.relu(hidden), matrix, bias)
             raw += tf.nn.relu(hidden) @ last
         shape = tf.concat([tf.shape(z), [n_raw]], axis=0)
-        return spline.knots_of(tf.reshape(raw, shape), settings.bound)
+        return spline.transform_of(tf.reshape(raw, shape), settings.bound)
 
 
 def _context(weights: Weights, summaries: tf.Tensor) -> tf.Tensor:
@@ -134,13 +159,17 @@ def _linear(x: tf.Tensor, matrix: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
 
 
 def _in_parts(
-    function: Callable[..., tf.Tensor], flat: np.ndarray, values: np.ndarray, summaries: np.ndarray
+    function: Callable[..., tf.Tensor],
+    flat: np.ndarray,
+    values: np.ndarray,
+    summaries: np.ndarray,
+    rows: np.ndarray,
 ) -> np.ndarray:
-    """A function of all weights and of rows `[members, n, ...]`, for some rows at a time."""
+    """A function of all weights, of values and of their summaries, for some values at a time."""
     weights = tf.constant(flat)
     parts = [slice(start, start + _ROWS) for start in range(0, values.shape[1], _ROWS)]
     results = [
-        function(weights, tf.constant(values[:, part]), tf.constant(summaries[:, part])).numpy()
+        function(weights, tf.constant(values[:, part]), tf.constant(summaries[rows[:, part]]))
         for part in parts
     ]
     return np.concatenate(results, axis=1)

@@ -16,6 +16,9 @@ from imnn_tf.utils.tensors import known_shape
 _LEAST_SHARE = 1e-3
 _LEAST_SLOPE = 1e-3
 
+# No affine map stretches or shrinks by more than exp(3).
+_LARGEST_LOG_SCALE = 3.0
+
 # What is added to a raw slope, so that a raw slope of zero is a slope of one.
 _RAW_SLOPE_OF_ONE = float(np.log(np.expm1(1 - _LEAST_SLOPE)))
 
@@ -30,6 +33,23 @@ class Knots(NamedTuple):
     bound: float
 
 
+class Transform(NamedTuple):
+    """Affine maps, and a spline after each."""
+
+    shift: tf.Tensor  # [...]
+    log_scale: tf.Tensor  # [...], natural logarithm
+    knots: Knots
+
+    def forward(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The values at `x`, and the logarithms of the slopes there, both `[...]`."""
+        y, log_slope = forward((x + self.shift) * tf.exp(self.log_scale), self.knots)
+        return y, log_slope + self.log_scale
+
+    def inverse(self, y: tf.Tensor) -> tf.Tensor:
+        """The arguments of values `y`, `[...]`."""
+        return inverse(y, self.knots) * tf.exp(-self.log_scale) - self.shift
+
+
 class Bin(NamedTuple):
     """The bin that each of some numbers is in, each part `[...]`."""
 
@@ -42,8 +62,21 @@ class Bin(NamedTuple):
 
 
 def n_raw(bins: int) -> int:
-    """The number of raw numbers that decide about a spline with so many bins."""
-    return 3 * bins - 1
+    """The number of raw numbers that decide about a transform with so many bins."""
+    return 3 * bins + 1
+
+
+def transform_of(raw: tf.Tensor, bound: float) -> Transform:
+    """The transform of some raw numbers. Zeros give the identity.
+
+    Args:
+        raw: Any finite numbers, `[..., 3 bins + 1]`: those of the knots, a shift and a scale.
+        bound: The spline is the identity outside `[-bound, bound]`.
+    """
+    for_knots, shift, scale = tf.split(raw, [known_shape(raw)[-1] - 2, 1, 1], axis=-1)
+    # Bounded, so that an observation unlike all others gives no infinities.
+    log_scale = _LARGEST_LOG_SCALE * tf.tanh(scale / _LARGEST_LOG_SCALE)
+    return Transform(tf.squeeze(shift, -1), tf.squeeze(log_scale, -1), knots_of(for_knots, bound))
 
 
 def knots_of(raw: tf.Tensor, bound: float) -> Knots:

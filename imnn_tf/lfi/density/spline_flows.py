@@ -128,7 +128,7 @@ class SplineFlows:
         course = Course.begin(self._architecture, self._training, pairs, sequence)
         rows = course.split(len(pairs.parameters), self._training).validation
         logarithms = course.flows.log_prob_of_rows(
-            course.best, pairs.parameters[rows], pairs.summaries[rows]
+            course.best, pairs.parameters[rows], pairs.summaries, rows
         )
         scores = -logarithms.mean(axis=1)
         if not np.isfinite(scores).all():
@@ -142,30 +142,21 @@ class SplineFlows:
     def _run(self, pairs: Pairs, callbacks: keras.callbacks.CallbackList, progress: bool) -> None:
         """Trains until all members stopped, or a callback or Ctrl-C ends it."""
         course, options = self._open, self._training
-        members, skipped = course.members, np.zeros(options.members, int)
-        trainer = Trainer(course.flows, members, options.clip)
+        trainer = Trainer(course.flows, course.members, options)
         data = tf.constant(pairs.parameters), tf.constant(pairs.summaries)
         split = course.split(len(pairs.parameters), options)
+        skipped = np.zeros(options.members, int)
+        bar = tqdm(total=options.epochs, initial=course.epochs, unit="epoch", disable=not progress)
         callbacks.on_train_begin()
-        with (
-            deferred_interrupt() as interrupted,
-            tqdm(
-                total=options.epochs, initial=course.epochs, disable=not progress, unit="epoch"
-            ) as bar,
-        ):
-            while not (members.stop_training or interrupted.is_set() or course.finished):
+        with deferred_interrupt() as interrupted, bar:
+            while not (course.finished or course.members.stop_training or interrupted.is_set()):
                 epoch = course.epochs
-                members.optimizer.learning_rate = options.rate(epoch)
+                course.members.optimizer.learning_rate = options.rate(epoch)
                 callbacks.on_epoch_begin(epoch)
-                rate = float(members.optimizer.learning_rate)
                 rows = batches_of(split, options.batch_size, epoch, course.seed)
                 loss, scores, left_out = trainer.epoch(*data, rows, split.validation)
+                course.record(loss, scores, options)
                 skipped += left_out
-                for name, value in (("loss", loss), ("val_loss", scores), ("learning_rate", rate)):
-                    course.history[name].append(value)
-                course.keep_better(members.averaged.numpy(), scores, options.patience)
-                stopped = course.stopped(options.patience)
-                course.finished = stopped or course.epochs == options.epochs
                 logs = {"loss": float(loss.mean()), "val_loss": float(scores.mean())}
                 bar.update()
                 bar.set_postfix(logs, refresh=False)
@@ -197,7 +188,8 @@ class SplineFlows:
     @property
     def mixture_weights(self) -> np.ndarray:
         """The share of each member in the density, `[members]`."""
-        return softmax(self._open.first_scores - self._open.scores)
+        gains = self._open.first_scores - self._open.scores
+        return softmax(gains.astype(np.float64))
 
     @property
     def finished(self) -> bool:
@@ -231,13 +223,14 @@ class SplineFlows:
             "parameters", parameters, shape=(len(x), None, n_params), dtype=np.float32
         )
         members, n = self._training.members, theta.shape[1]
-        theta, x = theta.reshape(-1, n_params), np.repeat(x, n, axis=0)
+        theta, rows = theta.reshape(-1, n_params), np.repeat(np.arange(len(x)), n)
         logarithms = self._open.flows.log_prob_of_rows(
             self._open.best,
             np.broadcast_to(theta, (members, *theta.shape)),
-            np.broadcast_to(x, (members, *x.shape)),
+            x,
+            np.broadcast_to(rows, (members, len(rows))),
         )
-        weighted = logarithms + np.log(self.mixture_weights)[:, None]
+        weighted = logarithms.astype(np.float64) + np.log(self.mixture_weights)[:, None]
         return logsumexp(weighted, axis=0).reshape(-1, n)
 
     def sample(self, n: int, summaries: ArrayLike, seed: Seed = None) -> np.ndarray:
@@ -267,7 +260,7 @@ class SplineFlows:
         rows = np.zeros((shape.members, counts.max()), np.int64)
         for each, count in enumerate(counts):
             rows[each, :count] = np.flatnonzero(member == each)
-        drawn = self._open.flows.inverse_of_rows(self._open.best, z[rows], x[rows // n])
+        drawn = self._open.flows.inverse_of_rows(self._open.best, z[rows], x, rows // n)
         result = np.empty_like(z)
         for each, count in enumerate(counts):
             result[rows[each, :count]] = drawn[each, :count]
