@@ -153,7 +153,7 @@ class SplineFlows:
                 epoch = course.epochs
                 course.members.optimizer.learning_rate = options.rate(epoch)
                 callbacks.on_epoch_begin(epoch)
-                rows = batches_of(split, options.batch_size, epoch, course.seed)
+                rows = batches_of(split, options, epoch, course.seed)
                 loss, scores, left_out = trainer.epoch(*data, rows, split.validation)
                 course.record(loss, scores, options)
                 skipped += left_out

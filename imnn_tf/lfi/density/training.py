@@ -14,6 +14,9 @@ from imnn_tf.utils.tensors import known_shape
 # Children of the seed of a training. Child 1 is that of the first weights.
 _SPLIT, _BATCHES = 0, 2
 
+# The least and the most pairs of a batch whose size is not given.
+_BATCH_SIZES = (50, 1000)
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -23,7 +26,8 @@ class TrainingOptions:
         members: Flows in the ensemble.
         epochs: The most passes over the pairs. The learning rate falls to zero over them, along
             half a cosine.
-        batch_size: Pairs of an update of one member.
+        batch_size: Pairs of an update of one member. By default twice the square root of the number
+            of pairs that it is trained on, from 50 to 1,000.
         learning_rate: That of AdamW in the first epoch.
         weight_decay: That of AdamW.
         patience: Epochs without a better score after which a member stops.
@@ -37,7 +41,7 @@ class TrainingOptions:
 
     members: int = 5
     epochs: int = 100
-    batch_size: int = 200
+    batch_size: int | None = None
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     patience: int = 20
@@ -47,8 +51,10 @@ class TrainingOptions:
     jit_compile: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("members", "epochs", "batch_size", "patience"):
+        for name in ("members", "epochs", "patience"):
             checks.integer(name, getattr(self, name), minimum=1)
+        if self.batch_size is not None:
+            checks.integer("batch_size", self.batch_size, minimum=1)
         for name in ("learning_rate", "clip"):
             checks.real(name, getattr(self, name), above=0)
         checks.real("weight_decay", self.weight_decay, minimum=0)
@@ -84,12 +90,14 @@ def split_rows(n: int, options: TrainingOptions, seed: np.random.SeedSequence) -
     return Split(rolled[:, held_out:], rolled[:, :held_out])
 
 
-def batches_of(split: Split, size: int, epoch: int, seed: np.random.SeedSequence) -> np.ndarray:
+def batches_of(
+    split: Split, options: TrainingOptions, epoch: int, seed: np.random.SeedSequence
+) -> np.ndarray:
     """Rows of the batches of an epoch, in an order of its own for each member.
 
     Args:
         split: The rows of each member.
-        size: Pairs of a batch.
+        options: The size of a batch.
         epoch: The number of the epoch.
         seed: The seed of the training.
 
@@ -99,7 +107,8 @@ def batches_of(split: Split, size: int, epoch: int, seed: np.random.SeedSequence
     generator = np.random.default_rng(seeds.child(seed, _BATCHES, epoch))
     rows = generator.permuted(split.training, axis=1)
     members, n = rows.shape
-    size = min(size, n)
+    wanted = options.batch_size or int(np.clip(2 * np.sqrt(n), *_BATCH_SIZES))
+    size = min(wanted, n)
     updates = n // size
     return rows[:, : updates * size].reshape(members, updates, size).transpose(1, 0, 2)
 
