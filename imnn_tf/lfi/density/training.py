@@ -29,7 +29,7 @@ class TrainingOptions:
         batch_size: Pairs of an update of one member. By default twice the square root of the number
             of pairs that it is trained on, from 50 to 1,000.
         learning_rate: That of AdamW in the first epoch.
-        weight_decay: That of AdamW.
+        weight_decay: That of AdamW. It draws each flow back to the regression that it starts from.
         patience: Epochs without a better score after which a member stops.
         validation_share: The share of the pairs that score a member, and that it is not trained on.
         averaging: The share that the average of the weights keeps in an update. The averaged
@@ -40,10 +40,10 @@ class TrainingOptions:
     """
 
     members: int = 5
-    epochs: int = 100
+    epochs: int = 60
     batch_size: int | None = None
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
+    learning_rate: float = 3e-3
+    weight_decay: float = 1.0
     patience: int = 20
     validation_share: float = 0.1
     averaging: float = 0.99
