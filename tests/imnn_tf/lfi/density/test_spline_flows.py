@@ -141,7 +141,7 @@ def test_it_learns_two_modes_and_a_scale_that_depends_on_the_summary():
     x = np.abs(theta) * (1 + 0.2 * generator.normal(size=(4000, 1)))
     flows = SplineFlows(training=TrainingOptions(members=3, epochs=30, learning_rate=3e-3))
     flows.fit(theta, x, seed=0, progress=False)
-    points = np.linspace(-4, 4, 2001)
+    points = np.linspace(-4, 4, 2000)  # without zero
     for seen in (0.4, 1.0, 1.6):
         exact = np.exp(-(points**2) / 2 - ((seen / np.abs(points) - 1) / 0.2) ** 2 / 2) / np.abs(
             points
