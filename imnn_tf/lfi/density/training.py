@@ -35,8 +35,7 @@ class TrainingOptions:
         averaging: The share that the average of the weights keeps in an update. The averaged
             weights are scored and used.
         clip: The largest norm of a member's gradient. A longer one is shortened.
-        jit_compile: Whether to compile with XLA. Compiling takes some ten seconds of a processor,
-            and after that an update takes about half as long.
+        jit_compile: Whether to compile with XLA, which takes five to ten seconds of a processor.
     """
 
     members: int = 5
