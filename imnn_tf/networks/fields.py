@@ -7,7 +7,7 @@ import keras
 from numpy.typing import DTypeLike
 
 from imnn_tf.networks.initial import Initial, activation_layer
-from imnn_tf.networks.layers import HalveResolution, PeriodicPadding
+from imnn_tf.networks.layers import HalveResolution, PeriodicPadding, SubtractMean
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import KerasLayer, KerasModel
 
@@ -124,10 +124,14 @@ def field_network(
     else:
         n_channels = checks.integer("channels", channels, minimum=1)
         x = field = keras.Input((*shape, n_channels), dtype=initial.input_dtype)
+    means = []
     if pointwise is not None:
         n_hidden = checks.integer("pointwise", pointwise, minimum=1)
         x = _with_learned_functions(x, n_hidden, activation, initial)
-    means = []
+        # The square of a response with a large mean is mostly the response itself, and activations
+        # far from zero are flat. With the mean some networks kept 0.76 of det F instead of 0.97.
+        means.append(mean(x))
+        x = SubtractMean(dtype=policy)(x)
     for scale, (width, n_filters) in enumerate(zip(widths, filters, strict=True)):
         if scale:
             x = HalveResolution(dtype=policy)(x)

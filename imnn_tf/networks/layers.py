@@ -45,6 +45,20 @@ class PeriodicPadding(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("imnn_tf")
+class SubtractMean(keras.layers.Layer):
+    """Subtracts from every field its own mean, in each channel."""
+
+    def call(self, field: tf.Tensor) -> tf.Tensor:
+        """Fields `[batch, *shape, channels]` whose mean over `shape` is zero."""
+        axes = list(range(1, len(field.shape) - 1))
+        return field - tf.reduce_mean(field, axes, keepdims=True)
+
+    def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape stays."""
+        return input_shape
+
+
+@keras.saving.register_keras_serializable("imnn_tf")
 class HalveResolution(keras.layers.Layer):
     """Means over pairs of neighbours along every spatial axis; the odd one out stays.
 

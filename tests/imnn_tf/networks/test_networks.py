@@ -92,11 +92,11 @@ def test_saving_and_loading(name, tmp_path):
 
 
 def test_a_fresh_process_loads_all_kinds(tmp_path):
-    for name in ("image", "masked", "sums"):
+    for name in ("image", "pointwise", "masked", "sums"):
         NETWORKS[name][0](seed=1).save(tmp_path / f"{name}.keras")
     program = (
         "import sys, keras, imnn_tf.networks\n"
-        "for name in ('image', 'masked', 'sums'):\n"
+        "for name in ('image', 'pointwise', 'masked', 'sums'):\n"
         "    keras.saving.load_model(f'{sys.argv[1]}/{name}.keras')\n"
     )
     result = subprocess.run(
@@ -149,6 +149,49 @@ def test_learned_functions_are_of_a_single_pixel():
     # The hidden units bend at different values, so none of the functions is a straight line.
     line = learned(np.linspace(0.5, 2, 16 * 12 * 2).reshape(1, *shape)).numpy().reshape(-1, 2)
     assert (np.abs(np.diff(line, 2, axis=0)).max(0) > 1e-6).all()
+
+
+def hidden_weights(n_units, channels=None, seed=0):
+    """Kernel and biases of the hidden layer that every pixel passes."""
+    model = networks.field_network(
+        (8,), 2, pointwise=n_units, channels=channels, filters=(4,), seed=seed
+    )
+    return next(layer for layer in model.layers if isinstance(layer, keras.layers.Dense)).weights
+
+
+def test_hidden_units_of_a_pixel_bend_evenly_between_minus_two_and_two():
+    kernel, bias = hidden_weights(8)
+    np.testing.assert_allclose(-bias / kernel[0], np.arange(-1.75, 2, 0.5))
+    kernel, bias = hidden_weights(100, channels=3)
+    lengths = np.linalg.norm(kernel, axis=0)
+    np.testing.assert_allclose(lengths, 2, rtol=1e-6)
+    np.testing.assert_allclose(-bias / lengths, np.arange(-1.98, 2, 0.04), atol=1e-6)
+    # Directions are uniform on the sphere: the mean of their outer products is the identity / 3.
+    directions = kernel / lengths
+    np.testing.assert_allclose(directions @ np.transpose(directions), 100 * np.eye(3) / 3, atol=12)
+    assert not np.allclose(kernel, hidden_weights(100, channels=3, seed=1)[0])
+
+
+def test_what_the_first_convolution_sees_has_no_mean():
+    build, shape = NETWORKS["pointwise"]
+    model = build(seed=1)
+    seen = keras.Model(model.input, model.get_layer("scale_1").output)
+    field = np.exp(data(shape))
+    np.testing.assert_allclose(np.mean(seen(field), axis=(1, 2)), 0, atol=1e-5)
+    # The means go to the last layer by themselves.
+    features = keras.Model(model.input, model.layers[-1].input)(field)
+    expected = np.sqrt(16 * 12) * field.mean((1, 2))
+    np.testing.assert_allclose(features[:, :2], expected, rtol=1e-5)
+
+
+def test_eight_hidden_units_hold_the_logarithm_of_positive_values():
+    """Whatever the seed, a line and the units hold it to a hundredth of its scatter."""
+    values = np.random.default_rng(0).lognormal(sigma=0.5, size=2000)
+    kernel, bias = hidden_weights(8)
+    units = keras.activations.gelu(values[:, None] * kernel + bias).numpy()
+    columns = np.column_stack([units, values, np.ones_like(values)])
+    fitted = columns @ np.linalg.lstsq(columns, np.log(values), rcond=None)[0]
+    assert np.std(np.log(values) - fitted) < 0.01 * np.std(np.log(values))
 
 
 @pytest.mark.parametrize("shape", [(32,), (32, 16), (16, 16, 16)])
