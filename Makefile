@@ -70,6 +70,7 @@ PYABC := --pyabc $(PEERS)/pyabc-0.12.18/bin/python
 
 # The benchmarks run one after the other. STREAM_FOLDER is a folder with 16 GB of free space.
 bench bench-quick: $(VENV)/installed $(PEERS_INSTALLED)
+	$(BIN)/python benchmarks/imnn_defaults.py $(QUICK)
 	$(BIN)/python benchmarks/imnn_in_memory.py $(QUICK) $(PREDECESSOR)
 	$(BIN)/python benchmarks/imnn_sources.py $(QUICK) $(PREDECESSOR)
 	$(BIN)/python benchmarks/imnn_streaming.py $(QUICK) $(STREAM_FOLDER:%=--folder %)

@@ -251,14 +251,27 @@ def workers(result: Any) -> list[str]:
 
 
 def imnn_defaults(result: Any) -> list[str]:
-    """The share of det F that fits keep by default and with other settings."""
+    """The share of det F that fits keep by default and with other settings, and what they cost."""
     problems = result["problems"]
-    settings = list(next(iter(problems.values())))
+    settings = list(dict.fromkeys(each for fits in problems.values() for each in fits))
     rows = [
-        [name, *(", ".join(f"{fit['share']:.3f}" for fit in fits[each]) for each in settings)]
-        for name, fits in problems.items()
+        [name, *(_fits(fits.get(each)) for each in settings)] for name, fits in problems.items()
     ]
-    return [table(["problem", *settings], rows)]
+    limits = result["limits"]
+    note = (
+        "For each fit, one for each seed: the share of the exact det F on fresh simulations. In "
+        "brackets: updates and processor seconds of all fits together. A fit has at most "
+        f"{limits['n_iterations']} updates and a patience of {limits['patience']}."
+    )
+    return [table(["problem", *settings], rows), note]
+
+
+def _fits(fits: Any | None) -> str:
+    if fits is None:
+        return NOT_HERE
+    shares = ", ".join(f"{fit['share']:.3f}" for fit in fits)
+    updates, seconds = (sum(fit[key] for fit in fits) for key in ("updates", "processor_seconds"))
+    return f"{shares} ({updates}; {number(seconds)})"
 
 
 SECTIONS = {
