@@ -229,9 +229,6 @@ def _exponent(curve: Any, quantity: str) -> str:
     return "" if exponent is None else f"{exponent:.2f}"
 
 
-# ---- all of them -------------------------------------------------------------------------------
-
-
 def workers(result: Any) -> list[str]:
     """Time and traffic of an update over one process and over several."""
     alone = [run["seconds"] for run in result["runs"]["1"]]
@@ -272,6 +269,9 @@ def _fits(fits: Any | None) -> str:
     shares = ", ".join(f"{fit['share']:.3f}" for fit in fits)
     updates, seconds = (sum(fit[key] for fit in fits) for key in ("updates", "processor_seconds"))
     return f"{shares} ({updates}; {number(seconds)})"
+
+
+# ---- all of them -------------------------------------------------------------------------------
 
 
 SECTIONS = {

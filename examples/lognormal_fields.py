@@ -2,7 +2,7 @@
 
 The logarithm of a map is a Gaussian field with the power spectrum A k^-B, so the exact Fisher
 information about A and B is known. The network is not told of the logarithm. Its first layers
-learn functions of the value at a pixel. The symmetries of the maps make each of them worth many.
+learn a function of the value at a pixel. The symmetries of the maps make each of them worth many.
 
     python examples/lognormal_fields.py                                the recipe of docs/fields.md
     python examples/lognormal_fields.py --maps 200 --updates 20        a short look
@@ -25,8 +25,9 @@ THETA_FID = np.array([0.25, 1.0])
 DELTA_THETA = np.array([0.02, 0.1])
 LABELS = ["$A$", "$B$"]
 
-# The recipe: the learning rate at the start, and the strength of the regularisation.
-RATE, STRENGTH = 1e-2, 0.1
+# The recipe: the learning rate at the start, the strength of the regularisation, and the number of
+# maps that an update sees.
+RATE, STRENGTH, BATCH = 1e-2, 0.1, 100
 
 # |k| of each mode of a real field, in radians per pixel, and how many real numbers it holds. The
 # mode k = 0 has no power.
@@ -77,7 +78,8 @@ def train(n_maps, updates, seed):
     )
     # The learning rate falls to zero, so the last weights are about the best. The validation set
     # is there in case they are not: it is used a few times only.
-    imnn.fit(updates, λ=STRENGTH, validation_freq=max(updates // 10, 1))
+    freq = max(updates // 10, 1)
+    imnn.fit(updates, λ=STRENGTH, validation_freq=freq, batch_size=min(BATCH, n_maps))
     return imnn
 
 
@@ -95,18 +97,16 @@ def responses(model, field):
     return [part[0] for part in keras.Model(model.input, [s.output for s in scales])(field[None])]
 
 
-def learned_functions(model, values):
-    """The functions of the value at a pixel that the first convolution sees, `[SIZE**2, 2]`."""
+def learned_function(model, values):
+    """The function of the value at a pixel that the first convolution sees, `[SIZE**2]`."""
     learned = keras.Model(model.input, model.get_layer("pointwise").output)
-    return learned(values.reshape(1, SIZE, SIZE).astype("float32")).numpy().reshape(SIZE**2, -1)
+    return learned(values.reshape(1, SIZE, SIZE).astype("float32")).numpy().ravel()
 
 
-def as_logarithm(functions, values, weights):
-    """The combination of the functions, the values and a constant that is nearest to the log."""
-    columns = np.column_stack([functions, values, np.ones_like(values)])
-    root = np.sqrt(weights)[:, None]
-    coefficients = np.linalg.lstsq(columns * root, np.log(values) * root[:, 0], rcond=None)[0]
-    return columns @ coefficients
+def as_logarithm(function, values, weights):
+    """The multiple of the function, plus a constant, that is nearest to the logarithm."""
+    slope, offset = np.polyfit(function, np.log(values), 1, w=np.sqrt(weights))
+    return slope * function + offset
 
 
 def plot(imnn, fresh, path):
@@ -127,10 +127,10 @@ def plot(imnn, fresh, path):
     ax = axes[1, 0]
     values = np.linspace(*np.quantile(fresh, [0.001, 0.999]), SIZE**2)
     density = np.histogram(fresh, np.append(values, values[-1] * 2 - values[-2]))[0]
-    functions = learned_functions(imnn.model, values)
+    function = learned_function(imnn.model, values)
     ax.plot(values, np.log(values), "k", lw=3, alpha=0.3, label="logarithm")
-    ax.plot(values, as_logarithm(functions, values, density), "C3--", label="nearest learned")
-    ax.set(xlabel="value at a pixel", title="functions of a pixel")
+    ax.plot(values, as_logarithm(function, values, density), "C3--", label="learned")
+    ax.set(xlabel="value at a pixel", title="function of a pixel")
     ax.legend()
 
     ax = axes[1, 1]
@@ -177,7 +177,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("figures"), help="folder for figures")
     parser.add_argument("--maps", type=int, default=1000, help="number of stored maps")
-    parser.add_argument("--updates", type=int, default=250)
+    parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0, help="of the network and the symmetries")
     arguments = parser.parse_args()
     mpl.use("Agg")

@@ -37,5 +37,19 @@ def test_medians_ratios_and_missing_peers(tmp_path):
         assert "today, P, 2 cores, 1.0 GB, S. Versions: ours and others: a 1." in text
 
 
+def test_fits_that_were_not_run_are_said_so():
+    fits = [
+        {"share": 0.5, "updates": 10, "processor_seconds": 2.0},
+        {"share": 0.25, "updates": 20, "processor_seconds": 1.5},
+    ]
+    problems = {"one": {"default": fits}, "two": {"old": fits[:1], "default": fits[1:]}}
+    limits = {"n_iterations": 500, "patience": 50}
+    shown, note = report.imnn_defaults({"limits": limits, "problems": problems})
+    assert "| problem | default | old |" in shown
+    assert "| one | 0.500, 0.250 (30; 3.5) | not run |" in shown
+    assert "| two | 0.250 (20; 1.5) | 0.500 (10; 2) |" in shown
+    assert "at most 500 updates and a patience of 50" in note
+
+
 def test_the_report_is_that_of_the_results():
     assert (BENCHMARKS / "results.md").read_text() == report.report(BENCHMARKS / "results")

@@ -68,8 +68,8 @@ def test_a_field_network_keeps_the_information_of_a_gaussian_field(example, monk
 
 
 @pytest.mark.slow
-def test_learned_functions_find_the_logarithm_of_a_field(example, monkeypatch):
-    """The seed is one that failed before the fields of the learned functions lost their mean."""
+def test_a_learned_function_finds_the_logarithm_of_a_field(example, monkeypatch):
+    """The seed is one that kept 0.76 while the first convolution saw the mean of the field."""
     monkeypatch.setattr(example, "THETA_FID", np.array([0.25, 1.0]))
     monkeypatch.setattr(example, "DELTA_THETA", np.array([0.02, 0.1]))
     fiducial, derivative = example.simulations(1, 500, 50)
@@ -85,8 +85,8 @@ def test_learned_functions_find_the_logarithm_of_a_field(example, monkeypatch):
     )
     fields = example.fields(example.THETA_FID, 6000, [999, 0])
     summaries = model.predict(np.exp(fields), batch_size=500, verbose=0)
-    # Without learned functions 0.88 is kept after 500 updates.
-    assert kept_share(example.score(fields), summaries) > 0.93
+    # Without a learned function 0.88 is kept after 500 updates.
+    assert kept_share(example.score(fields), summaries) > 0.95
 
 
 def objects(parameters, seed):

@@ -137,7 +137,7 @@ def test_an_estimator_loads_without_more_in_a_fresh_process(tmp_path):
     assert Estimator.load(tmp_path / "fitted")(data((6, 1), 3)).shape == (3, 2)
 
 
-def test_learned_functions_are_of_a_single_pixel():
+def test_the_learned_function_is_of_a_single_pixel():
     build, shape = NETWORKS["pointwise"]
     model = build(seed=1)
     learned = keras.Model(model.input, model.get_layer("pointwise").output)
@@ -146,7 +146,7 @@ def test_learned_functions_are_of_a_single_pixel():
     mixed = values.reshape(4, -1, 2)[:, places].reshape(values.shape)
     expected = learned(values).numpy().reshape(4, -1, 2)[:, places]
     np.testing.assert_allclose(learned(mixed).numpy().reshape(4, -1, 2), expected, atol=1e-6)
-    # The hidden units bend at different values, so none of the functions is a straight line.
+    # The hidden units bend at different values, so the function is no straight line.
     line = learned(np.linspace(0.5, 2, 16 * 12 * 2).reshape(1, *shape)).numpy().reshape(-1, 2)
     assert (np.abs(np.diff(line, 2, axis=0)).max(0) > 1e-6).all()
 
@@ -179,8 +179,9 @@ def test_what_the_first_convolution_sees_has_no_mean():
     field = np.exp(data(shape))
     np.testing.assert_allclose(np.mean(seen(field), axis=(1, 2)), 0, atol=1e-5)
     # The means go to the last layer by themselves.
+    learned = keras.Model(model.input, model.get_layer("pointwise").output)(field)
     features = keras.Model(model.input, model.layers[-1].input)(field)
-    expected = np.sqrt(16 * 12) * field.mean((1, 2))
+    expected = np.sqrt(16 * 12) * np.mean(learned, axis=(1, 2))
     np.testing.assert_allclose(features[:, :2], expected, rtol=1e-5)
 
 
