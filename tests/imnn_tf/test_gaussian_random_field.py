@@ -12,13 +12,18 @@ import tensorflow_probability as tfp
 PATH = Path(__file__).parents[2] / "examples" / "gaussian_random_field.py"
 
 
-@pytest.fixture(scope="module")
-def example():
-    """The script as a module."""
+def load():
+    """The script as a new module."""
     spec = importlib.util.spec_from_file_location("gaussian_random_field", PATH)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The script as a module that all tests share."""
+    return load()
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +156,12 @@ def test_a_short_run(example, tmp_path, capsys):
     # Five times the errors that the exact information allows, 0.020 and 0.022.
     np.testing.assert_allclose([float(found[1]), float(found[2])], example.TARGET, atol=0.11)
     assert (tmp_path / "gaussian_random_field.png").stat().st_size > 10_000
+
+
+def test_the_network_for_fields_trains_by_its_recipe():
+    example = load()
+    example.SIZE, example.VALIDATION = 32, (100, 5)
+    imnn = example.train("field", updates=3, seed=0)
+    assert (imnn.n_s, imnn.n_d) == (50, 5)
+    assert imnn.history["val_iteration"] == [3]
+    np.testing.assert_allclose(imnn.history["r"], 0.1, rtol=1e-6)
