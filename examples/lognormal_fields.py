@@ -177,7 +177,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=Path("figures"), help="folder for figures")
     parser.add_argument("--maps", type=int, default=1000, help="number of stored maps")
-    parser.add_argument("--updates", type=int, default=400)
+    parser.add_argument("--updates", type=int, default=800)
     parser.add_argument("--seed", type=int, default=0, help="of the network and the symmetries")
     arguments = parser.parse_args()
     mpl.use("Agg")
