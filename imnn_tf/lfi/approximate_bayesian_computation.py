@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from imnn_tf.lfi.arguments import POSTERIOR, SCATTER, described
 from imnn_tf.lfi.methods.rejection import RejectionSampling, Tolerance
-from imnn_tf.lfi.methods.sampled import FileName, Target
+from imnn_tf.lfi.methods.simulated import FileName, Target
 from imnn_tf.lfi.plots.layout import AxesLike, Color, FigureSize, Label
 from imnn_tf.lfi.plots.triangle import LEVELS
 from imnn_tf.lfi.posterior.histograms import Bins, Ranges
@@ -222,7 +222,8 @@ class ApproximateBayesianComputation(RejectionSampling):
             ValueError: If nothing is accepted, or the bins are too many or out of range.
         """
         run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
-        return self._posterior(run_first, bins, ranges, adjust)
+        infer = partial(self._results, adjust=adjust)
+        return self._posterior(run_first, bins, ranges, infer)
 
     @described(**_RUN)
     def marginals(
@@ -250,7 +251,8 @@ class ApproximateBayesianComputation(RejectionSampling):
             ValueError: If nothing is accepted, or no sample is in range.
         """
         run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
-        return self._marginals(run_first, bins, ranges, adjust, target)
+        infer = partial(self._results, adjust=adjust)
+        return self._marginals(run_first, bins, ranges, infer, target)
 
     @described(**_RUN)
     def plot(
@@ -287,7 +289,7 @@ class ApproximateBayesianComputation(RejectionSampling):
         """
         kwargs.update(ax=ax, figsize=figsize, color=color, levels=levels, known=known)
         run_first = partial(self._run, ε, draws, accepted, max_draws, at_once, save_sims)
-        results = bins, ranges, adjust, target
+        results = bins, ranges, partial(self._results, adjust=adjust), target
         return self._plot(run_first, *results, label, smoothing=smoothing, **kwargs)
 
     @described(**_RUN, **SCATTER)

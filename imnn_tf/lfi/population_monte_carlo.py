@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from imnn_tf.lfi.arguments import POSTERIOR, SCATTER, described
 from imnn_tf.lfi.methods.generations import Populations, Schedule
 from imnn_tf.lfi.methods.particles import WeightedParticles
-from imnn_tf.lfi.methods.sampled import FileName, Target
+from imnn_tf.lfi.methods.simulated import FileName, Target
 from imnn_tf.lfi.plots.layout import AxesLike, Color, FigureSize, Label
 from imnn_tf.lfi.plots.triangle import LEVELS
 from imnn_tf.lfi.posterior.histograms import Bins, Ranges
@@ -205,7 +205,8 @@ class PopulationMonteCarlo(WeightedParticles):
         """
         rules = tolerance, max_simulations, max_seconds, min_change
         run = draws, initial_draws, criterion, percentile, at_once, save_sims
-        return self._posterior(partial(self._run, *run, *rules), bins, ranges, adjust)
+        infer = partial(self._results, adjust=adjust)
+        return self._posterior(partial(self._run, *run, *rules), bins, ranges, infer)
 
     @described(**_RUN)
     def marginals(
@@ -238,7 +239,8 @@ class PopulationMonteCarlo(WeightedParticles):
         """
         rules = tolerance, max_simulations, max_seconds, min_change
         run = draws, initial_draws, criterion, percentile, at_once, save_sims
-        return self._marginals(partial(self._run, *run, *rules), bins, ranges, adjust, target)
+        infer = partial(self._results, adjust=adjust)
+        return self._marginals(partial(self._run, *run, *rules), bins, ranges, infer, target)
 
     @described(**_RUN)
     def plot(
@@ -280,8 +282,10 @@ class PopulationMonteCarlo(WeightedParticles):
         kwargs.update(ax=ax, figsize=figsize, color=color, levels=levels, known=known)
         rules = tolerance, max_simulations, max_seconds, min_change
         run = draws, initial_draws, criterion, percentile, at_once, save_sims
-        run_first, results = partial(self._run, *run, *rules), (bins, ranges, adjust, target)
-        return self._plot(run_first, *results, label, smoothing=smoothing, **kwargs)
+        run_first, infer = partial(self._run, *run, *rules), partial(self._results, adjust=adjust)
+        return self._plot(
+            run_first, bins, ranges, infer, target, label, smoothing=smoothing, **kwargs
+        )
 
     @described(**_RUN, **SCATTER)
     def scatter_plot(

@@ -3,7 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -29,7 +29,8 @@ class LikelihoodFreeInference:
 
     Attributes:
         data: The target data as passed, `(targets,) + input shape`; a list becomes an array.
-        estimate: Estimates of the targets, `(targets, n_params)`, or `None`.
+        estimate: Estimates of the targets, `(targets, n_params)`, or `None`. A method that takes
+            summaries of any length has `(targets, n_summaries)`.
         targets: The number of targets.
         n_params: The number of parameters.
         F: The Fisher information in the shape it was passed in, `(n_params, n_params)` or
@@ -48,6 +49,8 @@ class LikelihoodFreeInference:
 
     F: np.ndarray | None
     get_estimate: Callable[..., np.ndarray] | None
+    # Whether an estimate must have one number for each parameter, or may have any length.
+    _estimates_parameters: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -67,7 +70,8 @@ class LikelihoodFreeInference:
         self.estimate: np.ndarray | None = None
         self.get_estimate = None
         if get_estimate is not None:
-            self.get_estimate = CheckedEstimator(get_estimate, self.n_params)
+            length = self.n_params if self._estimates_parameters else None
+            self.get_estimate = CheckedEstimator(get_estimate, length)
             self.estimate = checks.array("get_estimate(target_data)", self.get_estimate(self.data))
         # What `IMNN.evaluate` returns holds the information.
         Fisher = getattr(Fisher, "fisher", Fisher)
@@ -215,18 +219,22 @@ class CheckedEstimator:
     """A user's estimator, whose results are checked and converted to float64.
 
     Args:
-        function: Takes data, `(n,) + input shape`, and returns estimates, `(n, n_params)`.
-        n_params: The number of parameters.
+        function: Takes data, `(n,) + input shape`, and returns estimates, `(n, length)`.
+        length: The length of an estimate. `None` for that of the first answer.
     """
 
-    def __init__(self, function: Callable[..., Any], n_params: int) -> None:
+    def __init__(self, function: Callable[..., Any], length: int | None) -> None:
         self.function = checks.function("get_estimate", function)
-        self._n_params = n_params
+        self._length = length
 
     def __call__(self, data: Numbers) -> np.ndarray:
-        """The estimates of some data, `(n, n_params)`."""
-        found, shape = self.function(data), (None, self._n_params)
-        return checks.array("get_estimate(data)", found, shape=shape, dtype=float, finite=False)
+        """The estimates of some data, `(n, length)`."""
+        found, shape = self.function(data), (None, self._length)
+        estimates = checks.array(
+            "get_estimate(data)", found, shape=shape, dtype=float, finite=False
+        )
+        self._length = estimates.shape[1]
+        return estimates
 
 
 def _checked_fisher(Fisher: Numbers, targets: int, n_params: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from imnn_tf.lfi.methods.accepted import Accepted
 from imnn_tf.lfi.methods.kernels import Mixture, propose
 from imnn_tf.lfi.methods.population import Population, Round
-from imnn_tf.lfi.methods.sampled import Simulated
+from imnn_tf.lfi.methods.simulated import Simulated
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import child

@@ -5,7 +5,8 @@ import numpy as np
 from imnn_tf.lfi.methods.accepted import Accepted
 from imnn_tf.lfi.methods.generations import Populations
 from imnn_tf.lfi.methods.population import Generation
-from imnn_tf.lfi.methods.sampled import SampledInference, Simulated
+from imnn_tf.lfi.methods.sampled import SampledInference
+from imnn_tf.lfi.methods.simulated import Simulated
 
 
 class WeightedParticles(SampledInference):

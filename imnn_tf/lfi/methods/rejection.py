@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from imnn_tf.lfi.methods.accepted import Accepted
-from imnn_tf.lfi.methods.sampled import FileName, SampledInference, Simulated
+from imnn_tf.lfi.methods.sampled import SampledInference
+from imnn_tf.lfi.methods.simulated import FileName, Simulated
 from imnn_tf.lfi.running.execution import Execution
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import child
