@@ -1,0 +1,1 @@
+"""A `NeuralPosterior` in a folder."""
