@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import imnn_tf.lfi.calibration as calibration
     from imnn_tf.lfi.approximate_bayesian_computation import ApproximateBayesianComputation
     from imnn_tf.lfi.gaussian_approximation import GaussianApproximation
+    from imnn_tf.lfi.neural_posterior import NeuralPosterior
     from imnn_tf.lfi.plots.triangle import triangle
     from imnn_tf.lfi.population_monte_carlo import PopulationMonteCarlo
     from imnn_tf.lfi.posterior.marginals import Marginals
@@ -24,6 +25,7 @@ __all__ = [
     "Execution",
     "GaussianApproximation",
     "Marginals",
+    "NeuralPosterior",
     "PopulationMonteCarlo",
     "Posterior",
     "SimulationError",
@@ -39,6 +41,7 @@ _MODULES = {
     "Execution": "running.execution",
     "GaussianApproximation": "gaussian_approximation",
     "Marginals": "posterior.marginals",
+    "NeuralPosterior": "neural_posterior",
     "PopulationMonteCarlo": "population_monte_carlo",
     "Posterior": "posterior.samples",
     "SimulationError": "running.run",

@@ -25,7 +25,7 @@ def described(**own: str) -> Callable[[Documented], Documented]:
             return documented
         entries = ["Args:"]
         for name, parameter in inspect.signature(documented).parameters.items():
-            if name != "self":
+            if name not in ("self", "cls"):
                 stars = "**" if parameter.kind is inspect.Parameter.VAR_KEYWORD else ""
                 text = f"{stars}{name}: {own.get(name) or SHARED[name]}"
                 entries += textwrap.wrap(

@@ -136,13 +136,14 @@ class NeuralPosterior(AmortisedInference):
         that holds all but 1e-4 of the target's posterior so far. All simulations train together,
         by the same loss, without weights. This is right for the following reason. The training
         learns the posterior under the density that the parameters were drawn from in all rounds
-        together. Where all regions overlap, that density is the prior times a constant. There the
-        posterior has the right shape, and its constant is right too, because nearly all of it lies
-        there. In short, the loss needs no correction as long as every region held the posterior of
-        the target. If a density was wrong and its region left a part of the posterior out, that
-        part has too little weight in the end, in the worst case by the ratio of the number of
-        simulations there to that of all rounds. Give the first round enough simulations. Outside
-        the regions the density is not that of the prior, so the result is for that target alone.
+        together. Where all regions overlap, that density is the prior times a constant, so there
+        the posterior has the right shape. Its constant is right too, because nearly all of it lies
+        there. The loss needs no correction as long as every region held the posterior of the
+        target. If a density was wrong and its region left a part of the posterior out, that part
+        has too little weight in the end: by as much as there are fewer draws in it than the prior
+        would put there beside those in the region. So give the first round enough simulations.
+        Outside the regions the density of the draws is not the prior times the same constant, so
+        the result is for that target alone.
 
         If there is a density already, the first round is restricted as well.
 

@@ -19,6 +19,7 @@ from imnn_tf.utils import checkpoint, checks, seeds
 from imnn_tf.utils.checkpoint import SavedFit
 from imnn_tf.utils.interrupt import deferred_interrupt
 from imnn_tf.utils.seeds import Seed
+from imnn_tf.utils.types import Json
 
 logger = logging.getLogger(__name__)
 
@@ -291,11 +292,15 @@ class SplineFlows:
     def state(self) -> SavedFit:
         """Everything as arrays and settings, which `from_state` takes."""
         arrays, settings = self._open.state()
-        options = {
+        return SavedFit(arrays, settings | self.settings)
+
+    @property
+    def settings(self) -> dict[str, dict[str, Json]]:
+        """What the flows are made of, and how they are trained, by name."""
+        return {
             "architecture": dataclasses.asdict(self._architecture),
             "training": dataclasses.asdict(self._training),
         }
-        return SavedFit(arrays, settings | options)
 
     @classmethod
     def from_state(cls, saved: SavedFit) -> "SplineFlows":

@@ -150,9 +150,7 @@ class AmortisedInference(SimulatedInference):
         state.region = Region(state.trained, summaries, child(seed, 0))
         return draw_truncated(self.prior, state.region, n, child(seed, 1))
 
-    def _train(
-        self, callbacks: Sequence[Any] | None, progress: bool | ProgressBar | None
-    ) -> None:
+    def _train(self, callbacks: Sequence[Any] | None, progress: bool | ProgressBar | None) -> None:
         state, known = self._state, self._state.trained
         shown = self._execution.progress if progress is None else progress
         store = self._execution.store
@@ -234,7 +232,7 @@ class AmortisedInference(SimulatedInference):
     ) -> None:
         """Refuses observations whose posterior does not lie where the rounds proposed."""
         own = (summaries == self.estimate[focus]).all(axis=1)
-        for row in np.flatnonzero(~own):
+        for row in np.flatnonzero(~own).tolist():
             seed = child(self.seed, self._state.calls, 4)
             samples = trained.sample(_HELD_SAMPLES, summaries[row : row + 1], seed)[0]
             region = self._state.region

@@ -88,9 +88,9 @@ def fit_resumable(
     """Trains an estimator, or goes on with a training that was killed.
 
     A training is written to a folder while it runs, if the estimator can do so: if it has `save`,
-    `finished` and `history`, its type has `load`, and its `fit` goes on with a training that was
-    not finished. The file is named after the simulations and the seed, so another training does
-    not find it.
+    `finished`, `history` and `settings`, its type has `load`, and its `fit` goes on with a training
+    that was not finished. The file is named after the simulations and the seed, so that another
+    training does not find it.
 
     Args:
         estimator: A `DensityEstimator` that was not trained, or not to the end.
@@ -105,7 +105,7 @@ def fit_resumable(
         The estimator and its history.
     """
     callbacks = [] if callbacks is None else list(callbacks)
-    resumable = all(hasattr(estimator, name) for name in ("save", "load", "finished"))
+    resumable = all(hasattr(estimator, name) for name in ("save", "load", "finished", "settings"))
     path = None
     if folder is not None and resumable:
         content = repr([type(estimator).__name__, *estimator.settings.items(), seed]).encode()

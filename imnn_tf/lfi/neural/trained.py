@@ -46,6 +46,8 @@ class Trained:
         estimator: The trained estimator.
         history: What its `fit` returned.
         size: The number of simulations.
+        seed: As passed.
+        space: The map of the parameters.
 
     Raises:
         ValueError: If there are fewer than 100 simulations, or no summary varies.
@@ -66,14 +68,14 @@ class Trained:
                 f"`draws` must be at least {LEAST_SIMULATIONS} in all for a density to be trained, "
                 f"got {self.size} that did not fail."
             )
-        self._prior, self._seed = prior, seed
-        self._space = ParameterSpace(prior.low, prior.high, simulated.parameters)
+        self._prior, self.seed = prior, seed
+        self.space = ParameterSpace(prior.low, prior.high, simulated.parameters)
         self._scaling = SummaryScaling(simulated.estimates)
         scaled = self._scaling(simulated.estimates)
         self._familiarity = Familiarity(scaled)
         self.estimator, self.history = estimator, history
         if history is None:
-            mapped = self._space.forward(simulated.parameters)
+            mapped = self.space.forward(simulated.parameters)
             self.estimator, self.history = fit_resumable(
                 estimator, mapped, scaled, seed=_integer(seed, 0), **fitting
             )
@@ -81,7 +83,7 @@ class Trained:
         points = 2 * np.random.default_rng(child(seed, 1)).normal(
             size=(_SUPPORT_POINTS, prior.n_params)
         )
-        self._fills_box = bool(prior.supports(self._space.inverse(points)).all())
+        self._fills_box = bool(prior.supports(self.space.inverse(points)).all())
 
     def sample(self, n: int, summaries: np.ndarray, seed: np.random.SeedSequence) -> np.ndarray:
         """Samples of the posteriors of some observations, within the support of the prior.
@@ -127,7 +129,7 @@ class Trained:
         mapped = self.estimator.sample(n, self._scaling(summaries), seed=_integer(seed))
         shape = (len(summaries), n, self._prior.n_params)
         name = "density_estimator.sample(n, summaries)"
-        return self._space.inverse(checks.array(name, mapped, shape=shape, dtype=float))
+        return self.space.inverse(checks.array(name, mapped, shape=shape, dtype=float))
 
     def log_prob(self, parameters: np.ndarray, summaries: np.ndarray) -> np.ndarray:
         """Log densities of posteriors, normalised within the support of the prior.
@@ -141,13 +143,13 @@ class Trained:
         """
         inside = self._prior.supports(parameters)
         # The estimator gets some point of the support where it need not answer.
-        somewhere = self._space.inverse(np.zeros(self._prior.n_params))
+        somewhere = self.space.inverse(np.zeros(self._prior.n_params))
         points = np.where(inside[..., np.newaxis], parameters, somewhere)
-        mapped, scaled = self._space.forward(points), self._scaling(summaries)
+        mapped, scaled = self.space.forward(points), self._scaling(summaries)
         found = self.estimator.log_prob(mapped, scaled)
         name = "density_estimator.log_prob(parameters, summaries)"
         values = checks.array(name, found, shape=inside.shape, dtype=float, finite=False)
-        values = values + self._space.log_slope(points)
+        values = values + self.space.log_slope(points)
         if not self._fills_box:
             values = values - np.log(self._shares(summaries))[:, np.newaxis]
         return np.where(inside, values, -np.inf)
@@ -156,7 +158,7 @@ class Trained:
         """Shares, `(m,)`, of the estimator's samples that lie within the support of the prior."""
         shares = [
             self._prior.supports(
-                self._draw(_SHARE_SAMPLES, summaries[row : row + 1], child(self._seed, 2))
+                self._draw(_SHARE_SAMPLES, summaries[row : row + 1], child(self.seed, 2))
             ).mean()
             for row in range(len(summaries))
         ]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from imnn_tf.lfi.neural.parameter_space import ParameterSpace
 from imnn_tf.lfi.neural.trained import Trained
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.utils.seeds import child
@@ -11,8 +12,12 @@ LEFT_OUT = 1e-4
 _LEVEL_SAMPLES = 100_000
 
 # Points that are looked at in one go, the least share of draws from the prior that may lie in a
-# region before they are made from the posterior instead, and the most points to look at.
+# region before points close to it are drawn instead, and the most points to look at.
 _AT_A_TIME, _LEAST_ACCEPTED, _MOST_LOOKED_AT = 100_000, 1e-3, 20_000_000
+
+# Samples of the posterior that tell how far its region reaches, and by how much further a box
+# about it reaches on each side, as a share of its width.
+_REACH_SAMPLES, _MARGIN = 100_000, 0.05
 
 
 class Region:
@@ -39,10 +44,42 @@ class Region:
         """Which parameters, `(n, n_params)`, lie in the region, `(n,)`."""
         return self.log_prob(parameters) >= self._level
 
-    def sample(self, n: int, seed: np.random.SeedSequence) -> np.ndarray:
-        """Samples of the posterior that lie in the region, `n` or somewhat fewer."""
-        samples = self._trained.sample(n, self._summaries, seed)[0]
-        return samples[self.holds(samples)]
+    def box(self, prior: Prior, seed: np.random.SeedSequence) -> "Box":
+        """A box about the region, from 100,000 samples of the posterior."""
+        samples = self._trained.sample(_REACH_SAMPLES, self._summaries, seed)[0]
+        return Box(self._trained.space, prior, samples[self.holds(samples)])
+
+
+class Box:
+    """A box about a region of mapped parameters, in coordinates in which these are uncorrelated.
+
+    Args:
+        space: The map of the parameters.
+        prior: The prior.
+        inside: Samples from the region, `(n, n_params)`.
+    """
+
+    def __init__(self, space: ParameterSpace, prior: Prior, inside: np.ndarray) -> None:
+        self._space, self._prior = space, prior
+        mapped = space.forward(inside)
+        self._centre = mapped.mean(axis=0)
+        self._root = np.linalg.cholesky(np.atleast_2d(np.cov(mapped.T)))
+        white = np.linalg.solve(self._root, (mapped - self._centre).T).T
+        low, high = white.min(axis=0), white.max(axis=0)
+        self._low, self._high = low - _MARGIN * (high - low), high + _MARGIN * (high - low)
+        self._most = self._log_density(inside).max()
+
+    def draw(self, n: int, seed: np.random.SeedSequence) -> np.ndarray:
+        """Draws from the prior within the box: those accepted of `n` points, `(m, n_params)`."""
+        rng = np.random.default_rng(seed)
+        white = rng.uniform(self._low, self._high, (n, len(self._low)))
+        points = self._space.inverse(self._centre + white @ self._root.T)
+        accepted = np.log(rng.uniform(size=n)) < self._log_density(points) - self._most
+        return points[accepted]
+
+    def _log_density(self, points: np.ndarray) -> np.ndarray:
+        """The log density of the prior of mapped parameters, `(n,)`."""
+        return self._prior.log_prob(points) - self._space.log_slope(points)
 
 
 def draw_truncated(
@@ -51,10 +88,11 @@ def draw_truncated(
     """Draws from the prior that lie in a region.
 
     They are draws from the prior of which those outside are rejected. If fewer than one in 1,000
-    lies inside, they are made from samples `t` of the posterior `q` in the region instead, each of
-    which is kept with a probability proportional to `prior(t) / q(t)`. Both ways give independent
-    draws from the truncated prior. The second one is exact if no ratio is larger than the largest
-    one among the first 100,000 samples.
+    lies inside, they are uniform in a box about the region instead, each kept with a probability
+    proportional to the prior, and only within the region. Both ways give independent draws from the
+    truncated prior. The second one is so up to what the region has beyond 100,000 samples of the
+    posterior and a margin. The paper resamples the posterior by importance, which is the truncated
+    prior only in the limit of many samples for each draw.
 
     Args:
         prior: The prior.
@@ -70,20 +108,13 @@ def draw_truncated(
     """
     kept = [np.empty((0, prior.n_params))]
     size = min(max(n, 10_000), _AT_A_TIME)
-    looked, found, bound = 0, 0, None
+    looked, found, box = 0, 0, None
     while found < n and looked < _MOST_LOOKED_AT:
+        if box is None and looked >= _AT_A_TIME and found < _LEAST_ACCEPTED * looked:
+            box = region.box(prior, child(seed, looked, 0))
         this = child(seed, looked)
-        if bound is None and looked >= _AT_A_TIME and found < _LEAST_ACCEPTED * looked:
-            pilot = region.sample(_AT_A_TIME, child(seed, looked, 1))
-            bound = (prior.log_prob(pilot) - region.log_prob(pilot)).max()
-            size = _AT_A_TIME
-        if bound is None:
-            points = prior.sample(size, seed=this)
-            points = points[region.holds(points)]
-        else:
-            points = region.sample(size, this)
-            ratios = np.exp(prior.log_prob(points) - region.log_prob(points) - bound)
-            points = points[np.random.default_rng(child(this, 0)).uniform(size=len(points)) < ratios]
+        points = prior.sample(size, seed=this) if box is None else box.draw(size, this)
+        points = points[region.holds(points)]
         looked, found = looked + size, found + len(points)
         kept.append(points)
     if found < n:

@@ -15,6 +15,7 @@ from imnn_tf.lfi import (
     Execution,
     GaussianApproximation,
     Marginals,
+    NeuralPosterior,
     PopulationMonteCarlo,
     Posterior,
     simulate,
@@ -30,7 +31,7 @@ MODULES = {
     if path != ROOT / "__init__.py"
 }
 # Every layer may import itself and the layers after it.
-LAYERS = ["", "methods", "density", "posterior", "running", "plots"]
+LAYERS = ["", "neural", "methods", "density", "posterior", "running", "plots"]
 # Modules at the top that all layers may import.
 LEAVES = ["arguments", "prior"]
 
@@ -120,6 +121,15 @@ def test_no_folder_holds_more_than_twelve_modules():
             for name in ("__call__", "posterior", "marginals", "plot", "scatter_plot", "add")
         ),
         GaussianApproximation.plot,
+        NeuralPosterior,
+        *(
+            getattr(NeuralPosterior, name)
+            for name in ("__call__", "train", "result", "results", "log_prob", "posterior", "add")
+        ),
+        *(
+            getattr(NeuralPosterior, name)
+            for name in ("marginals", "plot", "scatter_plot", "plot_history", "save", "load")
+        ),
         Posterior.plot,
     ],
     ids=lambda documented: documented.__qualname__,
@@ -143,3 +153,4 @@ def test_no_object_has_many_attributes(box_prior):
         (PopulationMonteCarlo, [lambda theta: theta]),
     ):
         assert len(vars(cls(*arguments, *more))) <= 15
+    assert len(vars(NeuralPosterior(arguments[0], box_prior))) <= 15
