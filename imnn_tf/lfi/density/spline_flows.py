@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -270,6 +271,12 @@ class SplineFlows:
     def _checked_summaries(self, summaries: ArrayLike) -> np.ndarray:
         shape = (None, self._open.layout.shape.n_summaries)
         return checks.array("summaries", summaries, shape=shape, dtype=np.float32)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickles and copies what `state` holds, since its Keras model cannot be pickled."""
+        if self._course is None:
+            return super().__reduce_ex__(protocol)
+        return type(self).from_state, (self.state(),)
 
     def save(self, path: str | Path) -> None:
         """Writes everything to one `.npz` file, also during a training. Nothing is pickled.

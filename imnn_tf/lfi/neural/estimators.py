@@ -95,7 +95,7 @@ def fit_resumable(
     Args:
         estimator: A `DensityEstimator` that was not trained, or not to the end.
         mapped: Mapped parameters, `(n, n_params)`.
-        scaled: Scaled summaries, `(n, n_kept)`.
+        scaled: Scaled summaries, `(n, n_scaled)`.
         seed: The seed.
         folder: The folder. `None` writes nothing.
         callbacks: Keras callbacks.

@@ -1,7 +1,10 @@
 """Parameters as real numbers of unit spread, in which no density leaves the support of a prior."""
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
+
+# A box is left as it is but for this share of its width next to each end.
+_EDGE = 0.1
 
 # Parameters of a box stay this share of its width away from its ends. A draw on an end itself,
 # which rounding can make, would be infinitely far away.
@@ -23,9 +26,12 @@ class ParameterSpace:
 
     Each parameter `t` is mapped on its own:
 
-    1. onto the real line: `Phi^-1((t - low) / (high - low))` between two finite bounds, with the
-       normal distribution function `Phi`; `log(t - low)` above a bound; `-log(high - t)` below one;
-       and `t` itself without bounds. A uniform prior becomes N(0, 1);
+    1. onto the real line. Without bounds it is there already. Above a bound it becomes
+       `log(t - low)`, and below one `-log(high - t)`. Between two, it becomes the share
+       `(t - low) / (high - low)`, of which the first and last tenth are stretched to infinity: a
+       share `s` below `e = 0.1` becomes `e (1 + log(s / e))`, and the last tenth is its mirror
+       image. In the middle of a box this is linear, as the relation of parameters to good
+       summaries often is, and a density need not learn to undo a bend;
     2. to `(line - centre) / scale`, with the median and the spread of the training parameters;
     3. if these have heavy tails, to the inverse hyperbolic sine of that, so that draws from a
        Cauchy prior do not lie a thousand units away.
@@ -45,13 +51,7 @@ class ParameterSpace:
         below, above = np.isfinite(low), np.isfinite(high)
         self._box, self._from_low, self._to_high = below & above, below & ~above, above & ~below
         line = self._onto_line(parameters)
-        self._centre = np.median(line, axis=0)
-        self._scale = spread(line)
-        # A uniform prior is N(0, 1) up to the noise of its draws. Scaled by that noise, a density
-        # that is finite at an end of the box would be zero or infinite there.
-        uniform = self._box & (np.abs(self._centre) < 0.2) & (np.abs(np.log(self._scale)) < 0.2)
-        self._centre = np.where(uniform, 0.0, self._centre)
-        self._scale = np.where(uniform, 1.0, self._scale)
+        self._centre, self._scale = np.median(line, axis=0), spread(line)
         first, last = np.quantile(line, [0.0005, 0.9995], axis=0)
         self._heavy = last - first > _HEAVY * _HALF_OF_NORMAL * self._scale
 
@@ -67,9 +67,9 @@ class ParameterSpace:
         exponent = np.clip(line, -_MOST_EXPONENT, _MOST_EXPONENT)
         low, high = np.where(self._box, self._low, 0), np.where(self._box, self._high, 1)
         # Each half of the box is measured from its own end, which is exact next to the end.
-        inside = np.where(
-            line < 0, low + (high - low) * ndtr(line), high - (high - low) * ndtr(-line)
-        )
+        near = 0.5 - np.abs(line)
+        share = np.where(near < _EDGE, _EDGE * np.exp(np.minimum(near / _EDGE - 1, 0)), near)
+        inside = np.where(line < 0, low + (high - low) * share, high - (high - low) * share)
         parameters = np.where(self._box, inside, line)
         parameters = np.where(self._from_low, self._low + np.exp(exponent), parameters)
         parameters = np.where(self._to_high, self._high - np.exp(-exponent), parameters)
@@ -86,8 +86,8 @@ class ParameterSpace:
         """
         line = self._onto_line(parameters)
         width = np.where(self._box, self._high, 1) - np.where(self._box, self._low, 0)
-        normal = line**2 / 2 + np.log(2 * np.pi) / 2 - np.log(width)
-        slope = np.where(self._box, normal, 0.0)
+        steep = np.maximum(1 - (0.5 - np.abs(line)) / _EDGE, 0)  # log of the slope in a share
+        slope = np.where(self._box, steep - np.log(width), 0.0)
         slope = np.where(self._from_low, -line, slope)
         slope = np.where(self._to_high, line, slope)
         scaled = (line - self._centre) / self._scale
@@ -97,11 +97,12 @@ class ParameterSpace:
 
     def _onto_line(self, parameters: np.ndarray) -> np.ndarray:
         low, high = np.where(self._box, self._low, 0), np.where(self._box, self._high, 1)
-        width = high - low
-        least = np.finfo(float).tiny
-        lower = np.clip((parameters - low) / width, _MARGIN, 0.5)
-        upper = np.clip((high - parameters) / width, _MARGIN, 0.5)
-        line = np.where(self._box, np.where(lower < 0.5, ndtri(lower), -ndtri(upper)), parameters)
+        width, least = high - low, np.finfo(float).tiny
+        lower, upper = (parameters - low) / width, (high - parameters) / width
+        share = np.clip(np.minimum(lower, upper), _MARGIN, 0.5)
+        near = np.where(share < _EDGE, _EDGE * (1 + np.log(share / _EDGE)), share)
+        line = np.where(lower < upper, near - 0.5, 0.5 - near)
+        line = np.where(self._box, line, parameters)
         start = np.where(self._from_low, self._low, 0)
         end = np.where(self._to_high, self._high, 0)
         from_low = np.log(np.maximum(parameters - start, least))

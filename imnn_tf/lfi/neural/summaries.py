@@ -8,9 +8,9 @@ from imnn_tf.lfi.neural.parameter_space import spread
 # spread. From there on they grow with the logarithm of the distance, up to the limit.
 _LINEAR, _LIMIT = 5.0, 20.0
 
-# Summaries of one sign are taken by their logarithm if their 95 % quantile is more than this many
-# times their 5 % quantile.
-_DECADES = 100.0
+# The logarithm of a summary of one sign is taken too if its 95 % quantile is more than this many
+# times its 5 % quantile, and it alone if the ratio is more than the second number.
+_WIDE, _VERY_WIDE = 10.0, 1000.0
 
 # A summary whose values differ by no more than this share of them is regarded as constant.
 _ROUNDING = 1e-13
@@ -31,8 +31,9 @@ class SummaryScaling:
     For each summary:
 
     1. it is dropped if it is the same in all simulations, up to rounding;
-    2. its logarithm is taken if it has one sign throughout and its central 90 % span more than two
-       decades;
+    2. if it has one sign throughout and its central 90 % span a factor of more than 10, its
+       logarithm becomes a further summary; if they span more than 1,000, the logarithm takes its
+       place;
     3. the median is subtracted, and the rest divided by the spread of the central half, which
        outliers do not move;
     4. beyond 5 of these units, `u` becomes `5 (1 + log(u / 5))`, up to 20: values beyond 100 units
@@ -57,19 +58,19 @@ class SummaryScaling:
                 "`get_estimate` must return summaries that vary between simulations, got "
                 f"{len(summaries)} times {low.tolist()}."
             )
-        self._sign = np.where(low > 0, 1.0, np.where(high < 0, -1.0, 0.0))[self._kept]
         kept = summaries[:, self._kept]
+        self._sign = np.where(low > 0, 1.0, np.where(high < 0, -1.0, 0.0))[self._kept]
         ends = np.abs(np.quantile(kept, [0.05, 0.95], axis=0))
-        wide = ends.max(axis=0) / _DECADES > ends.min(axis=0)
-        self._sign = np.where(wide, self._sign, 0.0)
-        values = self._logarithms(kept)
+        with np.errstate(divide="ignore", over="ignore"):
+            ratio = np.where(self._sign != 0, ends.max(axis=0) / ends.min(axis=0), 1.0)
+        self._plain, self._logged = ratio <= _VERY_WIDE, ratio > _WIDE
+        values = self._columns(summaries)
         self._centre, self._scale = np.median(values, axis=0), spread(values)
 
     def __call__(self, summaries: np.ndarray) -> np.ndarray:
-        """Scales summaries, `(n, n_summaries)`, to `(n, n_kept)`."""
-        values = self._logarithms(summaries[:, self._kept])
+        """Scales summaries, `(n, n_summaries)`, to `(n, n_scaled)`."""
         with np.errstate(over="ignore"):
-            units = (values - self._centre) / self._scale
+            units = (self._columns(summaries) - self._centre) / self._scale
         size = np.minimum(np.abs(units), np.finfo(float).max)
         tail = _LINEAR * (1 + np.log(np.maximum(size, _LINEAR) / _LINEAR))
         return np.sign(units) * np.minimum(np.where(size > _LINEAR, tail, size), _LIMIT)
@@ -80,12 +81,12 @@ class SummaryScaling:
         gap = np.abs(summaries[:, ~self._kept] - constants)
         return (gap > 1e-6 * np.abs(constants) + np.finfo(float).tiny).any(axis=1)
 
-    def _logarithms(self, kept: np.ndarray) -> np.ndarray:
-        """The logarithms of those summaries that span decades; minus infinity for a wrong sign."""
-        logged = self._sign != 0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            logarithms = np.log(np.where(logged, np.maximum(self._sign * kept, 0), 1))
-        return np.where(logged, logarithms, kept)
+    def _columns(self, summaries: np.ndarray) -> np.ndarray:
+        """Summaries, and logarithms of some; minus infinity for a sign that none had before."""
+        kept = summaries[:, self._kept]
+        sizes = np.maximum((self._sign * kept)[:, self._logged], 0)
+        with np.errstate(divide="ignore"):
+            return np.concatenate([kept[:, self._plain], np.log(sizes)], axis=1)
 
 
 class Familiarity:
@@ -100,7 +101,7 @@ class Familiarity:
     section 4.1).
 
     Args:
-        scaled: Scaled summaries of the training simulations, `(n, n_kept)`, in random order.
+        scaled: Scaled summaries of the training simulations, `(n, n_scaled)`, in random order.
     """
 
     def __init__(self, scaled: np.ndarray) -> None:
@@ -118,7 +119,7 @@ class Familiarity:
         self._distances = np.sort(self._distance(others))
 
     def p_values(self, scaled: np.ndarray) -> np.ndarray:
-        """The p-values, `(m,)`, of observations, `(m, n_kept)`."""
+        """The p-values, `(m,)`, of observations, `(m, n_scaled)`."""
         further = len(self._distances) - np.searchsorted(self._distances, self._distance(scaled))
         return (1 + further) / (1 + len(self._distances))
 

@@ -24,7 +24,7 @@ class ProgressBar(Protocol):
 class Execution:
     """How simulations run: where, how many in a call, and what happens when one fails.
 
-    `imnn_tf.lfi.simulate`, `ApproximateBayesianComputation` and `PopulationMonteCarlo` take it as
+    `imnn_tf.lfi.simulate` and the methods of inference that simulate take it as
     `execution`, or take its fields as separate keywords.
 
     Raises:

@@ -49,6 +49,15 @@ def test_positive_summaries_over_decades_are_taken_by_their_logarithm(rng):
     assert scaling(np.array([[-1.0], [0.0]])).tolist() == [[-20], [-20]]
 
 
+def test_positive_summaries_over_one_decade_are_taken_by_both(rng):
+    x = rng.chisquare(3, (3000, 1))
+    scaled = SummaryScaling(x)(x)
+    assert scaled.shape == (3000, 2)
+    assert np.corrcoef(x[:, 0], scaled[:, 0])[0, 1] > 0.99
+    assert np.corrcoef(np.log(x[:, 0]), scaled[:, 1])[0, 1] > 0.9999
+    assert SummaryScaling(x + 5)(x).shape == (3000, 1)
+
+
 @pytest.mark.parametrize("unit", [1e-200, 1e9, 1e200])
 def test_units_change_nothing(rng, unit):
     x = np.stack([rng.normal(size=1000), rng.standard_cauchy(1000), rng.lognormal(0, 5, 1000)], 1)
