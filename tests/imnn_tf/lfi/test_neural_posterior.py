@@ -12,6 +12,7 @@ from linear_gaussian import GaussianPrior, LinearGaussian, Triangle, conjugate
 from scipy import stats
 
 from imnn_tf.lfi import Execution, NeuralPosterior, SimulationError, calibration
+from imnn_tf.lfi.density import Architecture, SplineFlows, TrainingOptions
 
 tfd = tfp.distributions
 MATRIX = np.array([[1.0, 0.5], [0.0, 1.0], [1.0, 1.0]])
@@ -572,3 +573,70 @@ def test_bad_arguments_of_methods_are_refused():
     npe(200)
     with pytest.raises(ValueError, match=r"`density_estimator.sample\(n, summaries\)` must have"):
         npe.result()
+
+
+@pytest.mark.slow
+def test_flows_learn_a_posterior_that_is_cut_at_both_ends_of_a_box():
+    """One observation of a uniform parameter with normal noise: normal posteriors within the box.
+
+    The errors of flows have no closed form. The bounds are three times what was measured.
+    """
+    prior = tfd.Blockwise([tfd.Uniform(-1.0, 1.0)])
+    targets = np.array([[-1.2], [-0.9], [0.0], [0.5], [1.1]])
+
+    def simulator(parameters, rng):
+        return parameters + 0.3 * rng.normal(size=parameters.shape)
+
+    npe = neural(
+        target_data=targets, prior=prior, simulator=simulator, density_estimator="spline_flows"
+    )
+    npe(3000)
+    edges = np.linspace(-1, 1, 41)
+    for target, result in zip(targets[:, 0], npe.results(n_samples=20_000), strict=True):
+        exact = stats.truncnorm((-1 - target) / 0.3, (1 - target) / 0.3, target, 0.3)
+        assert abs(result.mean()[0] - exact.mean()) < 0.2 * exact.std()
+        assert abs(result.std()[0] / exact.std() - 1) < 0.15
+        found = np.histogram(result.samples[:, 0], edges)[0] / 20_000
+        assert np.abs(found - np.diff(exact.cdf(edges))).max() < 0.05
+        # The two outermost fortieths of the box, next to its ends.
+        for end in (0, -1):
+            assert abs(found[end] - np.diff(exact.cdf(edges))[end]) < 0.03
+        assert stats.kstest(result.samples[:, 0], exact.cdf).statistic < 0.08
+
+
+@pytest.mark.slow
+def test_flows_take_awkward_summaries_and_stay_in_bounds():
+    """Cauchy noise, outliers of 1e30, a constant, a copy, and ten parameters of any kind."""
+    parts = [tfd.Uniform(-1.0, 1.0)] * 4 + [tfd.LogNormal(-20.0, 1.0)] * 2
+    parts += [tfd.Cauchy(0.0, 1.0), tfd.Normal(5.0, 1e-3), tfd.Gamma(1.0, 1e6), tfd.HalfNormal(1e9)]
+
+    def simulator(parameters, rng):
+        x = parameters * (1 + 0.1 * rng.normal(size=parameters.shape))
+        x[:, 0] += 0.1 * rng.standard_cauchy(len(x))
+        x[::97, 1] = 1e30
+        x[::89, 2] = -1e300
+        constant = np.full((len(x), 1), 3.0)
+        return np.concatenate([x, constant, x[:, 3:4]], axis=1)
+
+    prior = tfd.Blockwise(parts)
+    truths, data = calibration.simulate_targets(prior, simulator, 60, seed=8)
+    flows = SplineFlows(
+        architecture=Architecture(transforms=3, width=32),
+        training=TrainingOptions(members=2, epochs=15),
+    )
+    npe = neural(target_data=data, prior=prior, simulator=simulator, density_estimator=flows)
+    npe(4000)
+    results = npe.results(n_samples=500)
+    for truth, result in zip(truths, results, strict=True):
+        assert np.isfinite(result.samples).all()
+        assert npe.prior.supports(result.samples).all()
+        assert np.isfinite(npe.log_prob(truth, data=data[0]))
+    # Each posterior holds its truth as often as it says, up to the scatter of 60 truths.
+    coverage = calibration.expected_coverage(truths, results, [0.5, 0.9])
+    low, high = coverage.band(0.9999)
+    assert (low[:, np.newaxis] - 0.1 <= coverage.coverage).all()
+    assert (coverage.coverage <= high[:, np.newaxis] + 0.1).all()
+    # The two log-normal parameters, of which the data tell to 10 %, are found to about that.
+    for column in (4, 5):
+        ratios = [r.quantile(0.5)[column] / t[column] for r, t in zip(results, truths, strict=True)]
+        assert 0.05 < np.std(np.log(ratios)) < 0.3
