@@ -13,6 +13,7 @@ from imnn_tf.lfi.neural.truncation import Region, draw_truncated
 from imnn_tf.lfi.posterior.samples import Posterior
 from imnn_tf.lfi.running.execution import ProgressBar
 from imnn_tf.utils import checks
+from imnn_tf.utils.interrupt import deferred_interrupt
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
 from imnn_tf.utils.types import Numbers
 
@@ -126,7 +127,7 @@ class AmortisedInference(SimulatedInference):
                 f"`draws` must be at least {LEAST_SIMULATIONS} in all, got {draws} beside the "
                 f"{len(self.parameters)} that there are."
             )
-        with self._same_workers() as execution:
+        with deferred_interrupt() as interrupt, self._same_workers() as execution:
             if progress is not None:
                 execution = replace(execution, progress=progress)
             for _ in range(rounds):
@@ -139,6 +140,8 @@ class AmortisedInference(SimulatedInference):
                 if simulated.interrupted:
                     return
                 self._train(callbacks, progress)
+                if interrupt.is_set():  # during the training, which ended early
+                    return
 
     def _proposals(self, n: int, focus: int | None) -> np.ndarray:
         """Draws from the prior, within the region of the target if there is a density for it."""
@@ -190,7 +193,8 @@ class AmortisedInference(SimulatedInference):
             return self.estimate, [f"Target {i}" for i in range(self.targets)]
         data = data if hasattr(data, "shape") else np.asarray(data)
         self._check_shape("data", data)
-        summaries = checks.array("get_estimate(data)", self.get_estimate(data))
+        shape = (data.shape[0], self.n_summaries)
+        summaries = checks.array("get_estimate(data)", self.get_estimate(data), shape=shape)
         return summaries, [f"Observation {i}" for i in range(len(summaries))]
 
     def _results(self, chosen: Sequence[int], n_samples: int, seed: Seed) -> list[Posterior]:

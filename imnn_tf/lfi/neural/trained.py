@@ -117,7 +117,7 @@ class Trained:
                 if calls > _MOST_CALLS:
                     raise ValueError(
                         f"`prior` must support the posterior, got {n - missing} samples within "
-                        f"its support of {(calls) * n} for summaries {summaries[row].tolist()}."
+                        f"its support of {calls * n} for summaries {summaries[row].tolist()}."
                     )
                 more = self._draw(n, summaries[row : row + 1], child(seed, int(row), calls))[0]
                 kept.append(more[self._prior.supports(more)][:missing])
