@@ -73,6 +73,7 @@ READERS: dict[str, Callable[[Path], dict[str, Callable[[], Results]]]] = {
     "TFRecords": read_records,
     "rejection": functools.partial(go_on, jobs.rejection),
     "PMC": functools.partial(go_on, jobs.monte_carlo),
+    "NPE": functools.partial(go_on, jobs.neural),
 }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 Results = dict[str, Any]
 
 TARGET = np.random.default_rng(37).normal(3.0, 1.4, size=(1, 10))
+FISHER = np.diag([10.0, 5.0])
 
 
 def imnn_of(folder: Path, width: int = 8, **changes: Any) -> Any:
@@ -143,7 +144,7 @@ def records(folder: Path) -> Results:
     return {path.name: np.frombuffer(path.read_bytes(), np.uint8) for path in files}
 
 
-def inference(kind: str, folder: Path, workers: int | None) -> Any:
+def inference(kind: str, folder: Path, workers: int | None, **more: Any) -> Any:
     """An inference from ten Gaussian draws, with a store."""
     import time
 
@@ -163,7 +164,6 @@ def inference(kind: str, folder: Path, workers: int | None) -> Any:
         prior=tfp.distributions.Blockwise(
             [tfp.distributions.Uniform(*ends) for ends in zip(low, high, strict=True)]
         ),
-        Fisher=np.diag([10.0, 5.0]),
         get_estimate=lambda data: np.stack([data.mean(1), data.var(1)], axis=1),
         simulator=draws,
         seed=1,
@@ -171,21 +171,35 @@ def inference(kind: str, folder: Path, workers: int | None) -> Any:
         executor=workers,
         batch_size=1,
         store=folder / "store",
+        **more,
     )
 
 
 def rejection(folder: Path, workers: int | None = 2) -> Results:
     """Rejection with two workers."""
-    abc = inference("ApproximateBayesianComputation", folder, workers)
+    abc = inference("ApproximateBayesianComputation", folder, workers, Fisher=FISHER)
     abc(150)
     return {"parameters": abc.parameters, "estimates": abc.estimates}
 
 
 def monte_carlo(folder: Path, workers: int | None = 2) -> Results:
     """Population Monte Carlo with two workers."""
-    pmc = inference("PopulationMonteCarlo", folder, workers)
+    pmc = inference("PopulationMonteCarlo", folder, workers, Fisher=FISHER)
     pmc(draws=30, initial_draws=60, criterion=0.5, percentile=None)
     return {"parameters": pmc.parameters, "weights": pmc.result().weights}
+
+
+def neural(folder: Path, workers: int | None = 2) -> Results:
+    """A neural posterior with two workers."""
+    from imnn_tf.lfi.density import Architecture, SplineFlows, TrainingOptions
+
+    flows = SplineFlows(
+        architecture=Architecture(transforms=1, width=8),
+        training=TrainingOptions(members=2, epochs=20),
+    )
+    npe = inference("NeuralPosterior", folder, workers, density_estimator=flows)
+    npe(150)
+    return {"parameters": npe.parameters, "samples": npe.result().samples}
 
 
 JOBS: dict[str, Callable[[Path], Results]] = {
@@ -197,4 +211,5 @@ JOBS: dict[str, Callable[[Path], Results]] = {
     "TFRecords": records,
     "rejection": rejection,
     "PMC": monte_carlo,
+    "NPE": neural,
 }
