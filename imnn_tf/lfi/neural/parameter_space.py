@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import ndtri
 
 # A box is left as it is but for this share of its width next to each end.
-_EDGE = 0.1
+_EDGE = 0.03
 
 # Parameters of a box stay this share of its width away from its ends. A draw on an end itself,
 # which rounding can make, would be infinitely far away.
@@ -28,8 +28,8 @@ class ParameterSpace:
 
     1. onto the real line. Without bounds it is there already. Above a bound it becomes
        `log(t - low)`, and below one `-log(high - t)`. Between two, it becomes the share
-       `(t - low) / (high - low)`, of which the first and last tenth are stretched to infinity: a
-       share `s` below `e = 0.1` becomes `e (1 + log(s / e))`, and the last tenth is its mirror
+       `(t - low) / (high - low)`, of which the first and last 3 % are stretched to infinity: a
+       share `s` below `e = 0.03` becomes `e (1 + log(s / e))`, and the last 3 % are its mirror
        image. In the middle of a box this is linear, as the relation of parameters to good
        summaries often is, and a density need not learn to undo a bend;
     2. to `(line - centre) / scale`, with the median and the spread of the training parameters;
