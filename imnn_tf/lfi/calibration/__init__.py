@@ -1,0 +1,34 @@
+"""Checks of whether the posteriors of any method are calibrated.
+
+All of them draw true parameters from the prior, simulate data there, infer posteriors from the
+data, and compare these with the truth. One object with many targets infers all posteriors:
+
+    truths, data = calibration.simulate_targets(prior, simulator, 300, seed=1)
+    abc = ApproximateBayesianComputation(data, prior, F, get_estimate, simulator, seed=2)
+    abc(100_000)
+    abc.accept_reject(1.0)
+    ranks = calibration.sbc_ranks(truths, abc.results())
+
+The posterior given that an estimate is within a tolerance is wider than the posterior given the
+estimate. It is calibrated exactly if the estimate of the target is itself moved at random within
+the tolerance (Fearnhead & Prangle 2012, arXiv:1004.1112, theorem 1), and nearly if the tolerance
+is small.
+"""
+
+from imnn_tf.lfi.calibration.coverage import Coverage, expected_coverage, tarp
+from imnn_tf.lfi.calibration.plots import plot_coverage, plot_ranks
+from imnn_tf.lfi.calibration.ranks import sbc_ranks, uniformity
+from imnn_tf.lfi.calibration.targets import simulate_targets
+from imnn_tf.lfi.calibration.two_samples import c2st
+
+__all__ = [
+    "Coverage",
+    "c2st",
+    "expected_coverage",
+    "plot_coverage",
+    "plot_ranks",
+    "sbc_ranks",
+    "simulate_targets",
+    "tarp",
+    "uniformity",
+]
