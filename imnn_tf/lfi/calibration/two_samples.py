@@ -1,4 +1,4 @@
-"""A two-sample test by a classifier: how well it can tell the samples of two distributions apart."""
+"""A two-sample test: how well a classifier tells samples of two distributions apart."""
 
 import numpy as np
 from numpy.typing import ArrayLike
