@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from imnn_tf.lfi.calibration.classifier import cross_validated_accuracy
 from imnn_tf.lfi.posterior.samples import Posterior
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
@@ -17,9 +18,9 @@ def c2st(
 
     The classifier two-sample test of Lopez-Paz & Oquab (2017), arXiv:1610.06545, as the benchmark
     of Lueckmann et al. (2021), arXiv:2101.04653, computes it: both are standardised by mean and
-    standard deviation of the reference, and scikit-learn's `MLPClassifier` with two hidden layers
-    of ten units for each parameter is trained by Adam until its loss stands still. The accuracy is
-    the mean over five folds.
+    standard deviation of the reference, and a network with two hidden layers of ten units for each
+    parameter is trained by Adam until its loss stands still. The accuracy is the mean over five
+    folds. The network is that of scikit-learn's `MLPClassifier`, and gives the same accuracies.
 
     0.5 means that the classifier finds no difference, 1 that it always knows which is which. The
     accuracy grows with the number of samples, and with 10,000 of each, which is what is published,
@@ -37,15 +38,9 @@ def c2st(
         The accuracy, between 0 and 1.
 
     Raises:
-        ImportError: If scikit-learn is not installed.
         ValueError: If the numbers of parameters differ, there are fewer than ten samples of
             either, or a parameter of the reference is constant.
     """
-    try:
-        from sklearn.model_selection import KFold, cross_val_score
-        from sklearn.neural_network import MLPClassifier
-    except ImportError:
-        raise ImportError("c2st needs scikit-learn: pip install imnn-tf[calibration].") from None
     sequence = seed_sequence(seed)
     found, right = _equally_many(samples, reference, sequence)
     mean, spread = right.mean(axis=0), right.std(axis=0, ddof=1)
@@ -53,17 +48,8 @@ def c2st(
         constant = np.flatnonzero(~(spread > 0)).tolist()
         raise ValueError(f"`reference` must vary in every parameter, got constant {constant}.")
     both = (np.concatenate([right, found]) - mean) / spread
-    state = int(child(sequence, 2).generate_state(1)[0])
-    classifier = MLPClassifier(
-        hidden_layer_sizes=2 * (10 * both.shape[1],),
-        activation="relu",
-        solver="adam",
-        max_iter=10_000,
-        random_state=state,
-    )
-    folds = KFold(_FOLDS, shuffle=True, random_state=state)
     which = np.repeat([0, 1], len(right))
-    return float(cross_val_score(classifier, both, which, cv=folds, scoring="accuracy").mean())
+    return float(cross_validated_accuracy(both, which, _FOLDS, child(sequence, 2)).mean())
 
 
 def _equally_many(

@@ -31,7 +31,7 @@ MODULES = {
     if path != ROOT / "__init__.py"
 }
 # Every layer may import itself and the layers after it.
-LAYERS = ["", "neural", "methods", "density", "posterior", "running", "plots"]
+LAYERS = ["", "calibration", "neural", "methods", "density", "posterior", "running", "plots"]
 # Modules at the top that all layers may import.
 LEAVES = ["arguments", "prior"]
 
