@@ -7,10 +7,12 @@ against 33 s for five, 31 against 127 s for ten).
 """
 
 import itertools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import child, stateless_seed
 
 # The defaults of scikit-learn.
@@ -55,7 +57,7 @@ def _initial(widths: list[int], seed: tf.Tensor) -> list[tf.Tensor]:
     for i, (n, m) in enumerate(itertools.pairwise(widths)):
         end = (6 / (n + m)) ** 0.5
         for j, shape in enumerate(((n, m), (m,))):
-            key = tf.random.experimental.stateless_fold_in(seed, 2 * i + j)
+            key = seed + tf.constant([0, 2 * i + j])
             variables.append(tf.random.stateless_uniform(shape, key, -end, end))
     return variables
 
@@ -75,21 +77,20 @@ def _trained(x: tf.Tensor, y: tf.Tensor, n: tf.Tensor, seed: tf.Tensor) -> list[
         x: Rows, `(capacity, p)`, of which the first `n` count.
         y: Their classes, zero or one, `(capacity, 1)`.
         n: How many of them count.
-        seed: Two integers.
+        seed: Two integers, `(2,)`.
 
     Returns:
         Weights and biases of the three layers.
     """
-    p = x.shape[1]
+    capacity, p = checks.sizes("x", x.shape.as_list(), length=2)
     variables = _initial([p, 10 * p, 10 * p, 1], seed)
     zeros = [tf.zeros_like(each) for each in variables]
     batches = (n + _BATCH - 1) // _BATCH
     epoch, best, waited = tf.constant(0), tf.constant(np.inf, tf.float32), tf.constant(0)
     steps, first, second = tf.constant(0), zeros, zeros
     while epoch < _EPOCHS and waited <= _PATIENCE:
-        key = tf.random.experimental.stateless_fold_in(seed, 100 + epoch)
-        order = tf.random.stateless_uniform([x.shape[0]], key)
-        order = tf.argsort(tf.where(tf.range(x.shape[0]) < n, order, 2.0))
+        order = tf.random.stateless_uniform([capacity], seed + tf.stack([1, epoch]))
+        order = tf.argsort(tf.where(tf.range(capacity) < n, order, 2.0))
         total, batch = tf.constant(0.0), tf.constant(0)
         while batch < batches:
             chosen = tf.slice(order, [batch * _BATCH], [_BATCH])
@@ -100,20 +101,41 @@ def _trained(x: tf.Tensor, y: tf.Tensor, n: tf.Tensor, seed: tf.Tensor) -> list[
             )
             total += loss * tf.cast(size, tf.float32)
             steps += 1
-            time = tf.cast(steps, tf.float32)
-            rate = _RATE * tf.sqrt(1 - _BETA_2**time) / (1 - _BETA_1**time)
-            first = [_BETA_1 * m + (1 - _BETA_1) * g for m, g in zip(first, slope)]  # noqa: B905
-            second = [_BETA_2 * v + (1 - _BETA_2) * g**2 for v, g in zip(second, slope)]  # noqa: B905
-            variables = [
-                w - rate * m / (tf.sqrt(v) + _EPSILON)
-                for w, m, v in zip(variables, first, second)  # noqa: B905
-            ]
+            variables, first, second = _stepped(variables, first, second, slope, steps)
             batch += 1
         loss = total / tf.cast(n, tf.float32)
         waited = tf.where(loss > best - _TOLERANCE, waited + 1, 0)
         best = tf.minimum(best, loss)
         epoch += 1
     return variables
+
+
+def _stepped(
+    variables: list[tf.Tensor],
+    first: list[tf.Tensor],
+    second: list[tf.Tensor],
+    slope: list[tf.Tensor],
+    steps: tf.Tensor,
+) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tf.Tensor]]:
+    """Variables and moments after a step of Adam (Kingma & Ba 2014, arXiv:1412.6980).
+
+    Args:
+        variables: Weights and biases.
+        first: Running means of the gradient.
+        second: Running means of its square.
+        slope: The gradient.
+        steps: The number of steps, this one included.
+    """
+    count = tf.cast(steps, tf.float32)
+    rate = _RATE * tf.sqrt(1 - tf.pow(_BETA_2, count)) / (1 - tf.pow(_BETA_1, count))
+    pairs = zip(first, second, slope, strict=True)
+    moments = [
+        (_BETA_1 * m + (1 - _BETA_1) * g, _BETA_2 * v + (1 - _BETA_2) * g**2) for m, v, g in pairs
+    ]
+    moved = [
+        w - rate * m / (tf.sqrt(v) + _EPSILON) for w, (m, v) in zip(variables, moments, strict=True)
+    ]
+    return moved, [m for m, _ in moments], [v for _, v in moments]
 
 
 def _loss_and_slope(
@@ -133,4 +155,5 @@ def _loss_and_slope(
         squares = tf.add_n([tf.reduce_sum(each**2) for each in variables[::2]])
         loss = tf.reduce_sum(entropies * counts) + _PENALTY / 2 * squares
         loss /= tf.reduce_sum(counts)
-    return loss, tape.gradient(loss, variables)
+    slope: list[Any] = tape.gradient(loss, variables)
+    return loss, slope
