@@ -62,11 +62,18 @@ $(PEERS)/%/installed: benchmarks/environments/%.txt
 	$(@D)/bin/python -m pip install --quiet --requirement $<
 	@touch $@
 
-PEERS_INSTALLED := $(patsubst benchmarks/environments/%.txt,$(PEERS)/%/installed,\
-	$(wildcard benchmarks/environments/*.txt))
+# Packages of which only the files are needed come without what they depend on.
+$(PEERS)/%/installed: benchmarks/environments/alone/%.txt
+	$(PEER_PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --no-deps --requirement $<
+	@touch $@
+
+PEERS_INSTALLED := $(patsubst %.txt,$(PEERS)/%/installed,$(notdir \
+	$(wildcard benchmarks/environments/*.txt benchmarks/environments/alone/*.txt)))
 PREDECESSOR := --predecessor $(PEERS)/imnn-tf-0.2.0/bin/python
 TORCH := --torch $(PEERS)/torch-rim-0.2.9/bin/python
 PYABC := --pyabc $(PEERS)/pyabc-0.12.18/bin/python
+SBI := --sbibm $(PEERS)/sbibm-1.1.0/bin/python --sbi $(PEERS)/sbi-0.27.0/bin/python
 
 # The benchmarks run one after the other. STREAM_FOLDER is a folder with 16 GB of free space.
 bench bench-quick: $(VENV)/installed $(PEERS_INSTALLED)
@@ -75,6 +82,7 @@ bench bench-quick: $(VENV)/installed $(PEERS_INSTALLED)
 	$(BIN)/python benchmarks/imnn_sources.py $(QUICK) $(PREDECESSOR)
 	$(BIN)/python benchmarks/imnn_streaming.py $(QUICK) $(STREAM_FOLDER:%=--folder %)
 	$(BIN)/python benchmarks/lfi.py $(QUICK) $(PREDECESSOR) $(PYABC)
+	$(BIN)/python benchmarks/posteriors.py $(QUICK) $(SBI)
 	$(BIN)/python benchmarks/rim.py $(QUICK) $(TORCH)
 	$(BIN)/python benchmarks/roofline.py $(QUICK)
 	$(BIN)/python benchmarks/scaling.py $(QUICK)

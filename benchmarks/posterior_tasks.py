@@ -2,8 +2,8 @@
 
 Priors and simulators are written anew from the description in its appendix T. Observations and
 samples of the reference posteriors are read from the files of the package sbibm 1.1.0, in the
-environment that `make` creates from `environments/sbibm-1.1.0.txt`; none of its code is run. Only
-NumPy is imported until a prior is asked for, so that peers can use the tasks.
+environment that `make` creates from `environments/alone/sbibm-1.1.0.txt`; none of its code is run.
+Only NumPy is imported until a prior is asked for, so that peers can use the tasks.
 """
 
 import bz2

@@ -142,6 +142,43 @@ def lfi(result: Any) -> list[str]:
     return [table(header, rows)]
 
 
+def posteriors(result: Any) -> list[str]:
+    """Mean C2ST of each method, budget by budget, and what the trainings took."""
+    budgets = sorted({run["budget"] for run in result["runs"]})
+    tasks = list(dict.fromkeys(run["task"] for run in result["runs"]))
+    found: dict[tuple[str, str, int], list[float]] = {}
+    for run in result["runs"]:
+        found.setdefault((run["method"], run["task"], run["budget"]), []).append(run["c2st"])
+    for row in result["published"]:
+        name = f"{row['method']}, published"
+        found[name, row["task"], row["budget"]] = [row["c2st"]]
+    parts = []
+    for budget in budgets:
+        methods = list(dict.fromkeys(m for m, _, b in found if b == budget))
+        rows = [[m, *(_accuracy(found.get((m, t, budget), []), m) for t in tasks)] for m in methods]
+        parts.append(table([f"C2ST at {budget:,} simulations", *tasks], rows))
+    rows = [
+        [
+            cost["method"],
+            cost["task"],
+            f"{cost['budget']:,}",
+            number(cost["processor seconds"]),
+            number(cost["seconds"]),
+        ]
+        for cost in result["costs"]
+    ]
+    header = ["training", "task", "simulations", "processor seconds", "seconds"]
+    return [*parts, *([table(header, rows)] if rows else [])]
+
+
+def _accuracy(values: Sequence[float], method: str) -> str:
+    """The mean of accuracies, with the number of observations where it is not ten."""
+    if not values:
+        return NOT_HERE
+    few = len(values) < 10 and not method.endswith("published")
+    return f"{np.mean(values):.3f}" + (f" ({len(values)} of 10)" if few else "")
+
+
 def rim(result: Any) -> list[str]:
     """Errors after training, and speeds in alternating rounds."""
     keys = {"error": "{:.4f}", "seconds": "{:.0f}", "weights": "{:,}"}
@@ -280,6 +317,7 @@ SECTIONS = {
     "imnn_sources": ("IMNN, every source of simulations", imnn_sources),
     "imnn_streaming": ("IMNN, data larger than memory", imnn_streaming),
     "lfi": ("Population Monte Carlo", lfi),
+    "posteriors": ("Posteriors of five tasks", posteriors),
     "rim": ("Recurrent inference machine, torch_rim's problem", rim),
     "roofline": ("Roofline of an update", roofline),
     "scaling": ("Scaling laws", scaling),

@@ -16,6 +16,7 @@ is small.
 """
 
 from imnn_tf.lfi.calibration.coverage import Coverage, expected_coverage, tarp
+from imnn_tf.lfi.calibration.novelty import Novelty, novelty
 from imnn_tf.lfi.calibration.plots import plot_coverage, plot_ranks
 from imnn_tf.lfi.calibration.ranks import sbc_ranks, uniformity
 from imnn_tf.lfi.calibration.targets import simulate_targets
@@ -23,8 +24,10 @@ from imnn_tf.lfi.calibration.two_samples import c2st
 
 __all__ = [
     "Coverage",
+    "Novelty",
     "c2st",
     "expected_coverage",
+    "novelty",
     "plot_coverage",
     "plot_ranks",
     "sbc_ranks",
