@@ -120,7 +120,7 @@ def population_monte_carlo(setting: Setting, **_: Any) -> Iterator[tuple[str, in
     from imnn_tf.lfi import PopulationMonteCarlo
 
     estimate, metric, theta, known = pilot(setting)
-    particles, initial = population(setting.budget)
+    particles, initial = population(setting.budget, setting.task.parameters)
     for i, number in enumerate(setting.numbers):
         pmc = PopulationMonteCarlo(
             setting.data[i : i + 1],
@@ -138,9 +138,13 @@ def population_monte_carlo(setting: Setting, **_: Any) -> Iterator[tuple[str, in
             yield name, number, pmc.result(adjust=adjust)
 
 
-def population(budget: int) -> tuple[int, int]:
-    """The number of particles and of draws from the prior that a budget is spent on."""
-    particles = max(100, min(1000, budget // 30))
+def population(budget: int, parameters: int) -> tuple[int, int]:
+    """The number of particles and of draws from the prior that a budget is spent on.
+
+    Fewer particles reach a smaller tolerance, more of them repeat fewer samples, which a classifier
+    in many dimensions notices.
+    """
+    particles = max(100, parameters * budget // 200)
     return particles, 3 * particles
 
 

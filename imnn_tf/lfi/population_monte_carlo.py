@@ -53,6 +53,9 @@ _RUN = {
     "generation they belong to, and not only the last population. That costs no simulations; see "
     "`imnn_tf.lfi.methods.population.Population.recycled`. The attributes show the last population "
     "in any case.",
+    local_kernels="The share of the proposals, from 0 to 0.5, that are moved by a Gaussian as "
+    "narrow as the neighbourhood of their particle, and not by one as wide as the population. 0.2 "
+    "is for posteriors of several modes or of a bent shape, where few wide moves are accepted.",
 )
 class PopulationMonteCarlo(WeightedParticles):
     """A population of particles for each target, moved to smaller and smaller distances.
@@ -106,6 +109,7 @@ class PopulationMonteCarlo(WeightedParticles):
         store: str | os.PathLike[str] | None = None,
         progress: bool | ProgressBar = True,
         recycle: bool = True,
+        local_kernels: float = 0.0,
         execution: Execution | None = None,
     ) -> None:
         separate = executor, batch_size, timeout, on_error, retries, store, progress
@@ -117,7 +121,12 @@ class PopulationMonteCarlo(WeightedParticles):
         )
         recycle = checks.flag("recycle", recycle)
         self._populations = Populations(
-            self.targets, self.prior, self._distance_from, self.seed, recycle
+            self.targets,
+            self.prior,
+            self._distance_from,
+            self.seed,
+            recycle,
+            checks.real("local_kernels", local_kernels, minimum=0, maximum=0.5),
         )
 
     @described(**_RUN)

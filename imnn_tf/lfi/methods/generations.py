@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from imnn_tf.lfi.methods.accepted import Accepted
-from imnn_tf.lfi.methods.kernels import Mixture, propose
+from imnn_tf.lfi.methods.kernels import Mixture, Proposals, propose
+from imnn_tf.lfi.methods.local_kernels import DefensiveMixture
 from imnn_tf.lfi.methods.population import Population, Round
 from imnn_tf.lfi.methods.simulated import Simulated
 from imnn_tf.lfi.prior import Prior
@@ -114,6 +115,7 @@ class Populations:
             distances, `(n,)`.
         seed: Seed of everything random.
         recycle: Whether results use the simulations of all generations.
+        local_kernels: The share of the proposals that local kernels make.
 
     Attributes:
         each: The population of each target; empty before the first.
@@ -127,9 +129,10 @@ class Populations:
         distance: Callable[[np.ndarray, int], np.ndarray],
         seed: np.random.SeedSequence,
         recycle: bool,
+        local_kernels: float = 0.0,
     ) -> None:
         self.each: list[Population] = []
-        self.recycle = recycle
+        self.recycle, self._local_kernels = recycle, local_kernels
         self._targets, self._prior, self._distance, self._seed = targets, prior, distance, seed
         nothing = np.empty((0, prior.n_params))
         self._added = Simulated(nothing, nothing)
@@ -242,7 +245,7 @@ class Populations:
         if reason is not None:
             self.each[target] = replace(population, stopped_by=reason)
             return False
-        mixture = Mixture.of(population.parameters, population.weights)
+        mixture = self._proposals(population)
         key = (1, target, len(population.rounds))
         kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         accepted = simulations = proposed = tried = 0
@@ -275,6 +278,13 @@ class Populations:
                 drawn, simulations, size, tolerance, self._prior
             )
         return self.each[target].stopped_by is None
+
+    def _proposals(self, population: Population) -> Proposals:
+        """What the next generation is drawn from."""
+        particles = population.parameters, population.weights
+        if self._local_kernels == 0:
+            return Mixture.of(*particles)
+        return DefensiveMixture.of(*particles, self._local_kernels)
 
     def _decide(
         self, population: Population, size: int, schedule: Schedule

@@ -1,7 +1,7 @@
 """The kernels that particles are drawn from, and the weights that correct for them."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -9,6 +9,16 @@ from imnn_tf.lfi.posterior.samples import weighted_covariance
 
 # Entries of the kernel matrix that are in memory at a time: 8 MB, which fits into a cache.
 _ENTRIES_AT_A_TIME = 1_000_000
+
+
+class Proposals(Protocol):
+    """A density that parameters are drawn from."""
+
+    def draw(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Draws points, `(n, p)`."""
+
+    def density(self, points: np.ndarray) -> np.ndarray:
+        """Density, `(m,)`, at points `(m, p)`."""
 
 
 class Mixture(NamedTuple):
@@ -76,7 +86,7 @@ class Mixture(NamedTuple):
 
 
 def propose(
-    mixture: Mixture,
+    mixture: Proposals,
     supports: Callable[[np.ndarray], np.ndarray],
     n: int,
     rng: np.random.Generator,
@@ -114,7 +124,7 @@ def propose(
     return np.concatenate(kept), int(tried)
 
 
-def importance_weights(mixture: Mixture, points: np.ndarray, prior: np.ndarray) -> np.ndarray:
+def importance_weights(mixture: Proposals, points: np.ndarray, prior: np.ndarray) -> np.ndarray:
     """Weights `prior / mixture`, normalised: Beaumont et al. (2009), arXiv:0805.2256, fig. 1.
 
     Args:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imnn_tf.lfi.methods.accepted import Accepted
-from imnn_tf.lfi.methods.kernels import Mixture, importance_weights
+from imnn_tf.lfi.methods.kernels import Proposals, importance_weights
 from imnn_tf.lfi.prior import Prior
 
 
@@ -38,7 +38,7 @@ class Round(NamedTuple):
         distances: Distances of the estimates from that of the target, `(n,)`.
     """
 
-    mixture: Mixture | None
+    mixture: Proposals | None
     inside: float
     parameters: np.ndarray
     estimates: np.ndarray
