@@ -14,6 +14,9 @@ from the prior; a tenth of the budget goes into these pairs.
 
     python benchmarks/posteriors.py --sbibm path/to/its/python --sbi path/to/its/python
 
+Population Monte Carlo has one setting for all tasks: a fifth of local kernels, and as many particles
+as `population` says.
+
 Results are written after each observation. `--keep 1` keeps those that the file has, and runs what
 is missing. `--methods` and `--tasks` choose what to run.
 """
@@ -130,6 +133,7 @@ def population_monte_carlo(setting: Setting, **_: Any) -> Iterator[tuple[str, in
             setting.task.simulator,
             seed=100 * setting.seed + number,
             progress=False,
+            local_kernels=0.2,
         )
         pmc.add(theta, known)
         # Simulations that were added count as initial draws, the other half of the pairs do not.
