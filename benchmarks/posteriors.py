@@ -14,8 +14,8 @@ from the prior; a tenth of the budget goes into these pairs.
 
     python benchmarks/posteriors.py --sbibm path/to/its/python --sbi path/to/its/python
 
-Population Monte Carlo has one setting for all tasks: a fifth of local kernels, and as many particles
-as `population` says.
+Population Monte Carlo has one setting for all tasks: a particle for every 100 simulations, three
+times as many first draws, and a fifth of local kernels.
 
 Results are written after each observation. `--keep 1` keeps those that the file has, and runs what
 is missing. `--methods` and `--tasks` choose what to run.
@@ -111,7 +111,7 @@ def rejection(setting: Setting, **_: Any) -> Iterator[tuple[str, int, Any]]:
         )
         abc.add(theta, known)
         # The second simulations of the pairs count towards the budget.
-        abc(setting.budget - len(theta))
+        abc(setting.budget - 2 * len(theta))
         nearest = max(50, int(share * len(abc.distances)))
         abc.accept_reject(np.sort(abc.distances, axis=0)[nearest])
         for i, number in enumerate(setting.numbers):
@@ -123,7 +123,7 @@ def population_monte_carlo(setting: Setting, **_: Any) -> Iterator[tuple[str, in
     from imnn_tf.lfi import PopulationMonteCarlo
 
     estimate, metric, theta, known = pilot(setting)
-    particles, initial = population(setting.budget, setting.task.parameters)
+    particles = max(100, setting.budget // 100)
     for i, number in enumerate(setting.numbers):
         pmc = PopulationMonteCarlo(
             setting.data[i : i + 1],
@@ -137,19 +137,9 @@ def population_monte_carlo(setting: Setting, **_: Any) -> Iterator[tuple[str, in
         )
         pmc.add(theta, known)
         # Simulations that were added count as initial draws, the other half of the pairs do not.
-        pmc(particles, initial, max_simulations=setting.budget - len(theta))
+        pmc(particles, 3 * particles, max_simulations=setting.budget - len(theta))
         for name, adjust in (("PMC", False), ("PMC, adjusted", True)):
             yield name, number, pmc.result(adjust=adjust)
-
-
-def population(budget: int, parameters: int) -> tuple[int, int]:
-    """The number of particles and of draws from the prior that a budget is spent on.
-
-    Fewer particles reach a smaller tolerance, more of them repeat fewer samples, which a classifier
-    in many dimensions notices.
-    """
-    particles = max(100, parameters * budget // 200)
-    return particles, 3 * particles
 
 
 def neural_posterior(setting: Setting, costs: list, **_: Any) -> Iterator[tuple[str, int, Any]]:
