@@ -204,10 +204,10 @@ FAMILIES = {
 def smoothed(posterior: Any, rng: np.random.Generator) -> np.ndarray:
     """10,000 draws from a kernel density of weighted samples, on the real line within the bounds.
 
-    A classifier recognises samples that are repeated, so the published numbers of rejection and of
-    sequential Monte Carlo are of a kernel density too, with a bandwidth by cross-validation. Here
-    the kernel has the shape of the covariance, and the centres move towards the mean so that the
-    covariance stays (West 1993, J. R. Stat. Soc. B 55, 409). 10,000 equal weights need none of it.
+    A classifier recognises samples that are repeated. The package sbibm draws from a kernel density
+    too, if asked to, with a bandwidth by cross-validation. Here the kernel has the shape of the
+    covariance, and the centres move towards the mean so that the covariance stays (West 1993,
+    J. R. Stat. Soc. B 55, 409). 10,000 equal weights need none of it.
     """
     from scipy.special import expit, logit
 
