@@ -24,7 +24,7 @@ from keras.src.saving.serialization_lib import (
 # Registers the layers of `imnn_tf.networks` with Keras, so that their models load without more.
 import imnn_tf.networks.layers  # noqa: F401
 from imnn_tf import information
-from imnn_tf.utils import checkpoint, display
+from imnn_tf.utils import checkpoint, checks, display
 from imnn_tf.utils.types import Json, KerasModel, Numbers
 
 MODEL_FILE = "model.keras"
@@ -107,10 +107,12 @@ class Estimator(display.Shown):
             Estimates, `[batch, n_params]`.
 
         Raises:
+            TypeError: If the data are not real numbers.
             ValueError: If the data do not have the shape of the model's input, or `external` is
                 not what the estimator uses.
         """
-        data = tf.convert_to_tensor(data)
+        data = _real_tensor("data", data)
+        external = None if external is None else _real_tensor("external", external)
         got, want = tuple(data.shape), self.input_shape
         # Keras takes maps without an axis of channels, so a fit may have had either.
         if want and _fits(got, want[:-1]) and len(want) > 1 and want[-1] == 1:
@@ -215,6 +217,15 @@ class Estimator(display.Shown):
         if missing:
             raise checkpoint.CorruptFileError(f"{place} is damaged: it has no {missing[0]}.")
         return cls(model, **{argument: stored[name] for name, argument in _STATISTICS.items()})
+
+
+def _real_tensor(name: str, value: Numbers) -> tf.Tensor:
+    """A tensor of what a user passed; a cast would drop an imaginary part or a mask."""
+    if not tf.is_tensor(value):
+        return tf.convert_to_tensor(checks.array(name, value, finite=False))
+    if not (value.dtype.is_floating or value.dtype.is_integer or value.dtype.is_bool):
+        raise TypeError(f"`{name}` must hold real numbers, got a tensor of {value.dtype.name}.")
+    return tf.convert_to_tensor(value)
 
 
 def load_model(

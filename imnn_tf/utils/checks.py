@@ -143,6 +143,27 @@ def strings(name: str, value: Any, length: int) -> list[str] | None:
     return listed
 
 
+def names(name: str, value: Any, length: int) -> list[str] | None:
+    """Converts a sequence of strings that tell things apart to a list.
+
+    Args:
+        name: Name of the argument.
+        value: A list or a tuple of strings, or `None`.
+        length: The number of strings that there must be.
+
+    Returns:
+        The list, or `None` if `value` is.
+
+    Raises:
+        TypeError: If `value` is not a list or tuple of strings.
+        ValueError: If there are not `length` of them, or two are the same.
+    """
+    result = strings(name, value, length)
+    if result is not None and len(set(result)) < len(result):
+        raise ValueError(f"`{name}` must differ from each other, got {result}.")
+    return result
+
+
 def array(
     name: str,
     value: ArrayLike,
@@ -166,8 +187,10 @@ def array(
 
     Raises:
         TypeError: If `value` does not hold real numbers.
-        ValueError: If its shape differs, or a number is not finite.
+        ValueError: If its shape differs, a number is not finite, or anything is masked.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        value = unmasked(name, value)
     try:
         result = np.asarray(value)
     except ValueError:
@@ -194,6 +217,29 @@ def array(
             f"`{name}` must be finite, got {count} infinite or NaN values of {result.size}."
         )
     return result
+
+
+def unmasked(name: str, value: Any) -> np.ndarray:
+    """Converts a value to an array of any type, unless a part of it is masked.
+
+    NumPy would hand out what is below the mask, as if it had been measured.
+
+    Args:
+        name: Name of the argument.
+        value: Anything that `np.asarray` takes.
+
+    Returns:
+        The array, in the shape and type of `value`.
+
+    Raises:
+        ValueError: If `value` is a masked array in which anything is masked.
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        count = np.count_nonzero(np.ma.getmaskarray(value))
+        raise ValueError(
+            f"`{name}` must not have masked values, got {count} of {value.size}; fill them first."
+        )
+    return np.asarray(value)
 
 
 def simulation(name: str, value: ArrayLike, label: tuple[int, ...]) -> np.ndarray:

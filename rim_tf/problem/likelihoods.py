@@ -288,7 +288,7 @@ def _is_given(value: object) -> bool:
 
 def _check_matrix(name: str, value: Constant) -> np.ndarray:
     """A finite matrix of real or complex numbers."""
-    matrix = np.asarray(value)
+    matrix = checks.unmasked(name, value)
     if matrix.dtype.kind != "c":
         return checks.array(name, value, shape=(None, None))
     parts = [checks.array(name, part, shape=(None, None)) for part in (matrix.real, matrix.imag)]

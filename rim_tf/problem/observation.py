@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from imnn_tf.utils import checks
 from imnn_tf.utils.types import Numbers
 
 
@@ -21,8 +22,14 @@ def as_array(value: Numbers, dtype: str) -> np.ndarray:
         value: Anything that `np.asarray` takes.
         dtype: The type of real numbers. Complex ones get that of the same precision, and integers
             keep theirs.
+
+    Raises:
+        TypeError: If it does not hold numbers.
+        ValueError: If anything is masked.
     """
-    array = np.asarray(value)
+    array = checks.unmasked("an array of the data", value)
+    if array.dtype.kind not in "biufc" and array.dtype.name != "bfloat16":
+        raise TypeError(f"An array of the data must hold numbers, got {array.dtype}.")
     wanted = {"f": dtype, "c": complex_type(dtype)}.get(array.dtype.kind)
     return array if wanted is None else array.astype(wanted, copy=False)
 

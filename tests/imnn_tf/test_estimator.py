@@ -47,6 +47,20 @@ def test_much_data_is_taken_in_parts(monkeypatch):
     np.testing.assert_array_equal(linear_estimator()(data), whole)
 
 
+@pytest.mark.parametrize("convert", [np.asarray, tf.constant])
+def test_complex_data_are_refused(convert):
+    data = convert(np.full((2, 3), 1 + 2j))
+    with pytest.raises(TypeError, match=r"`data` must hold real numbers, got .* ?complex128"):
+        linear_estimator()(data)
+
+
+def test_masked_and_foreign_arrays():
+    data = np.random.default_rng(0).normal(size=(7, 3))
+    np.testing.assert_array_equal(linear_estimator()(data.astype(">f8")), linear_estimator()(data))
+    with pytest.raises(ValueError, match="`data` must not have masked values"):
+        linear_estimator()(np.ma.masked_greater(data, 1))
+
+
 def test_data_may_be_of_any_type_and_symbolic():
     compress = linear_estimator("float32")
     data = np.array([[1, 2, 3], [4, 5, 6]])

@@ -7,6 +7,7 @@ import tensorflow as tf
 from problems import SIZE, draw, small_network, small_rim
 
 from rim_tf import RIM, GaussianLikelihood, PutzkyWelling
+from rim_tf.problem.observation import as_array, as_arrays
 
 FAST = {"verbose": 0, "seed": 0}
 
@@ -179,3 +180,18 @@ def test_batches_taken_several_at_once():
     ]
     for name, values in histories[0].items():
         np.testing.assert_allclose(histories[1][name], values, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (np.ma.masked_greater(np.arange(6.0), 3), ValueError, "must not have masked values, got 2"),
+        (np.array(["1", "2"]), TypeError, "must hold numbers, got <U1"),
+        (np.array([1, None]), TypeError, "must hold numbers, got object"),
+    ],
+)
+def test_data_are_numbers_and_not_masked(value, error, message):
+    with pytest.raises(error, match=message):
+        as_array(value, "float32")
+    with pytest.raises(error, match=message):
+        as_arrays({"source": np.ones(3), "mass": value}, "float32")

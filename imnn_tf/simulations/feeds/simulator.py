@@ -12,6 +12,7 @@ from imnn_tf.simulations.feeds.memory import MemoryFeed
 from imnn_tf.simulations.layout import Layout
 from imnn_tf.simulations.mapping import MapFunction, Mapping, fold_in
 from imnn_tf.simulations.options import SimulationOptions
+from imnn_tf.utils import checks
 from imnn_tf.utils.autodiff import pushforward
 from imnn_tf.utils.seeds import stateless_seed
 from imnn_tf.utils.tensors import known_shape
@@ -97,7 +98,10 @@ class SimulatorFeed:
         self, parameters: tf.Tensor, seed: tf.Tensor, *, augmented: bool = False
     ) -> tf.Tensor:
         if self._in_tensorflow:
-            data = tf.cast(self._simulator(parameters, seed), self._dtype)
+            data = tf.convert_to_tensor(self._simulator(parameters, seed))
+            if data.dtype.is_complex:
+                raise TypeError(f"`simulator` must return real numbers, got {data.dtype.name}.")
+            data = tf.cast(data, self._dtype)
         else:
             data = tf.numpy_function(self._call, [parameters, seed], self._dtype)
             if self._known_shape is not None:
@@ -112,7 +116,9 @@ class SimulatorFeed:
         return data
 
     def _call(self, parameters: np.ndarray, seed: np.ndarray) -> np.ndarray:
-        return np.asarray(self._simulator(parameters, seed), self._dtype.as_numpy_dtype)
+        data = self._simulator(parameters, seed)
+        dtype = self._dtype.as_numpy_dtype
+        return checks.array("simulator(parameters, seed)", data, dtype=dtype, finite=False)
 
     def rows(self, update: tf.Tensor | int, part: Part) -> RowsAt:
         """Starts a pass over the simulations of an update.

@@ -130,7 +130,7 @@ class FunctionReader:
 
         def load_row(row: int) -> None:
             label = label_at(indices[row], self.counts)
-            simulation = np.asarray(self._load(label))
+            simulation = checks.unmasked(self._name, self._load(label))
             if simulation.shape != self.shape:
                 raise ValueError(
                     f"`{self._name}` must hold simulations of shape {self.shape}, got "

@@ -90,6 +90,14 @@ def test_bad_arrays(value, error, message):
         checks.array("a", value, shape=(None, 2))
 
 
+def test_masked_arrays_need_nothing_masked():
+    values = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(checks.array("a", np.ma.masked_array(values)), values)
+    for check in (checks.array, checks.unmasked):
+        with pytest.raises(ValueError, match="`a` must not have masked values, got 2 of 6"):
+            check("a", np.ma.masked_greater(values, 3))
+
+
 def test_lists_of_strings():
     assert checks.strings("names", ("a", "b"), 2) == ["a", "b"]
     assert checks.strings("names", None, 2) is None

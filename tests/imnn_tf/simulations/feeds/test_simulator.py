@@ -56,6 +56,29 @@ def test_members_of_a_derivative_share_their_noise(simulator):
     np.testing.assert_allclose(batch.slope_weights[24:], [[0, 1 / 0.8]] * 8)
 
 
+def test_a_simulator_may_work_in_place():
+    def in_place(parameters, seed):
+        data = in_numpy(parameters, seed)
+        parameters += 100
+        seed += 1
+        return data
+
+    for update in (0, 1, 1):
+        expected = source(in_numpy).batches(update).at(0).data
+        np.testing.assert_array_equal(source(in_place).batches(update).at(0).data, expected)
+
+
+def test_simulations_must_be_real():
+    with pytest.raises(TypeError, match="`simulator` must return real numbers, got complex128"):
+        source(
+            lambda parameters, seed: tf.complex(
+                in_tensorflow(parameters, seed), 1.0 + 0 * parameters[:, :1]
+            )
+        )
+    with pytest.raises((TypeError, tf.errors.InvalidArgumentError), match="must hold real numbers"):
+        source(lambda parameters, seed: in_numpy(parameters, seed) + 1j)
+
+
 @pytest.mark.parametrize("simulator", [in_tensorflow, in_numpy])
 def test_noise_differs_between_updates_batches_and_seeds_and_is_repeatable(simulator):
     def data(seed=3, update=0, index=0):
