@@ -129,7 +129,8 @@ class ApproximateBayesianComputation(RejectionSampling):
 
         Raises:
             SimulationError: If a simulation fails and `on_error` is "raise".
-            ValueError: If `draws` is not positive or of the wrong shape.
+            ValueError: If `draws` is not positive or of the wrong shape, or holds parameters that
+                the prior forbids while `update` adds them.
         """
         execution = self._execution
         if progress is not None:

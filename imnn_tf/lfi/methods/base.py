@@ -62,17 +62,18 @@ class LikelihoodFreeInference:
         *,
         parameter_names: Sequence[str] | None = None,
     ) -> None:
-        self.data = target_data if hasattr(target_data, "shape") else np.asarray(target_data)
+        self.data = own_data("target_data", target_data)
         self.prior = Prior(prior)
         self.labels = checks.strings("labels", labels, self.n_params)
-        names = checks.strings("parameter_names", parameter_names, self.n_params)
+        names = checks.names("parameter_names", parameter_names, self.n_params)
         self.parameter_names = names or [f"p{i + 1}" for i in range(self.n_params)]
         self.estimate: np.ndarray | None = None
         self.get_estimate = None
         if get_estimate is not None:
             length = self.n_params if self._estimates_parameters else None
             self.get_estimate = CheckedEstimator(get_estimate, length)
-            self.estimate = checks.array("get_estimate(target_data)", self.get_estimate(self.data))
+            estimates = self.get_estimate(own_data("target_data", self.data))
+            self.estimate = checks.array("get_estimate(target_data)", estimates).copy()
         # What `IMNN.evaluate` returns holds the information.
         Fisher = getattr(Fisher, "fisher", Fisher)
         self.F = None if Fisher is None else _checked_fisher(Fisher, self.targets, self.n_params)
@@ -213,6 +214,21 @@ class LikelihoodFreeInference:
         if len(chosen) == 1 and label is not None:
             return label
         return [f"{label or 'Target'} {target + 1}" for target in chosen]
+
+
+def own_data(name: str, data: Numbers) -> Any:
+    """A copy of data, `(n,) + shape`, that neither the user nor an estimator can change.
+
+    Args:
+        name: The argument that they were passed in, for the message.
+        data: The data: an array, nested lists, or anything else that has a shape.
+
+    Raises:
+        ValueError: If the data are masked in part.
+    """
+    if isinstance(data, np.ndarray) or not hasattr(data, "shape"):
+        return checks.unmasked(name, data).copy()
+    return data  # a tensor cannot be changed
 
 
 class CheckedEstimator:

@@ -227,6 +227,8 @@ class RejectionSampling(SampledInference):
         if predrawn:
             shape = (None, self.n_params)
             parameters = checks.array("draws", draws, shape=shape, dtype=float)
+            if update:  # what is kept counts as a draw from the prior
+                self._require_support("draws", parameters)
         else:
             number = checks.integer("draws", draws, minimum=1)
             parameters = self.prior.sample(number, seed=child(self.seed, key, 1))

@@ -155,5 +155,10 @@ class SampledInference(SimulatedInference):
             return np.linalg.norm((estimates - centre) @ L, axis=1)
         if len(estimates) == 0:
             return np.empty(0)
-        values, shape = self.distance(estimates, centre), (len(estimates),)
-        return checks.array("distance(estimates, target)", values, shape=shape, dtype=float)
+        # Copies, since the function may work in place.
+        values, shape = self.distance(estimates.copy(), centre.copy()), (len(estimates),)
+        name = "distance(estimates, target)"
+        distances = checks.array(name, values, shape=shape, dtype=float)
+        if (distances < 0).any():
+            raise ValueError(f"`{name}` must not be negative, got {distances.min()}.")
+        return distances

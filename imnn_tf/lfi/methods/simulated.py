@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.methods.base import LikelihoodFreeInference
+from imnn_tf.lfi.methods.base import LikelihoodFreeInference, own_data
 from imnn_tf.lfi.plots.layout import Label
 from imnn_tf.lfi.plots.triangle import triangle, try_options
 from imnn_tf.lfi.posterior.histograms import (
@@ -129,19 +129,23 @@ class SimulatedInference(LikelihoodFreeInference):
             got = "neither" if data is None else "both"
             raise ValueError(f"`estimates` or `data` must be given, got {got}.")
         if data is not None:
-            data = data if hasattr(data, "shape") else np.asarray(data)
+            data = own_data("data", data)
             self._check_shape("data", data)
             estimates = self.get_estimate(data)
         assert estimates is not None
         shape = (len(points), self.n_summaries)
         found = checks.array("estimates", estimates, shape=shape, dtype=float)
-        outside = len(points) - np.count_nonzero(self.prior.supports(points))
+        self._require_support("parameters", points)
+        self._add(Simulated(points.copy(), found.copy()))
+
+    def _require_support(self, name: str, parameters: np.ndarray) -> None:
+        """Checks that the prior allows parameters, `(n, n_params)`, of an argument."""
+        outside = len(parameters) - np.count_nonzero(self.prior.supports(parameters))
         if outside:
             raise ValueError(
-                f"`parameters` must be draws from the prior, got {outside} of {len(points)} "
+                f"`{name}` must be draws from the prior, got {outside} of {len(parameters)} "
                 "that it forbids."
             )
-        self._add(Simulated(points, found))
 
     def _check_shape(self, name: str, data: Any) -> None:
         """Data must have the shape of the targets: an estimator might take others in silence."""

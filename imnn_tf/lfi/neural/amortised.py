@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from imnn_tf.lfi.methods.base import own_data
 from imnn_tf.lfi.methods.simulated import FileName, Simulated, SimulatedInference
 from imnn_tf.lfi.neural.trained import LEAST_SIMULATIONS, Trained
 from imnn_tf.lfi.neural.truncation import Region, draw_truncated
@@ -177,7 +178,7 @@ class AmortisedInference(SimulatedInference):
         if data is None:
             number = self._target_number(target)
             return self.estimate[number : number + 1], f"Target {number}"
-        data = data if hasattr(data, "shape") else np.asarray(data)
+        data = own_data("data", data)
         if len(data.shape) == len(self.data.shape) - 1:
             data = np.asarray(data)[np.newaxis]
         summaries = self._several(data)[0]
@@ -191,7 +192,7 @@ class AmortisedInference(SimulatedInference):
         """The summaries, `(m, n_summaries)`, of all targets or of other data, and their names."""
         if data is None:
             return self.estimate, [f"Target {i}" for i in range(self.targets)]
-        data = data if hasattr(data, "shape") else np.asarray(data)
+        data = own_data("data", data)
         self._check_shape("data", data)
         shape = (data.shape[0], self.n_summaries)
         summaries = checks.array("get_estimate(data)", self.get_estimate(data), shape=shape)

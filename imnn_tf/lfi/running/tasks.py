@@ -148,9 +148,10 @@ def attempt(simulator: Callable[..., Any], task: Task) -> np.ndarray | Raised:
 
 def run_task(simulator: Callable[..., Any], task: Task) -> np.ndarray:
     """Calls the simulator, and returns its simulations, `(n,) + shape`."""
+    theta = task.theta.copy()  # a simulator that works in place must not change what is kept
     if task.random_argument == "nothing":
-        return np.asarray(simulator(task.theta))
+        return checks.unmasked("simulator", simulator(theta))
     children = [np.random.SeedSequence(task.entropy, spawn_key=key) for key in task.spawn_keys]
     if task.random_argument == "rng":
-        return np.asarray(simulator(task.theta, np.random.default_rng(children[0])))
-    return np.asarray(simulator(task.theta, integer_seeds(children)))
+        return checks.unmasked("simulator", simulator(theta, np.random.default_rng(children[0])))
+    return checks.unmasked("simulator", simulator(theta, integer_seeds(children)))

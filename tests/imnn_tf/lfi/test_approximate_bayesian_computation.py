@@ -295,6 +295,10 @@ def test_ctrl_c_keeps_what_has_finished(make, gaussian_draws):
         ),
         (lambda make: make()(0), "`draws` must be at least 1"),
         (lambda make: make()(np.zeros((3, 3)), predrawn=True), "`draws` must have shape"),
+        (
+            lambda make: make()([[0, 1], [11, 1]], predrawn=True),
+            "`draws` must be draws from the prior, got 1 of 2",
+        ),
         (lambda make: make().accept_reject(1.0), "`draws` must be simulated before"),
         (lambda make: make().posterior(), "`ϵ` must be given before"),
         (lambda make: make().result(), "`ϵ` must be given before"),
@@ -335,7 +339,25 @@ def test_a_distance_of_ones_own_takes_the_place_of_the_fisher_metric(make):
     np.testing.assert_allclose(mean_only.distances[:, 0], np.abs(mean_only.differences[:, 0, 0]))
 
 
+def test_a_distance_may_work_in_place(make):
+    def in_place(estimates, target):
+        estimates -= target
+        target += 1
+        return np.sqrt((estimates**2) @ [10.0, 5.0])
+
+    metric, own = make(), make(Fisher=None, distance=in_place)
+    for abc in (metric, own):
+        abc(2000)
+        abc.accept_reject(3.0)
+    np.testing.assert_array_equal(own.estimates, metric.estimates)
+    np.testing.assert_allclose(own.distances, metric.distances)
+    adjusted, expected = own.result(adjust=True), metric.result(adjust=True)
+    np.testing.assert_allclose(adjusted.samples, expected.samples)
+
+
 def test_distances_are_checked(make):
+    with pytest.raises(ValueError, match=r"`distance\(estimates, target\)` must not be negative"):
+        make(distance=lambda estimates, target: estimates[:, 0])(100)
     with pytest.raises(ValueError, match=r"`Fisher` \(or `distance`\) and `get_estimate`"):
         make(Fisher=None)
     with pytest.raises(TypeError, match="`distance` must be callable"):

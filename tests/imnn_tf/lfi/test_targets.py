@@ -31,6 +31,24 @@ def approximation(chosen, prior, **change):
     return GaussianApproximation(**{**arguments, **change})
 
 
+def test_targets_and_their_estimates_are_copies(box_prior):
+    def in_place(data):
+        data *= 2
+        return data
+
+    data = ESTIMATES.copy()
+    for get_estimate, factor in ((in_place, 2), (identity, 1)):
+        change = {"target_data": data, "get_estimate": get_estimate}
+        found = approximation([0, 1, 2], box_prior, **change)
+        np.testing.assert_array_equal(data, ESTIMATES)
+        np.testing.assert_array_equal(found.estimate, factor * ESTIMATES)
+    found = approximation([0, 1, 2], box_prior, target_data=data)
+    data[:] = 0
+    np.testing.assert_array_equal(found.estimate, ESTIMATES)
+    with pytest.raises(ValueError, match="`target_data` must not have masked values, got 1 of 6"):
+        approximation([0, 1, 2], box_prior, target_data=np.ma.masked_greater(ESTIMATES, 6))
+
+
 @pytest.fixture
 def together(box_prior):
     return approximation([0, 1, 2], box_prior)

@@ -48,6 +48,32 @@ def test_what_a_simulator_takes_as_its_random_argument():
     assert random_argument(lambda theta, seeds: theta) == "seeds"
 
 
+@pytest.mark.parametrize("executor", [None, ThreadPoolExecutor])
+def test_a_simulator_may_work_in_place(noisy, executor):
+    def in_place(theta, rng):
+        theta -= 3
+        theta *= 2
+        return noisy(theta / 2 + 3, rng)
+
+    theta = THETA.copy()
+    result = run(in_place, theta, batch_size=20, executor=executor)
+    np.testing.assert_array_equal(theta, THETA)
+    np.testing.assert_array_equal(result.theta, THETA)
+    expected = run(noisy, batch_size=20)
+    np.testing.assert_allclose(result.x, expected.x, rtol=1e-12, atol=1e-12)
+
+
+def test_masked_simulations_have_failed():
+    def masked(theta, rng):
+        return np.ma.masked_less(theta, THETA.min() + 1e-6)
+
+    with pytest.raises(SimulationError, match="`simulator` must not have masked values, got 1 of"):
+        run(masked)
+    result = run(masked, on_error="skip", batch_size=60)
+    lowest = THETA.min(axis=1) == THETA.min()
+    np.testing.assert_array_equal(result.x, np.where(lowest[:, np.newaxis], np.nan, THETA))
+
+
 def test_seeds_differ_between_simulations_and_belong_to_them():
     result = run(lambda theta, seeds: seeds, batch_size=7)
     np.testing.assert_array_equal(result.x, result.seeds)
