@@ -128,12 +128,20 @@ class Prior:
 
         Returns:
             Log densities, `(...)`, float64.
+
+        Raises:
+            ValueError: If the wrapped distribution returns another shape.
         """
         # Rounded before it is compared: 0.1 in float64 is less than 0.1 in float32.
         points = np.asarray(parameters).astype(self.dtype)
         outside = ((points < self.low) | (points > self.high)).any(axis=-1)
         within = np.clip(points, self._clip_low, self._clip_high)
         values = np.asarray(self.distribution.log_prob(within), dtype=float)
+        if values.shape != outside.shape:
+            raise ValueError(
+                f"`prior.log_prob` must give one number for each point, of shape {outside.shape} "
+                f"for points of shape {points.shape}, got {values.shape}."
+            )
         return np.where(outside | np.isnan(values), -np.inf, values)
 
     def prob(self, parameters: ArrayLike) -> np.ndarray:

@@ -69,17 +69,18 @@ class Posterior(display.Shown):
         low: ArrayLike | None = None,
         high: ArrayLike | None = None,
     ) -> None:
-        self.samples = checks.array("samples", samples, shape=(None, None), dtype=float)
+        self.samples = checks.array("samples", samples, shape=(None, None), dtype=float).copy()
         n, p = self.samples.shape
         mass = np.ones(n) if weights is None else weights
         mass = checks.array("weights", mass, shape=(n,), dtype=float)
-        if (mass < 0).any() or not mass.sum() > 0:
+        if (mass < 0).any() or not (mass > 0).any():
             raise ValueError(
                 f"`weights` must not be negative and not all zero, got {n} of them between "
                 f"{mass.min(initial=0)} and {mass.max(initial=0)}."
             )
+        mass = mass / mass.max()  # the sum of enormous ones is infinite, that of tiny ones inexact
         self.weights = mass / mass.sum()
-        names = checks.strings("parameter_names", parameter_names, p)
+        names = checks.names("parameter_names", parameter_names, p)
         self.parameter_names = names or [f"p{i + 1}" for i in range(p)]
         self.labels = checks.strings("labels", labels, p) or list(self.parameter_names)
         ends = [np.full(p, -np.inf) if low is None else low]
@@ -143,10 +144,10 @@ class Posterior(display.Shown):
         shares = checks.array("q", q, dtype=float)
         if ((shares < 0) | (shares > 1)).any():
             raise ValueError(f"`q` must lie between 0 and 1, got {shares.tolist()}.")
-        columns = []
-        for column in self.samples.T:
+        columns, heavy = [], self.weights > 0  # a sample of no weight is no place to stand on
+        for column in self.samples[heavy].T:
             order = np.argsort(column)
-            weights = self.weights[order]
+            weights = self.weights[heavy][order]
             # Each sample stands in the middle of its own weight.
             columns.append(np.interp(shares, np.cumsum(weights) - weights / 2, column[order]))
         return np.stack(columns, axis=-1)

@@ -139,6 +139,19 @@ class Scaled:
         return self.distribution.log_prob(points) + np.log(self.constant)
 
 
+class Columns(Scaled):
+    """A prior whose log density is wrongly that of each parameter."""
+
+    def log_prob(self, points):
+        return np.zeros(np.shape(points))
+
+
+def test_a_log_density_for_each_parameter_is_refused():
+    prior = Prior(Columns(tfd.MultivariateNormalDiag(np.zeros(2), np.ones(2)), 1))
+    with pytest.raises(ValueError, match=r"`prior.log_prob` must give .* got \(5, 2\)"):
+        prior.log_prob(np.zeros((5, 2)))
+
+
 @pytest.mark.parametrize(
     "distribution",
     [

@@ -63,6 +63,29 @@ def test_effective_sample_size():
     )
 
 
+@pytest.mark.parametrize("scale", [1e-310, 1e-300, 1, 1e300, 1e307])
+def test_the_scale_of_the_weights_does_not_matter(scale):
+    samples, weights = np.arange(60.0).reshape(30, 2), np.linspace(1, 2, 30)
+    got = Posterior(samples, weights * scale)
+    np.testing.assert_allclose(got.weights, weights / weights.sum(), rtol=1e-9)
+    assert got.ess == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+
+
+def test_samples_without_weight_change_no_quantile():
+    rng = np.random.default_rng(0)
+    samples, shares = rng.normal(size=(9, 2)), [0, 0.1, 0.5, 0.9, 1]
+    more = np.concatenate([samples, 100 * rng.normal(size=(9, 2))])
+    weighted = Posterior(more, np.repeat([1.0, 0.0], 9))
+    np.testing.assert_allclose(weighted.quantile(shares), Posterior(samples).quantile(shares))
+
+
+def test_samples_are_a_copy():
+    samples = np.ones((5, 2))
+    posterior = Posterior(samples)
+    samples[:] = 7
+    np.testing.assert_array_equal(posterior.mean(), [1, 1])
+
+
 def test_equal_weights_give_numpys_covariance():
     samples = np.random.default_rng(1).normal(size=(50, 3))
     np.testing.assert_allclose(Posterior(samples).covariance(), np.cov(samples.T))
@@ -152,6 +175,10 @@ def test_plot(gaussian):
         (lambda: Posterior(np.zeros((2, 1)), [1, -1]), "`weights` must not be negative"),
         (lambda: Posterior(np.zeros((2, 1)), [0, 0]), "`weights` must not be negative"),
         (lambda: Posterior(np.zeros((2, 1)), [0, 1]).covariance(), "spread over several"),
+        (
+            lambda: Posterior(np.zeros((2, 2)), parameter_names=["a", "a"]),
+            "`parameter_names` must differ from each other, got",
+        ),
         (lambda: Posterior(np.zeros((2, 1))).quantile(1.5), "`q` must lie between 0 and 1"),
         (lambda: Posterior(np.zeros((2, 1))).credible_interval(1), "`level` must be less"),
         (lambda: Posterior(np.zeros((2, 2))).histogram((3, 3, 3)), "`bins` must have 2"),
