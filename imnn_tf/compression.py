@@ -38,8 +38,8 @@ class Compression(display.Shown):
     """A model that summarises simulations, and the information that its summaries keep.
 
     Everything is measured when first asked for, on the validation set where there is one and on
-    the training set otherwise, and measured anew after the weights or the fiducial point have
-    changed by a fit or a move.
+    the training set otherwise, and measured anew when the model has other weights, whoever changed
+    them, or the fiducial point has moved.
 
     Args:
         options: What holds for all simulations.
@@ -115,14 +115,24 @@ class Compression(display.Shown):
 
     def _forget_measurement(self) -> None:
         self._measured: Measurement | None = None
+        self._measured_weights: list[np.ndarray] = []
         self._estimator: Estimator | None = None
+
+    def _forget_if_changed(self) -> None:
+        """Forgets what was measured of other weights than the model has now."""
+        if self._measured is not None:
+            weights = self.model.get_weights()
+            if not all(map(np.array_equal, self._measured_weights, weights)):
+                self._forget_measurement()
 
     @property
     def measurement(self) -> Measurement:
         """Everything measured of the summaries of the model as it is."""
+        self._forget_if_changed()
         if self._measured is None:
             name = "fiducial" if self._validation is None else "validation_fiducial"
             simulations = self._validation or self._training
+            self._measured_weights = self.model.get_weights()
             self._measured = self._measure(simulations, f"summaries of `{name}`")
         return self._measured
 
@@ -264,6 +274,7 @@ class Compression(display.Shown):
         return self._get_estimator()(d, external)
 
     def _get_estimator(self) -> Estimator:
+        self._forget_if_changed()
         if self._estimator is None:
             self._estimator = Estimator(
                 self.model,

@@ -314,6 +314,48 @@ def test_a_fit_starts_from_weights_that_were_set_by_hand():
     assert loss == fresh.history["loss"][0]
 
 
+def information_of(model, given):
+    x = model(given["validation_fiducial"]).numpy()
+    sides = [
+        np.mean([model(given["validation_derivative"][:, s, p]) for p in range(2)], axis=1)
+        for s in (0, 1)
+    ]
+    slope = (sides[1] - sides[0]) / 0.1
+    return slope @ np.linalg.solve(np.cov(x, rowvar=False), slope.T), x
+
+
+def test_statistics_follow_weights_that_anybody_changes():
+    imnn, given = make(), arguments()
+    imnn.fit(3)
+    imnn.get_estimate(given["validation_fiducial"])
+    imnn.model.set_weights([0.5 * weight + 0.1 for weight in imnn.model.get_weights()])
+    F, _ = information_of(imnn.model, given)
+    np.testing.assert_allclose(imnn.F, F, rtol=5e-3, atol=1e-3)
+    mean = np.mean(imnn.get_estimate(given["validation_fiducial"]), axis=0)
+    np.testing.assert_allclose(mean, reference.THETA_FID, atol=1e-3)
+    other = make(model=imnn.model, optimiser=keras.optimizers.SGD(1e-3))
+    other.fit(3)
+    np.testing.assert_allclose(imnn.F, other.F, rtol=1e-5)
+
+
+class Asking(keras.callbacks.Callback):
+    """Asks for the information after the first update."""
+
+    def __init__(self, ask):
+        super().__init__()
+        self._ask = ask
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self._ask()
+
+
+def test_what_a_callback_asks_for_is_not_what_the_fit_ends_on():
+    imnn = make()
+    imnn.fit(10, callbacks=[Asking(lambda: imnn.F)])
+    assert np.linalg.det(imnn.F) == pytest.approx(max(imnn.history["val_det_F"]), rel=1e-3)
+
+
 def test_reset_starts_anew_with_the_optimiser():
     extra = [keras.layers.Dropout(0.1, seed=2)]
     imnn = make(model=reference.dense_model(width=16, extra=extra))
