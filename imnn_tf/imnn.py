@@ -304,10 +304,14 @@ class IMNN(Compression):
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If an argument has the wrong value.
+            ValueError: If an argument has the wrong value, or the model trains other weights than
+                when the IMNN was made.
+            RuntimeError: If a callback of a running fit calls it.
             InformationError: If a loss is not finite. The message says why and at which update;
                 the model then has the last weights whose loss was finite.
         """
+        self._session.require_idle()
+        self._state.require_same_weights()
         keras_callbacks = callback_list(callbacks, self.model, n_iterations)
         if checkpoint is not None and not self.save:
             raise ValueError("`checkpoint` must come with `save=True` of the IMNN, got save=False.")
@@ -372,7 +376,9 @@ class IMNN(Compression):
         Raises:
             ValueError: If the simulations are not made by a simulator, or are not finite at the
                 new point or beside it. Nothing has changed then.
+            RuntimeError: If a callback of a running fit calls it.
         """
+        self._session.require_idle()
         self.options.fiducial.require_movable()
         keep_optimiser = checks.flag("keep_optimiser", keep_optimiser)
         theta_fid = checks.array("θ_fid", θ_fid, shape=(self.n_params,), dtype=np.float64)

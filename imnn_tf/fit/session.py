@@ -155,6 +155,16 @@ class Session:
         self._training, self._validation, self._seed = training, validation, seed
         self._loops: dict[tuple[Any, ...], UpdateLoop] = {}
         self._linear: dict[int, float] = {}
+        self._running = threading.Lock()
+
+    def require_idle(self) -> None:
+        """Checks that no fit is running.
+
+        Raises:
+            RuntimeError: If one is, whose callback called this.
+        """
+        if self._running.locked():
+            raise RuntimeError("A callback must not fit or move the IMNN that calls it.")
 
     def run(
         self,
@@ -176,6 +186,7 @@ class Session:
         """
         state, reason, outcome = self._state, "", None
         with (
+            self._running,
             attached(callbacks.model, state.optimiser),
             self._summariser.replicas.worker_failures(),
             reading_errors(*loop.simulations),

@@ -65,7 +65,23 @@ class FitState:
         self.running = False
         self._initial = self._model_state()
         self.pooled, self._optimiser_named = False, optimiser is not None
+        self._trained = [id(weight) for weight in model.trainable_weights]
         self._set_optimiser(optimiser)
+
+    def require_same_weights(self) -> None:
+        """Checks that the model still trains the weights that the optimiser was built for.
+
+        Raises:
+            ValueError: If it trains none, or layers were frozen or thawed since.
+        """
+        trained = [id(weight) for weight in self._model.trainable_weights]
+        if not trained:
+            raise ValueError("`model` must have weights to train, got none that are trainable.")
+        if trained != self._trained:
+            raise ValueError(
+                f"`model` must train the {len(self._trained)} weights that it trained when the "
+                f"IMNN was made, got {len(trained)}; make another IMNN after freezing layers."
+            )
 
     def begin_whitened(self) -> None:
         """Chooses how to fit a model whose summaries were whitened, unless the user has."""

@@ -356,6 +356,27 @@ def test_what_a_callback_asks_for_is_not_what_the_fit_ends_on():
     assert np.linalg.det(imnn.F) == pytest.approx(max(imnn.history["val_det_F"]), rel=1e-3)
 
 
+def test_a_callback_cannot_fit():
+    imnn = make()
+    with pytest.raises(RuntimeError, match="A callback must not fit or move the IMNN"):
+        imnn.fit(3, callbacks=[Asking(lambda: imnn.fit(2))])
+    imnn.fit(2)
+    assert len(imnn.history["loss"]) == 3
+
+
+def test_layers_are_frozen_before_the_object_is_made():
+    imnn = make()
+    imnn.fit(2)
+    imnn.model.layers[0].trainable = False
+    with pytest.raises(ValueError, match=r"`model` must train the 6 weights .* got 4"):
+        imnn.fit(2)
+    imnn.model.trainable = False
+    frozen = make(model=imnn.model)
+    assert frozen.F.shape == (2, 2)
+    with pytest.raises(ValueError, match="`model` must have weights to train"):
+        frozen.fit(2)
+
+
 def test_reset_starts_anew_with_the_optimiser():
     extra = [keras.layers.Dropout(0.1, seed=2)]
     imnn = make(model=reference.dense_model(width=16, extra=extra))
