@@ -1,5 +1,6 @@
 """A model applied to batches of simulations, and the statistics of its summaries."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -7,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from imnn_tf import information
+from imnn_tf.fit.precision import warn_of_rounding
 from imnn_tf.fit.replicas import Replicas
 from imnn_tf.information import Moments, Statistics, merge
 from imnn_tf.simulations.batch import WHOLE, Batch, Part
@@ -15,6 +17,8 @@ from imnn_tf.simulations.simulations import Simulations
 from imnn_tf.utils.autodiff import pushforward
 from imnn_tf.utils.tensors import known_shape
 from imnn_tf.utils.types import KerasModel, KerasVariable, Numbers
+
+logger = logging.getLogger(__name__)
 
 # More random numbers than the layers of any model draw for one batch.
 _DRAWS = 2**16
@@ -70,6 +74,13 @@ class Summariser:
         replicas.require_scope(model)
         with reading_errors(simulations):
             n_network = count_summaries(model, simulations)
+            warn_of_rounding(model, simulations)
+        if model.losses:
+            logger.warning(
+                "`model` has losses of its own, by `kernel_regularizer` or `add_loss`, which a fit "
+                "leaves out. `optimiser=keras.optimizers.AdamW(weight_decay=...)` keeps weights "
+                "small."
+            )
         return cls(model, n_network, simulations.n_external, replicas)
 
     @property
@@ -360,12 +371,22 @@ def count_summaries(model: KerasModel, simulations: Simulations) -> int:
     """
     first = simulations.batches().at(0).data[:2]
     try:
-        shape = known_shape(model(first, training=False))
+        summaries = model(first, training=False)
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         raise ValueError(
             f"`model` must take batches of simulations of shape {tuple(first.shape[1:])}, but "
             f"failed on one: {error}"
         ) from error
+    if not tf.is_tensor(summaries):
+        raise ValueError(
+            "`model` must have one output, a batch of summaries (batch, n_summaries), got a "
+            f"{type(summaries).__name__} of {len(tf.nest.flatten(summaries))}."
+        )
+    if not summaries.dtype.is_floating:
+        raise ValueError(
+            f"`model` must have summaries of a floating type, got {summaries.dtype.name}."
+        )
+    shape = known_shape(summaries)
     if len(shape) != 2 or shape[0] != len(first):
         raise ValueError(
             "`model` must map a batch of simulations to (batch, n_summaries), got "

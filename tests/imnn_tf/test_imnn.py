@@ -377,6 +377,38 @@ def test_layers_are_frozen_before_the_object_is_made():
         frozen.fit(2)
 
 
+def test_losses_of_the_model_are_said_to_be_left_out(caplog):
+    make()
+    assert "losses of its own" not in caplog.text
+    penalised = keras.layers.Dense(4, kernel_regularizer="l2")
+    make(model=reference.dense_model(width=4, extra=[penalised]))
+    assert "`model` has losses of its own" in caplog.text
+
+
+@pytest.mark.parametrize("outputs", [list, lambda pair: {"a": pair[0]}])
+def test_a_model_has_one_output(outputs):
+    inputs = keras.Input((10,))
+    pair = [keras.layers.Dense(2)(inputs), keras.layers.Dense(2)(inputs)]
+    with pytest.raises(ValueError, match=r"`model` must have one output, .*, got a (list|dict) of"):
+        make(model=keras.Model(inputs, outputs(pair)))
+
+
+def shifted(offset, dtype):
+    """The reference problem with an offset."""
+    names = ("fiducial", "derivative", "validation_fiducial", "validation_derivative")
+    data = {name: value + offset for name, value in arguments().items() if name in names}
+    return make(**data, model=reference.dense_model(width=16, dtype=dtype), dtype=dtype)
+
+
+def test_differences_that_drown_in_rounding_are_said_to(caplog):
+    make()
+    shifted(100, "float32")
+    shifted(1e6, "float64")
+    assert "rounding errors" not in caplog.text
+    shifted(1e6, "float32")
+    assert "rounding errors of float32, so the slope is inexact" in caplog.text
+
+
 def test_reset_starts_anew_with_the_optimiser():
     extra = [keras.layers.Dropout(0.1, seed=2)]
     imnn = make(model=reference.dense_model(width=16, extra=extra))

@@ -1,0 +1,56 @@
+"""Whether the precision of a model tells the two sides of a derivative apart."""
+
+import logging
+
+import numpy as np
+import tensorflow as tf
+
+from imnn_tf.simulations.simulations import Simulations
+from imnn_tf.utils.types import KerasModel
+
+logger = logging.getLogger(__name__)
+
+# By how many rounding errors a parameter has to change some number of a simulation. A network adds
+# up rounding errors of the same size, so that with 100 the slope is right to about a per cent.
+_ROUNDING_ERRORS = 100
+
+# The most simulations of each kind that are looked at.
+_ROWS = 100
+
+
+def warn_of_rounding(model: KerasModel, simulations: Simulations) -> None:
+    """Logs a warning if differences of simulations drown in the rounding of the simulations.
+
+    That happens to data with a large offset, and with steps that are very small.
+
+    Args:
+        model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
+        simulations: The simulations, whose first batch is looked at.
+    """
+    layout = simulations.layout
+    if layout.exact:
+        return
+    blocks = tf.split(simulations.batches().at(0).data, simulations.blocks)
+    below, above = np.split(np.array([block[:_ROWS] for block in blocks[1:]], np.float64), 2)
+    size = np.sqrt(((below**2 + above**2) / 2).mean(axis=1))
+    change = np.sqrt(((above - below) ** 2).mean(axis=1))
+    dtype = _coarsest(model, simulations.dtype)
+    errors = change / np.maximum(np.finfo(dtype).eps * size, np.finfo(np.float64).tiny)
+    most = errors.reshape(len(errors), -1).max(axis=1, initial=0)
+    small = np.flatnonzero((most > 0) & (most < _ROUNDING_ERRORS))
+    if len(small):
+        logger.warning(
+            "%s changes the simulations by no more than %.2g rounding errors of %s, so the slope "
+            "is inexact. Subtract a constant offset from all simulations, take a wider δθ, or "
+            "compute in float64, with `dtype` and a model whose `keras.Input` has that dtype.",
+            " and ".join(f"Parameter {number}" for number in small),
+            most[small].min(),
+            dtype,
+        )
+
+
+def _coarsest(model: KerasModel, dtype: tf.DType) -> str:
+    """The type of the data or that of the model's input, whichever is less exact."""
+    names = [dtype.name, *(each.dtype for each in getattr(model, "inputs", None) or ())]
+    exact = [name for name in names if name in ("float16", "float32", "float64")]
+    return max(exact, key=lambda name: np.finfo(name).eps)
