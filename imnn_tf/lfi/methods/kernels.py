@@ -110,17 +110,20 @@ def propose(
         RuntimeError: If less than 1 draw in 10,000 is within the support.
     """
     kept: list[np.ndarray] = []
-    have = tried = 0
+    have, tried, most = 0, 0, max(2 * n, 100_000)
     while have < n:
         share = (have + 1) / (tried + 1)
-        points = mixture.draw(rng, int((n - have) / share * 1.05) + 8)
+        points = mixture.draw(rng, min(int((n - have) / share * 1.05) + 8, most))
         inside = np.flatnonzero(supports(points))[: n - have]
         # Draws after the last point needed do not count as tried.
         tried += inside[-1] + 1 if len(inside) == n - have else len(points)
         kept.append(points[inside])
         have += len(inside)
         if tried > 10_000 * (have + 1):
-            raise RuntimeError(f"{have} of {tried} proposals are supported by the prior.")
+            raise RuntimeError(
+                f"`prior` supports {have} of {tried} particles that were moved by a Gaussian. For "
+                "discrete parameters use `ApproximateBayesianComputation`, which moves none."
+            )
     return np.concatenate(kept), int(tried)
 
 

@@ -97,5 +97,19 @@ def test_a_population_in_one_place_is_refused():
 
 def test_a_prior_out_of_reach_is_reported():
     mixture = Mixture(np.zeros((1, 1)), np.ones(1), np.ones((1, 1)))
-    with pytest.raises(RuntimeError, match=r"0 of \d+ proposals"):
+    with pytest.raises(RuntimeError, match=r"0 of \d+ particles"):
         propose(mixture, lambda x: np.zeros(len(x), bool), 3, np.random.default_rng(0))
+
+
+def test_few_draws_are_spent_on_a_prior_that_supports_none(mixture):
+    drawn = []
+
+    def supports(points):
+        drawn.append(len(points))
+        return np.zeros(len(points), bool)
+
+    with pytest.raises(
+        RuntimeError, match=r"`prior` supports 0 of .* use `ApproximateBayesianComp"
+    ):
+        propose(mixture, supports, 5000, np.random.default_rng(0))
+    assert sum(drawn) < 200_000
