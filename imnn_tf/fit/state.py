@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from imnn_tf.estimator import MODEL_FILE, configuration_of, load_model, load_weights
+from imnn_tf.fit.architecture import require_same_layers
 from imnn_tf.fit.history import empty_history
 from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
 from imnn_tf.fit.whitening import pooled_optimiser
@@ -264,10 +265,18 @@ class FitState:
         Raises:
             FileNotFoundError: If there is no state.
             CorruptFileError: If it is damaged, and the one before it as well.
-            ValueError: If it belongs to another model, optimiser or number of parameters, or to a
-                point that the simulations cannot move to.
+            ValueError: If it belongs to another model, optimiser, fiducial point or number of
+                parameters, or to a point that the simulations cannot move to.
         """
         saved = checkpoint.read_fit(folder / FIT_FILE, _SETTINGS)
+        if "model" in saved.settings:  # not in files of version 0.3
+            require_same_layers(self._model, saved.settings["model"])
+        theta_fid, moves = saved.settings["fiducial"]
+        if not moves and not np.array_equal(theta_fid, fiducial.theta):
+            raise ValueError(
+                f"`θ_fid` must be that of the saved fit, {theta_fid}, got "
+                f"{fiducial.theta.tolist()}."
+            )
         weights, latest, best, optimiser = (
             saved.variables(name) for name in ("weights", "latest", "best", "optimiser")
         )
@@ -288,7 +297,6 @@ class FitState:
         course = saved.settings.get("course")  # not in files of version 0.3
         self.course = None if course is None else Course(**course)
         self.running = saved.settings.get("running", False)
-        theta_fid, moves = saved.settings["fiducial"]
         if moves:
             shape = (fiducial.n_params,)
             theta = checks.array("θ_fid of the saved fit", theta_fid, shape=shape, dtype=float)

@@ -39,6 +39,28 @@ def same(first, second):
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_a_fit_is_loaded_with_its_model_and_its_fiducial_point(tmp_path):
+    def model(slope=0.01, rate=0.1, seed=5):
+        dropout = [keras.layers.Dropout(rate, seed=1)]
+        result = reference.dense_model(seed, width=16, extra=dropout)
+        result.layers[1].negative_slope = slope
+        return result
+
+    imnn = make(tmp_path, save=True, model=model())
+    imnn.fit(3)
+    again = make(tmp_path, load=True, model=model(rate=0.2, seed=9))
+    np.testing.assert_array_equal(again.F, imnn.F)
+    with pytest.raises(ValueError, match=r"`model` .* LeakyReLU with negative_slope 0.01, got 0.2"):
+        make(tmp_path, load=True, model=model(0.2))
+    layers = [
+        keras.layers.Activation("tanh") if "leaky" in each.name else each for each in model().layers
+    ]
+    with pytest.raises(ValueError, match="`model` must have the layers of the saved fit"):
+        make(tmp_path, load=True, model=keras.Sequential([keras.Input((10,)), *layers]))
+    with pytest.raises(ValueError, match=r"`θ_fid` must be that of the saved fit, \[0.0, 1.0\]"):
+        make(tmp_path, load=True, θ_fid=[0.0, 1.5])
+
+
 def test_a_fit_leaves_what_the_predecessor_left(tmp_path):
     imnn = make(tmp_path, save=True)
     imnn.fit(5, weight_file="chosen")
