@@ -113,6 +113,17 @@ class Compression(display.Shown):
             facts["forecast errors"] = display.numbers(info.parameter_std, info.parameter_std_error)
         return facts
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuses to be pickled or copied.
+
+        Raises:
+            TypeError: Always: compiled code and open files would stay behind.
+        """
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled or copied. Save it with `save=True` and load "
+            "it with `load=True`; `Estimator.load` needs no simulations."
+        )
+
     def _forget_measurement(self) -> None:
         self._measured: Measurement | None = None
         self._measured_weights: list[np.ndarray] = []

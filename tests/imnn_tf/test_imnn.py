@@ -1,6 +1,8 @@
 """The class `IMNN` on simulations in arrays."""
 
+import copy
 import os
+import pickle
 import signal
 
 import keras
@@ -336,6 +338,12 @@ def test_statistics_follow_weights_that_anybody_changes():
     other = make(model=imnn.model, optimiser=keras.optimizers.SGD(1e-3))
     other.fit(3)
     np.testing.assert_allclose(imnn.F, other.F, rtol=1e-5)
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_copies_are_refused_in_words(copied):
+    with pytest.raises(TypeError, match="IMNN cannot be pickled or copied"):
+        copied(make())
 
 
 class Asking(keras.callbacks.Callback):
