@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 # up rounding errors of the same size, so that with 100 the slope is right to about a per cent.
 _ROUNDING_ERRORS = 100
 
-# The most simulations of each kind that are looked at.
-_ROWS = 100
+# The most simulations of each kind that are looked at, and the most numbers in them.
+_ROWS, _NUMBERS = 100, 2**20
 
 
 def warn_of_rounding(model: KerasModel, simulations: Simulations) -> None:
@@ -30,13 +30,12 @@ def warn_of_rounding(model: KerasModel, simulations: Simulations) -> None:
     layout = simulations.layout
     if layout.exact:
         return
-    blocks = tf.split(simulations.batches().at(0).data, simulations.blocks)
-    below, above = np.split(np.array([block[:_ROWS] for block in blocks[1:]], np.float64), 2)
-    size = np.sqrt(((below**2 + above**2) / 2).mean(axis=1))
-    change = np.sqrt(((above - below) ** 2).mean(axis=1))
+    blocks = tf.split(simulations.batches().at(0).data, simulations.blocks)[1:]
+    rows = max(1, min(_ROWS, _NUMBERS // max(1, int(np.prod(blocks[0].shape[1:])))))
+    below, above = blocks[: layout.n_params], blocks[layout.n_params :]
     dtype = _coarsest(model, simulations.dtype)
-    errors = change / np.maximum(np.finfo(dtype).eps * size, np.finfo(np.float64).tiny)
-    most = errors.reshape(len(errors), -1).max(axis=1, initial=0)
+    changes = [_change(low[:rows], high[:rows]) for low, high in zip(below, above, strict=True)]
+    most = np.array(changes) / np.finfo(dtype).eps
     small = np.flatnonzero((most > 0) & (most < _ROUNDING_ERRORS))
     if len(small):
         logger.warning(
@@ -47,6 +46,14 @@ def warn_of_rounding(model: KerasModel, simulations: Simulations) -> None:
             most[small].min(),
             dtype,
         )
+
+
+def _change(below: tf.Tensor, above: tf.Tensor) -> float:
+    """The largest relative change, over the numbers of simulations `[rows, *shape]`."""
+    below, above = (np.asarray(side, np.float64) for side in (below, above))
+    size = np.sqrt(((below**2 + above**2) / 2).mean(axis=0))
+    change = np.sqrt(((above - below) ** 2).mean(axis=0))
+    return float(np.divide(change, size, out=np.zeros_like(size), where=size > 0).max(initial=0))
 
 
 def _coarsest(model: KerasModel, dtype: tf.DType) -> str:
