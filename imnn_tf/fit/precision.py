@@ -50,9 +50,9 @@ def warn_of_rounding(model: KerasModel, simulations: Simulations) -> None:
 
 def _change(below: tf.Tensor, above: tf.Tensor) -> float:
     """The largest relative change, over the numbers of simulations `[rows, *shape]`."""
-    below, above = (np.asarray(side, np.float64) for side in (below, above))
-    size = np.sqrt(((below**2 + above**2) / 2).mean(axis=0))
-    change = np.sqrt(((above - below) ** 2).mean(axis=0))
+    low, high = np.asarray(below, np.float64), np.asarray(above, np.float64)
+    size = np.sqrt(((low**2 + high**2) / 2).mean(axis=0))
+    change = np.sqrt(((high - low) ** 2).mean(axis=0))
     return float(np.divide(change, size, out=np.zeros_like(size), where=size > 0).max(initial=0))
 
 

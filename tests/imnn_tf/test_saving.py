@@ -234,7 +234,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path, caplog):
         (
             {"model": "other"},
             ValueError,
-            "`model` must have the saved one's variables",
+            "`model` must be that of the saved fit, which has a Dense with units 16, got 9",
         ),
         (
             {"optimiser": keras.optimizers.SGD()},
