@@ -79,8 +79,7 @@ class IMNN(Compression):
         directory: Folder to save in and load from; the current one by default.
         filename: Folder inside `directory`; `"model"` by default.
         at_once: The most fiducial simulations, each with its derivative simulations, that go
-            through the model at once; all by default. It bounds the memory of an update and does
-            not change its result.
+            through the model at once; all by default. It bounds the memory of an update.
         map_fn: Function applied to each simulation, a tensor `[*input_shape]`, at every update,
             but not to data given to `get_estimate`. A second argument without a default gets a
             seed, two int32 numbers for TensorFlow's stateless generators. The seed changes at every
@@ -106,8 +105,7 @@ class IMNN(Compression):
             to read them from their source at every pass; or `"auto"` (the default), in memory if
             they fit and from their source otherwise. A source that cannot be read in any order (a
             data set, compressed files) is then unpacked into a temporary folder.
-        memory_limit: The most bytes of one set of simulations that `"auto"` holds in memory; a
-            quarter of the machine's memory by default.
+        memory_limit: The most bytes of a set that `"auto"` holds; by default a quarter of memory.
         parallel_reads: Number of batches read from files at once, one for each processor by
             default; and number of threads that call a function of labels, one by default.
         external_fiducial: External summaries of the fiducial simulations, `[n_s, n_external]`,
@@ -122,8 +120,7 @@ class IMNN(Compression):
             of `external_derivative`.
         strategy: A `tf.distribute.Strategy`, such as `MirroredStrategy`, that spreads the batches
             of an update over replicas. The model must be made under its scope.
-        custom_objects: Classes and functions of a loaded model, by name. Nothing else in the
-            files is executed.
+        custom_objects: Classes and functions of a loaded model, by name; no other code is loaded.
 
     Attributes:
         history: Lists with an entry for each update. `loss`, `det_F`, `det_C`, `det_Cinv`,
@@ -304,14 +301,11 @@ class IMNN(Compression):
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If an argument has the wrong value, or the model trains other weights than
-                when the IMNN was made.
+            ValueError: If an argument has the wrong value, or layers were frozen or thawed since.
             RuntimeError: If a callback of a running fit calls it.
             InformationError: If a loss is not finite. The message says why and at which update;
                 the model then has the last weights whose loss was finite.
         """
-        self._session.require_idle()
-        self._state.require_same_weights()
         keras_callbacks = callback_list(callbacks, self.model, n_iterations)
         if checkpoint is not None and not self.save:
             raise ValueError("`checkpoint` must come with `save=True` of the IMNN, got save=False.")

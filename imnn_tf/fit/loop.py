@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf.fit.grappler import without_memory_optimiser
+# No public name reaches the options of TensorFlow's graph optimiser.
+from tensorflow.python.eager import context  # type: ignore[attr-defined]  # not in the stubs
+
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import assign_all, stateful_variables
 from imnn_tf.fit.snapshot import BestSnapshot, Score, Snapshot
@@ -267,3 +269,24 @@ def averaged_weights(optimiser: KerasOptimizer) -> list[KerasVariable]:
     if not optimiser.use_ema:
         return []
     return list(optimiser._model_variables_moving_average)
+
+
+@contextmanager
+def without_memory_optimiser() -> Iterator[None]:
+    """Keeps functions that are first called inside the block from being optimised for memory.
+
+    When that pass expects memory to be short, it turns the sum of three or more tensors into a
+    temporary variable. In nested loops this fails, because the variable exists already
+    (tensorflow#23780, #37740). Every model whose paths join can have such a sum, at least in its
+    gradient.
+    """
+    current = context.context()
+    before = current.function_call_options
+    config = tf.compat.v1.ConfigProto.FromString(before.config_proto_serialized)
+    rewriting = config.graph_options.rewrite_options
+    rewriting.memory_optimization = rewriting.NO_MEM_OPT
+    current.function_call_options = context.FunctionCallOptions(before.executor_type, config)
+    try:
+        yield
+    finally:
+        current.function_call_options = before

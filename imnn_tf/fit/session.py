@@ -256,9 +256,13 @@ class Session:
         """The loop of updates, compiled once for each set of settings.
 
         Raises:
+            RuntimeError: If a fit is running.
             ValueError: If XLA is asked for and cannot compile what the loop does, or fewer
-                simulations in an update and there are too few, or they are not held in memory.
+                simulations in an update and there are too few, or they are not held in memory; or
+                if the model trains other weights than the optimiser was built for.
         """
+        self.require_idle()
+        self._state.require_same_weights()
         capacity = options.updates_per_call or _CAPACITY
         jit = self._compiles(options.jit_compile)
         size = self._batch_size(options.batch_size)

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from imnn_tf.architecture import require_same_layers
 from imnn_tf.estimator import MODEL_FILE, configuration_of, load_model, load_weights
-from imnn_tf.fit.architecture import require_same_layers
 from imnn_tf.fit.history import empty_history
 from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
 from imnn_tf.fit.whitening import pooled_optimiser

@@ -784,7 +784,7 @@ def test_reference_problem_reaches_the_information_of_its_thousand_simulations()
 
 @pytest.mark.parametrize("at_once", [None, 250])
 def test_paths_of_a_model_of_large_data_may_join(at_once):
-    # In loops of large tensors TensorFlow rewrites such sums; see `fit/grappler.py`.
+    # In loops of large tensors TensorFlow rewrites such sums; see `fit/loop.py`.
     n, size, step = 500, 2048, 0.1
     fiducial = np.random.default_rng(0).normal(size=(n, size)).astype("float32")
     derivative = np.stack([fiducial - step / 2, fiducial + step / 2], axis=1)[:, :, None]
@@ -808,7 +808,7 @@ def test_paths_of_a_model_of_large_data_may_join(at_once):
 
 
 def test_updates_of_a_large_model_follow_each_other():
-    # In loops of large tensors TensorFlow rewrites sums; see `fit/grappler.py`.
+    # In loops of large tensors TensorFlow rewrites sums; see `fit/loop.py`.
     n, size, step = 800, 32, 0.1
     fiducial = np.random.default_rng(0).normal(size=(n, size, size, 1)).astype("float32")
     derivative = np.stack([fiducial - step / 2, fiducial + step / 2], axis=1)[:, :, None]
