@@ -14,7 +14,7 @@ from imnn_tf.utils.types import Json, KerasOptimizer, Numbers
 from rim_tf import networks, prediction  # noqa: F401 - importing networks registers them
 from rim_tf.fitting import checkpoints, keywords, weights
 from rim_tf.fitting.data import Data
-from rim_tf.fitting.losses import as_trajectory_losses, check_metrics
+from rim_tf.fitting.losses import as_trajectory_losses, broadcast_weights, check_metrics
 from rim_tf.fitting.metrics import TrajectoryMetrics
 from rim_tf.networks.layers import spatial_sizes
 from rim_tf.networks.protocol import State, StepNetwork, check_network
@@ -28,7 +28,8 @@ from rim_tf.problem.likelihoods import Likelihood
 from rim_tf.problem.links import InverseChoice, LinkChoice
 from rim_tf.problem.observation import as_channels, as_tensors, observed_sizes, require_real
 from rim_tf.problem.parameters import COMPLEX_PARAMETERS, Parameters, Values, check_shape
-from rim_tf.problem.preprocessing import Preprocessing, get_preprocessing
+from rim_tf.problem.preprocessing import Preprocessing, Scaled, get_preprocessing
+from rim_tf.problem.scales import Scales, Unscaled
 from rim_tf.problem.scores import EnergyFunction, ScoreFunction, unlinked_score
 
 
@@ -65,8 +66,9 @@ class RIM(keras.Model):
             (and the observation).
         approximate_inverse_fn: `approximate_inverse_fn(y, *args)`, approximate parameters,
             `[batch, *dimensions, channels]`. Defaults to `None`.
-        score_preprocessing_method: "identity" (the default), "arcsinh", "adam", "rmsprop", or an
-            object like those in `rim_tf.problem.preprocessing`.
+        score_preprocessing_method: "scaled" (the default), in units that `fit` measures on its
+            first batch; "identity", "arcsinh", "adam", "rmsprop"; or an object like those in
+            `rim_tf.problem.preprocessing`.
         epsilon: What keeps the quotients of "adam" and "rmsprop" finite. Defaults to 1e-7.
         beta_1: The decay rate of the mean score, for "adam". Defaults to 0.9.
         beta_2: The decay rate of the mean squared score, for "adam". Defaults to 0.999.
@@ -103,7 +105,7 @@ class RIM(keras.Model):
         fields: Mapping[str, int] | None = None,
         initialization_method: str = "zeros",
         approximate_inverse_fn: Callable[..., Values] | None = None,
-        score_preprocessing_method: str | Preprocessing = "identity",
+        score_preprocessing_method: str | Preprocessing = "scaled",
         epsilon: float = 1e-7,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
@@ -129,6 +131,9 @@ class RIM(keras.Model):
         self.observation_channels = checks.integer(
             "observation_channels", observation_channels, minimum=0
         )
+        self.scales: Scales | Unscaled = Unscaled()
+        if isinstance(self.score_preprocessing, Scaled):
+            self.scales = Scales(self.channels, self.observation_channels, dtype=self.dtype_policy)
         self.parameters = Parameters(self.channels, fields, link_function, inverse_link_function)
         self._functions = check_functions(
             initialization_method,
@@ -155,18 +160,23 @@ class RIM(keras.Model):
     def call(self, inputs: Data, training: bool = False, T: int | None = None) -> tf.Tensor:
         """The unlinked trajectory `[batch, T, *dimensions, channels]` of inputs `[batch, ...]`."""
         y, *args = as_tensors(inputs, self.variable_dtype)
-        shown = as_channels(y, self.dimensions, self.observation_channels)
+        shown = self._shown(y)
         u, state = self._start(y, args, shown)
         moments = self.score_preprocessing.initial_state(u)
         trajectory = []
         for step in range(self.T if T is None else T):
             # With sizes that are known, padding is faster, and a user's score may have lost them.
             score = tf.ensure_shape(self._score(u, y, *args), u.shape)
-            seen, moments = self.score_preprocessing(score, moments, step)
-            update, state = self._propose(tf.concat([u, seen, *shown], -1), state)
-            u = u + tf.cast(update, u.dtype)
+            seen, moments = self.score_preprocessing(self.scales.scores(score), moments, step)
+            inputs = tf.concat([self.scales.parameters(u), seen, *shown], -1)
+            update, state = self._propose(inputs, state)
+            u = u + self.scales.steps(tf.cast(update, u.dtype))
             trajectory.append(u)
         return tf.stack(trajectory, axis=1)
+
+    def _shown(self, y: tf.Tensor) -> list[tf.Tensor]:
+        """The data that the network is shown, `[batch, *dimensions, channels]`, or none."""
+        return self.scales.data(as_channels(y, self.dimensions, self.observation_channels))
 
     def _start(
         self, y: tf.Tensor, args: Sequence[Any], shown: list[tf.Tensor]
@@ -189,7 +199,7 @@ class RIM(keras.Model):
         if self.initialization_method == "model":
             # Without a score: there is none before there is an iterate.
             first, state = self._propose(tf.concat([u, tf.zeros_like(u), *shown], -1), state)
-            u = tf.cast(first, u.dtype)
+            u = self.scales.steps(tf.cast(first, u.dtype))
         return u, state
 
     def _propose(self, inputs: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
@@ -202,6 +212,30 @@ class RIM(keras.Model):
         widths: Any = [[0, tf.maximum(1 - count, 0)], *[[0, 0]] * (len(inputs.shape) - 1)]
         step, state = self.network(tf.pad(inputs, widths), state)
         return step[:count], state
+
+    def measure_scales(self, inputs: Data, x: Values, sample_weight: Numbers = None) -> None:
+        """Measures the scales of parameters, scores and data, which `fit` does once by itself.
+
+        Args:
+            inputs: The observation `y`, or `(y, *args)`, of some examples, `[batch, ...]`.
+            x: Their true parameters, `[batch, *dimensions, channels]` or a dictionary by field.
+            sample_weight: Weights as for `fit`. What has no weight does not count. Defaults to
+                `None`, everything counts.
+
+        Raises:
+            ValueError: If `score_preprocessing_method` is not "scaled", or a shape is wrong.
+        """
+        if not isinstance(self.scales, Scales):
+            raise ValueError("`score_preprocessing_method` must be 'scaled' to measure scales.")
+        y, *args = as_tensors(inputs, self.variable_dtype)
+        shown = as_channels(y, self.dimensions, self.observation_channels)
+        start, _ = self._start(y, args, self.scales.data(shown))
+        target = self.parameters.target(x, start[:, tf.newaxis])
+        if sample_weight is not None:
+            without = tf.equal(broadcast_weights(sample_weight, target), 0)
+            target = tf.where(without, start, target)
+        scores = [self._score(u, y, *args) for u in (start, target)]
+        self.scales.measure(target, start, scores, shown)
 
     # Keras's own, with torch_rim's keywords and layouts of data, which `keywords` translates.
     fit = keywords.fit
@@ -222,7 +256,8 @@ class RIM(keras.Model):
         """Keras's `compile`, with the defaults of a RIM.
 
         Args:
-            optimizer: What `keras.optimizers.get` takes. Defaults to "adam".
+            optimizer: What `keras.optimizers.get` takes. Defaults to "adam", which for a RIM with
+                scales has an epsilon of 1e-12.
             loss: A function of the unlinked targets, `[batch, *dimensions, channels]`, and the
                 trajectory, `[batch, T, *dimensions, channels]`. Defaults to `TrajectoryLoss()`.
             jit_compile: Whether XLA compiles the model. "auto" (the default) compiles for at most
@@ -238,6 +273,8 @@ class RIM(keras.Model):
         """
         checks.flag("step_metrics", step_metrics)
         check_metrics(kwargs)
+        if optimizer == "adam" and isinstance(self.scales, Scales):
+            optimizer = keras.optimizers.Adam(epsilon=keywords.UNITLESS_EPSILON)
         self._trajectory_metrics.measure_steps(self.T if step_metrics else 0)
         # Not kept as a dictionary: Keras would track the user's metrics in it, and log them twice.
         self.recompile = functools.partial(

@@ -105,8 +105,8 @@ class Checkpoints(keras.callbacks.Callback):
         saved = _read(self.directory, epoch)
         if saved is None:
             return 0
-        checkpoint.require_shapes("model", rim.variables, saved.variables("model"))
         self._check_setup(rim, saved)
+        checkpoint.require_shapes("model", rim.variables, saved.variables("model"))
         self._goes_back = epoch is not None
         # An optimiser makes its variables at the first update, unless it is told to earlier.
         rim.optimizer.build(rim.trainable_variables)
@@ -159,7 +159,7 @@ class Checkpoints(keras.callbacks.Callback):
         now = {**model, **self._optimizer, **self._order}
         # Neither of the two is in files of version 0.3.
         before |= saved.settings.get("optimizer", {}) | saved.settings.get("order", {})
-        for name in before.keys() & now.keys():
+        for name in (each for each in before if each in now):  # the model's first
             # The optimiser of a model that was fitted in this process has the rate of its end.
             if name == "learning_rate" and now[name] == saved.settings.get("last_rate"):
                 continue

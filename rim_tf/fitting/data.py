@@ -198,6 +198,15 @@ class Rearranged(keras.utils.PyDataset):
         self.data.on_epoch_end()
 
 
+def first_batch(data: Any) -> tuple[Any, ...]:
+    """The first batch `((y, *args), x)` of what `arrange` returned, with its weights if it has any.
+
+    Args:
+        data: A data set of batches, or a `keras.utils.PyDataset`.
+    """
+    return data[0] if isinstance(data, keras.utils.PyDataset) else next(iter(data))
+
+
 @contextlib.contextmanager
 def data_may_end() -> Iterator[None]:
     """Keeps Keras from warning at the end of the first pass over data of unknown length."""

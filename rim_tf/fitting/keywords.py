@@ -18,8 +18,13 @@ from imnn_tf.utils import checks
 from imnn_tf.utils.types import KerasModel, KerasOptimizer, Numbers
 from rim_tf.fitting.callbacks import MaxTime, Patience
 from rim_tf.fitting.checkpoints import Checkpoints
-from rim_tf.fitting.data import Data, arrange, arrange_validation, data_may_end
+from rim_tf.fitting.data import Data, arrange, arrange_validation, data_may_end, first_batch
 from rim_tf.fitting.schedules import LearningRate, Warmup
+from rim_tf.problem.scales import Scales
+
+UNITLESS_EPSILON = 1e-12
+"""Adam's epsilon for a RIM with scales: Keras's 1e-7 is large beside the gradients of parameters of
+order 1e-3, whose squared errors are of order 1e-6."""
 
 _Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -129,7 +134,8 @@ def fit(
     # A new optimiser starts without moments, so the model is only compiled again when it must be.
     changes = (learning_rate, scheduler, warmup or None, clip or None, ema_decay or None)
     if not rim.compiled or any(change is not None for change in changes):
-        rim.recompile(make_optimizer(learning_rate, scheduler, warmup, clip, ema_decay))
+        epsilon = UNITLESS_EPSILON if isinstance(rim.scales, Scales) else 1e-7
+        rim.recompile(make_optimizer(learning_rate, scheduler, warmup, clip, ema_decay, epsilon))
     monitor = "loss" if validation_data is None else "val_loss"
     stops = make_callbacks(monitor, scheduler, patience, tolerance, max_time)
     callbacks = [*callbacks, *stops]
@@ -171,6 +177,8 @@ def fit(
         validation_data, validation_steps = arrange_validation(validation_data, **form)
         kwargs.setdefault("validation_steps", validation_steps)
     epochs = checks.integer("epochs", epochs, minimum=0)
+    if epochs > first_epoch:
+        _measure_scales(rim, x, data, {**form, "steps": steps})
     with _traced_anew_after_errors(rim), data_may_end():
         return keras.Model.fit(
             rim,
@@ -224,6 +232,20 @@ def evaluate(
         return keras.Model.evaluate(rim, data, **{"steps": steps, **kwargs})
 
 
+def _measure_scales(rim: KerasModel, given: Data, data: Any, form: dict[str, Any]) -> None:
+    """Measures the scales of a RIM that has them on the first batch, if that was not done yet."""
+    if not isinstance(rim.scales, Scales):
+        return
+    streams = isinstance(given, tf.data.Dataset)
+    if rim.scales.measured and not streams:
+        return
+    # A data set may shuffle itself in another order at every pass. A fit that is resumed has not
+    # to measure, but has to begin with as many passes as one that was not interrupted.
+    batch = next(iter(arrange(given, **form).data)) if streams else first_batch(data)
+    if not rim.scales.measured:
+        rim.measure_scales(*batch)
+
+
 @contextlib.contextmanager
 def _traced_anew_after_errors(rim: KerasModel) -> Iterator[None]:
     """Lets Keras's `fit` and `evaluate` be called again after an error in the user's functions."""
@@ -241,6 +263,7 @@ def make_optimizer(
     warmup: int = 0,
     clip: float = 0.0,
     ema_decay: float = 0.0,
+    epsilon: float = 1e-7,
 ) -> KerasOptimizer:
     """Makes the Adam that these keywords of `fit` ask for.
 
@@ -250,6 +273,8 @@ def make_optimizer(
         warmup: The number of updates over which the rate first grows linearly.
         clip: The largest norm of all gradients together; 0 for no limit.
         ema_decay: The decay rate of the moving average of the weights; 0 for no average.
+        epsilon: Adam's own, which it adds to the root of the mean square of a gradient. Defaults
+            to 1e-7, as in Keras.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -275,6 +300,7 @@ def make_optimizer(
     decay = checks.real("ema_decay", ema_decay, minimum=0, below=1)
     return keras.optimizers.Adam(
         rate,
+        epsilon=epsilon,
         global_clipnorm=clip or None,
         use_ema=decay > 0,
         ema_momentum=decay or 0.99,  # Keras's default, without meaning if there is no average

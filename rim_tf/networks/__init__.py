@@ -13,6 +13,10 @@ told to show the observation to the network, its channels follow. `step` is
 the shapes of the old one. If the network has an integer attribute `dimensions`, it must be the
 number of the RIM's dimensions.
 
+Let the last layer start at zero (`kernel_initializer="zeros"`), as the networks here do. An
+untrained RIM then returns its initialisation, whatever the scores, the link and the number of
+steps.
+
 Each network of this package has a file of its own here, built from `cells` and `layers`. Keras
 finds the weights in a file by the names of the attributes that hold the layers, so these names
 must never change.

@@ -53,6 +53,18 @@ class Network(ConfiguredLayer):
             **{"activation": self.activation, **self._shared(), **options},
         )
 
+    def _read_out(self, size: int | None = None) -> Convolution:
+        """The last layer, which starts at zero: an untrained RIM stays where it starts.
+
+        It has no activation, because a step may have either sign and any size.
+        """
+        return Convolution(
+            self.channels,
+            size or self.kernel_size,
+            kernel_initializer="zeros",
+            **self._shared(),
+        )
+
 
 class PyramidNetwork(Network):
     """A network that halves the grid level by level and has its memory on the coarsest."""

@@ -82,8 +82,7 @@ class Hourglass(PyramidNetwork):
         self.block = self._gru_block(widths[-1], next(seeds))
         self.up = [self._resampler("up", width, next(seeds)) for width in widths[-2::-1]]
         self.decoder = [self._stack(width, seeds) for width in widths[-2::-1]]
-        # No activation: a step may have either sign and any size.
-        self.output_layer = self._convolution(self.channels, next(seeds), 1, activation=None)
+        self.output_layer = self._read_out(1)
 
     def _resampler(self, direction: str, filters: int, seed: int | None) -> KerasLayer:
         if self.resample_with_conv:

@@ -72,8 +72,7 @@ class PutzkyWelling(Network):
         self.up = self._convolution(
             after, next(seeds), kind=TransposedConvolution, strides=self.strides
         )
-        # No activation: a step may have either sign and any size.
-        self.output_layer = self._convolution(self.channels, next(seeds), activation=None)
+        self.output_layer = self._read_out()
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""

@@ -88,8 +88,7 @@ class UNet(PyramidNetwork):
         ]
         self.up = [resampler(width, TransposedConvolution) for width in finer[::-1]]
         self.decoder = [self._stack(width, seeds) for width in finer[::-1]]
-        # No activation: a step may have either sign and any size.
-        self.output_layer = self._convolution(self.channels, next(seeds), 1, activation=None)
+        self.output_layer = self._read_out(1)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the weights for inputs `(batch, *sizes, channels)`; only channels must be known."""

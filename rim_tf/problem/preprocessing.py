@@ -96,6 +96,38 @@ class Arcsinh(Identity):
 
 
 @keras.saving.register_keras_serializable("rim_tf")
+class Scaled(Identity):
+    """Scores and iterates of order one, in any unit and at any noise level.
+
+    The RIM divides iterates, scores and shown data by the scales of the problem, and multiplies
+    steps by theirs (`rim_tf.problem.scales`). What is left are the differences between examples
+    and steps. They are compressed, by one factor for all entries of an example:
+
+        sees score * arcsinh(r) / r,   r = root mean square of the example's score
+
+    The direction of the score is kept, and with it what is linear in the inverse problem.
+    """
+
+    def __call__(self, score: tf.Tensor, state: Moments, step: int) -> tuple[tf.Tensor, Moments]:
+        """One step.
+
+        Args:
+            score: In units of its scale, `[batch, *sizes, channels]`.
+            state: The empty tuple, because nothing is remembered.
+            step: The number of the step, counted from zero.
+
+        Returns:
+            What the network sees, of the shape of `score`, and the new state, the same.
+        """
+        axes = list(range(1, len(score.shape)))
+        square = tf.reduce_mean(tf.square(score), axes, keepdims=True)
+        # Far below one the factor is one; and the slope of the root is infinite at zero. The upper
+        # limit keeps the factor a number where the square is infinite.
+        size = tf.sqrt(tf.clip_by_value(square, 1e-12, 1e36))
+        return score * (tf.asinh(size) / size), state
+
+
+@keras.saving.register_keras_serializable("rim_tf")
 class Adam(Identity):
     """The step that Adam would take along the score at a learning rate of one.
 
@@ -212,6 +244,7 @@ class RMSprop(Identity):
 
 
 METHODS: dict[str, type[Identity]] = {
+    "scaled": Scaled,
     "identity": Identity,
     "arcsinh": Arcsinh,
     "adam": Adam,
@@ -230,8 +263,8 @@ def get_preprocessing(
     """Makes a method from its name, or returns the one given.
 
     Args:
-        method: "identity", "arcsinh", "adam" or "rmsprop", in any case, or an object with the
-            methods of `Preprocessing`.
+        method: "scaled", "identity", "arcsinh", "adam" or "rmsprop", in any case, or an object
+            with the methods of `Preprocessing`.
         beta_1: The decay rate of the mean, for "adam". Defaults to 0.9.
         beta_2: The decay rate of the mean square, for "adam". Defaults to 0.999.
         epsilon: Keeps the quotient finite, for "adam" and "rmsprop". Defaults to 1e-7.

@@ -253,7 +253,7 @@ def unknown_size_padding(padding):
 @settings(max_examples=30, **SAME)
 @given(
     seed=SEEDS,
-    method=st.sampled_from(["identity", "arcsinh", "adam", "rmsprop"]),
+    method=st.sampled_from(["scaled", "identity", "arcsinh", "adam", "rmsprop"]),
     decade=st.integers(-15, 15),
 )
 def test_preprocessing_is_finite_at_every_scale(seed, method, decade):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from problems import SIZE, draw, energy_fn, score_fn, small_network, small_rim
+from problems import SIZE, awake, draw, energy_fn, score_fn, small_network, small_rim
 
 from rim_tf import RIM, Hourglass, PutzkyWelling, TrajectoryLoss, UNet
 from rim_tf.problem.preprocessing import Adam
@@ -42,7 +42,7 @@ def test_steps_can_change_at_prediction(T):
     np.testing.assert_array_equal(last, trajectory[:, -1])
 
 
-@pytest.mark.parametrize("method", ["identity", "arcsinh", "adam", "rmsprop"])
+@pytest.mark.parametrize("method", ["scaled", "identity", "arcsinh", "adam", "rmsprop"])
 def test_xla_graph_and_eager_agree(method):
     rim = small_rim(score_preprocessing_method=method, T=3)
     y, _, *args = draw(6, 2)
@@ -109,7 +109,8 @@ def test_observation_can_be_shown():
         return y[..., None] - x
 
     network = small_network()
-    rim = RIM([9], network, score_fn=denoising_score, observation_channels=1, T=2)
+    options = {"score_preprocessing_method": "identity", "observation_channels": 1, "T": 2}
+    rim = RIM([9], network, score_fn=denoising_score, **options)
     assert network.down.kernel.shape[-2] == 3
     y = np.random.default_rng(0).normal(size=(2, 9)).astype("float32")
     u = np.zeros((2, 9, 1), "float32")
@@ -136,7 +137,7 @@ def test_unknown_sizes_are_the_observations():
 @pytest.mark.parametrize("rank", [0, 1, 2, 3])
 def test_gradients_reach_every_weight_in_any_dimension(rank):
     sizes = (5, 4, 3)[:rank]
-    network = PutzkyWelling(2, rank, features=(3, 4, 3), seed=1)
+    network = awake(PutzkyWelling(2, rank, features=(3, 4, 3), seed=1))
     rim = RIM(sizes, network, score_fn=lambda x, y: y - x, T=2)
     random = np.random.default_rng(0)
     y, x = (random.normal(size=(3, *sizes, 2)).astype("float32") for _ in range(2))
@@ -154,7 +155,7 @@ def test_fields_work_like_single_parameters():
 
     rim = RIM(
         [6],
-        PutzkyWelling(2, 1, features=(3, 4, 3), seed=0),
+        awake(PutzkyWelling(2, 1, features=(3, 4, 3), seed=0)),
         energy_fn=joint_energy,
         fields=fields,
         link_function={"mass": "exp"},
@@ -191,20 +192,23 @@ def test_double_precision():
     assert rim((y, *args)).dtype == tf.float64
 
 
+@pytest.mark.parametrize("method", ["scaled", Adam(0.7)], ids=["scaled", "adam"])
 @pytest.mark.parametrize("kind", ["keras", "weights"])
-def test_saved_and_loaded_predictions_are_equal_to_the_bit(tmp_path, kind):
+def test_saved_and_loaded_predictions_are_equal_to_the_bit(tmp_path, kind, method):
     def make(seed):
         return RIM(
             [7],
-            Hourglass(1, nf=4, hidden_units=4, seed=seed),
+            awake(Hourglass(1, nf=4, hidden_units=4, seed=seed), seed),
             score_fn=lambda x, y: y[..., None] - x,
             link_function="softplus",
-            score_preprocessing_method=Adam(0.7),
+            score_preprocessing_method=method,
             T=3,
         )
 
     rim = make(0)
     y = np.random.default_rng(1).normal(size=(4, 7)).astype("float32")
+    if method == "scaled":
+        rim.measure_scales(y, np.full((4, 7, 1), 3.0, "float32"))
     expected = rim.predict(y, jit_compile=False)
     if kind == "keras":
         path = tmp_path / "rim.keras"
@@ -280,7 +284,8 @@ def test_a_network_of_ones_own():
         def call(self, inputs, state):
             return self.rate * inputs[..., 1:], state + 1.0
 
-    rim = RIM([3], Steepest(), score_fn=lambda x, y: (y - x) / 2, T=3)
+    plain = {"score_preprocessing_method": "identity"}
+    rim = RIM([3], Steepest(), score_fn=lambda x, y: (y - x) / 2, T=3, **plain)
     y = np.ones((2, 3, 1), "float32")
     expected = [[1 - 0.5**t] for t in (1, 2, 3)]
     np.testing.assert_allclose(rim(y)[0, :, 0], expected, rtol=1e-6)

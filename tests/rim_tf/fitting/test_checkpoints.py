@@ -191,7 +191,8 @@ def test_arrays_with_code_in_them_are_refused(tmp_path):
 
 def test_checkpoints_of_another_model_are_refused(tmp_path):
     fit(make_rim(), 1, tmp_path)
-    other = small_rim(network=small_network(features=(6, 9, 6)))
+    network = small_network(features=(6, 9, 6))
+    other = small_rim(network=network, score_preprocessing_method="adam", T=3)
     other.compile(jit_compile=False)
     with pytest.raises(ValueError, match="is of another model"):
         fit(other, 2, tmp_path)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from problems import awake
 
 from imnn_tf.utils.seeds import layer_seeds
 from rim_tf import Hourglass, PutzkyWelling, UNet
@@ -45,7 +46,7 @@ def test_any_size_comes_back_and_every_state_moves(make, padding, rank):
 @each_network
 def test_periodic_networks_commute_with_shifts(make):
     """On a periodic grid that the network coarsens evenly there is no preferred origin."""
-    network = make(dimensions=2, padding="periodic", dtype="float64")
+    network = awake(make(dimensions=2, padding="periodic", dtype="float64"))
     inputs = np.random.default_rng(1).normal(size=(1, 8, 12, 4))
     steps = []
     for image in (inputs, np.roll(inputs, (4, -8), (1, 2))):
@@ -57,7 +58,7 @@ def test_periodic_networks_commute_with_shifts(make):
 
 @each_network
 def test_every_weight_gets_a_gradient(make):
-    network = make(dimensions=1)
+    network = awake(make(dimensions=1))
     inputs = np.random.default_rng(2).normal(size=(2, 9, 4)).astype("float32")
     state = network.initial_state(2, (9,))
     with tf.GradientTape() as tape:
