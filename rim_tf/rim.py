@@ -1,6 +1,7 @@
 """The recurrent inference machine: a learned optimiser, unrolled, as a Keras model."""
 
 import functools
+import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from rim_tf.problem.parameters import COMPLEX_PARAMETERS, Parameters, Values, ch
 from rim_tf.problem.preprocessing import Preprocessing, Scaled, get_preprocessing
 from rim_tf.problem.scales import Scales, Unscaled
 from rim_tf.problem.scores import EnergyFunction, ScoreFunction, unlinked_score
+from rim_tf.recomputation import check_recomputable, recomputed
 
 
 @keras.saving.register_keras_serializable("rim_tf")
@@ -77,6 +79,9 @@ class RIM(keras.Model):
         observation_channels: The number of channels of the observation, if it is on the grid of
             the parameters and is shown to the network at every step. A complex channel counts
             as two, its real and its imaginary part. Defaults to 0, not shown.
+        remat: Whether training computes every step again in the backward pass. It then keeps the
+            iterates and hidden states alone, and not what the network computes between them, for
+            about a third more time. Defaults to False.
         **kwargs: Arguments of `keras.Model`, such as `name` and `dtype`.
 
     Call arguments:
@@ -112,6 +117,7 @@ class RIM(keras.Model):
         vectorize: bool = False,
         score_gradient: bool = False,
         observation_channels: int = 0,
+        remat: bool = False,
         **kwargs: Any,
     ):
         # Under mixed precision Keras would round the observation to 16 bits before `call` sees it.
@@ -152,10 +158,14 @@ class RIM(keras.Model):
             gradient=self.score_gradient,
         )
         check_network(network, self.dimensions, 2 * self.channels + self.observation_channels)
+        self.remat = checks.flag("remat", remat)
+        if self.remat:
+            check_recomputable(network, self.dimensions, 2 * self.channels + observation_channels)
         self.built = True
         self._trajectory_metrics = TrajectoryMetrics(self.parameters, likelihood)
         self.recompile: Callable[..., None] = self.compile
-        self.predictors: dict[Any, Callable[..., Any]] = {}
+        # In a namespace, because Keras would track a dictionary and export its functions.
+        self._kept = types.SimpleNamespace(predictors={})
 
     def call(self, inputs: Data, training: bool = False, T: int | None = None) -> tf.Tensor:
         """The unlinked trajectory `[batch, T, *dimensions, channels]` of inputs `[batch, ...]`."""
@@ -163,16 +173,25 @@ class RIM(keras.Model):
         shown = self._shown(y)
         u, state = self._start(y, args, shown)
         moments = self.score_preprocessing.initial_state(u)
+        # Scores are not part of it: while it computes, TensorFlow records nothing, and the tape
+        # with which a score is found would see nothing.
+        advance = recomputed(self._advance) if self.remat else self._advance
         trajectory = []
         for step in range(self.T if T is None else T):
             # With sizes that are known, padding is faster, and a user's score may have lost them.
             score = tf.ensure_shape(self._score(u, y, *args), u.shape)
             seen, moments = self.score_preprocessing(self.scales.scores(score), moments, step)
-            inputs = tf.concat([self.scales.parameters(u), seen, *shown], -1)
-            update, state = self._propose(inputs, state)
-            u = u + self.scales.steps(tf.cast(update, u.dtype))
+            u, state = advance(u, seen, shown, state)
             trajectory.append(u)
         return tf.stack(trajectory, axis=1)
+
+    def _advance(
+        self, u: tf.Tensor, seen: tf.Tensor, shown: list[tf.Tensor], state: State
+    ) -> tuple[tf.Tensor, State]:
+        """The next iterate, `[batch, *dimensions, channels]`, and hidden state."""
+        inputs = tf.concat([self.scales.parameters(u), seen, *shown], -1)
+        update, state = self._propose(inputs, state)
+        return u + self.scales.steps(tf.cast(update, u.dtype)), state
 
     def _shown(self, y: tf.Tensor) -> list[tf.Tensor]:
         """The data that the network is shown, `[batch, *dimensions, channels]`, or none."""
@@ -352,6 +371,11 @@ class RIM(keras.Model):
         return self.parameters.link(self(inputs, training=False)[:, -1])
 
     @property
+    def predictors(self) -> dict[Any, Callable[..., Any]]:
+        """The functions that `predict` has compiled."""
+        return self._kept.predictors
+
+    @property
     def argument_counts(self) -> tuple[int, int | None]:
         """The least and the largest number of arguments of the score after `y`.
 
@@ -391,6 +415,7 @@ class RIM(keras.Model):
             "vectorize": self.vectorize,
             "score_gradient": self.score_gradient,
             "observation_channels": self.observation_channels,
+            "remat": self.remat,
             "functions": store_functions(self._functions),
         }
 

@@ -238,6 +238,17 @@ def test_a_compiled_rim_trains_on_after_loading(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_an_exported_rim_gives_the_same_trajectory(tmp_path):
+    rim = small_rim(score_preprocessing_method="scaled")
+    y, x, *args = draw(4, 0)
+    rim.measure_scales((y, *args), x)
+    rim.predict(y, *args, jit_compile=False)
+    signature = [tuple(tf.TensorSpec([None, *each.shape[1:]]) for each in (y, *args))]
+    rim.export(tmp_path / "served", input_signature=signature, verbose=False)
+    loaded = tf.saved_model.load(tmp_path / "served")
+    np.testing.assert_allclose(loaded.serve((y, *args)), rim((y, *args)), rtol=1e-5, atol=1e-6)
+
+
 def test_loading_without_the_functions_says_which(tmp_path):
     small_rim().save(tmp_path / "rim.keras")
     with pytest.raises(ValueError, match=r"needs its own functions again: pass \['score_fn'\]"):

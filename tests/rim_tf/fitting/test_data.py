@@ -220,6 +220,9 @@ def test_parameters_of_another_size_than_the_trajectory_are_refused():
     """Their sizes are only known when they come, and one of length one would broadcast."""
     (y, x), *_ = batches_of_all_sizes()
     rim = any_size_rim("PutzkyWelling", "zero")
+    with pytest.raises(ValueError, match="The parameters `x` must have shape"):
+        rim.fit(stream([(y, x[:, :1])]), **OPTIONS)  # while the scales are measured
+    rim.measure_scales(y, x)
     with pytest.raises(tf.errors.InvalidArgumentError, match="the shape of the trajectory"):
         rim.fit(stream([(y, x[:, :1])]), **OPTIONS)
 
