@@ -129,7 +129,9 @@ def score_fn(x: Any, y: Any, a: Any, sigma: Any) -> Any:
 
 def like_torch() -> RIM:
     """A RIM with the same layers as torch_rim's network."""
-    return RIM([SIZE], Hourglass(1, seed=0), score_fn=score_fn)
+    return RIM(
+        [SIZE], Hourglass(1, seed=0), score_fn=score_fn, score_preprocessing_method="identity"
+    )
 
 
 def of_our_choice() -> RIM:

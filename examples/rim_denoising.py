@@ -102,6 +102,7 @@ def make_rim() -> RIM:
         [None, None],
         network,
         score_fn=lambda x, y: (y[..., :1] - x) / y[..., 1:] ** 2,
+        score_preprocessing_method="identity",  # the images already have a unit of order one
         initialization_method="approximate_inverse",
         approximate_inverse_fn=lambda y: y[..., :1],
         observation_channels=2,
