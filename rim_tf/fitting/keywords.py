@@ -241,7 +241,8 @@ def _measure_scales(rim: KerasModel, given: Data, data: Any, form: dict[str, Any
         return
     # A data set may shuffle itself in another order at every pass. A fit that is resumed has not
     # to measure, but has to begin with as many passes as one that was not interrupted.
-    batch = next(iter(arrange(given, **form).data)) if streams else first_batch(data)
+    # One batch alone, because TensorFlow reads ahead, into a pass that would count too.
+    batch = first_batch(arrange(given, **form).data.take(1) if streams else data)
     if not rim.scales.measured:
         rim.measure_scales(*batch)
 

@@ -107,7 +107,7 @@ def test_names_take_the_rims_keywords():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: get_preprocessing("adamw"), ValueError, "must be one of 'identity'"),
+        (lambda: get_preprocessing("adamw"), ValueError, "must be one of 'scaled'"),
         (lambda: get_preprocessing(3), TypeError, "must be callable, got int"),
         (lambda: get_preprocessing(np.tanh), TypeError, "initial_state` must be callable"),
         (lambda: Adam(beta_1=1.0), ValueError, "`beta_1` must be less than 1"),
