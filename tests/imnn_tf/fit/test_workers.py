@@ -14,9 +14,9 @@ import json, os, signal, sys, threading, time
 from contextlib import nullcontext
 from pathlib import Path
 import keras, numpy as np, tensorflow as tf
-sys.path.append({tests!r})
-import reference
 from imnn_tf import IMNN
+sys.path.append({tests!r})  # only now: it has a folder of the name of the package
+import reference
 
 folder, kill_after = Path(sys.argv[1]), int(sys.argv[2])
 strategy = tf.distribute.MultiWorkerMirroredStrategy() if "TF_CONFIG" in os.environ else None
