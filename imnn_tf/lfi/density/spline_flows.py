@@ -11,12 +11,11 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp, softmax
-from tqdm.auto import tqdm
 
 from imnn_tf.lfi.density.architecture import Architecture
 from imnn_tf.lfi.density.course import Course, Pairs
 from imnn_tf.lfi.density.training import Trainer, TrainingOptions, batches_of
-from imnn_tf.utils import checkpoint, checks, seeds
+from imnn_tf.utils import checkpoint, checks, display, seeds
 from imnn_tf.utils.checkpoint import SavedFit
 from imnn_tf.utils.interrupt import deferred_interrupt
 from imnn_tf.utils.seeds import Seed
@@ -148,7 +147,8 @@ class SplineFlows:
         data = tf.constant(pairs.parameters), tf.constant(pairs.summaries)
         split = course.split(len(pairs.parameters), options)
         skipped = np.zeros(options.members, int)
-        bar = tqdm(total=options.epochs, initial=course.epochs, unit="epoch", disable=not progress)
+        settings = {"total": options.epochs, "initial": course.epochs, "unit": "epoch"}
+        bar = display.bar(**settings, disable=not progress)
         callbacks.on_train_begin()
         with deferred_interrupt() as interrupted, bar:
             while not (course.finished or course.members.stop_training or interrupted.is_set()):

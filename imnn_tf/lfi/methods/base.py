@@ -62,7 +62,7 @@ class LikelihoodFreeInference:
         *,
         parameter_names: Sequence[str] | None = None,
     ) -> None:
-        self.data = own_data("target_data", target_data)
+        self.data = _with_shape("target_data", target_data)
         self.prior = Prior(prior)
         self.labels = checks.strings("labels", labels, self.n_params)
         names = checks.names("parameter_names", parameter_names, self.n_params)
@@ -226,9 +226,15 @@ def own_data(name: str, data: Numbers) -> Any:
     Raises:
         ValueError: If the data are masked in part.
     """
+    data = _with_shape(name, data)
+    return data.copy() if isinstance(data, np.ndarray) else data  # a tensor cannot be changed
+
+
+def _with_shape(name: str, data: Numbers) -> Any:
+    """Data as they are, if they have a shape and nothing is masked, or else as an array."""
     if isinstance(data, np.ndarray) or not hasattr(data, "shape"):
-        return checks.unmasked(name, data).copy()
-    return data  # a tensor cannot be changed
+        return checks.unmasked(name, data)
+    return data
 
 
 class CheckedEstimator:
