@@ -4,7 +4,7 @@ The gate divides the time of an update by the time of a yardstick: a chain of th
 operation that does the same amount of arithmetic in the same process. The speed of the machine
 affects both alike. Short runs of both alternate, and the shortest of each counts, because other
 work on the machine can only add to a time. If the ratio is too high, the measurement is repeated,
-up to five times in all.
+up to twelve times in all.
 
     python benchmarks/gate.py            compares with benchmarks/gate.json
     python benchmarks/gate.py --record   writes it
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 RECORD = Path(__file__).resolve().with_name("gate.json")
 TOLERANCE = 0.2
-ATTEMPTS, PIECES = 5, 40
+ATTEMPTS, PIECES = 12, 40
 
 
 class Verdict(NamedTuple):
