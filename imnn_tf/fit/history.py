@@ -10,6 +10,7 @@ import numpy as np
 from imnn_tf.fit.loop import MEASURES, Records
 from imnn_tf.fit.snapshot import BestSnapshot
 from imnn_tf.information import determinant
+from imnn_tf.utils import checks
 from imnn_tf.utils.types import KerasModel, KerasOptimizer
 
 History: TypeAlias = dict[str, list[Any]]
@@ -114,16 +115,8 @@ def callback_list(
     Raises:
         TypeError: If one of them is not a Keras callback.
     """
-    callbacks = [] if callbacks is None else list(callbacks)
-    for callback in callbacks:
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise TypeError(
-                "`callbacks` must be a sequence of keras.callbacks.Callback, got a "
-                f"{type(callback).__name__}."
-            )
-    return keras.callbacks.CallbackList(
-        [*callbacks, keras.callbacks.History()], model=model, epochs=epochs, verbose=0, steps=1
-    )
+    listed = [*checks.callbacks(callbacks), keras.callbacks.History()]
+    return keras.callbacks.CallbackList(listed, model=model, epochs=epochs, verbose=0, steps=1)
 
 
 @contextmanager

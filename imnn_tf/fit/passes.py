@@ -73,8 +73,9 @@ class Summariser:
             )
         replicas.require_scope(model)
         with reading_errors(simulations):
-            n_network = count_summaries(model, simulations)
-            warn_of_rounding(model, simulations)
+            first = simulations.batches().at(0).data
+            n_network = count_summaries(model, first)
+            warn_of_rounding(model, first, simulations)
         if model.losses:
             logger.warning(
                 "`model` has losses of its own, by `kernel_regularizer` or `add_loss`, which a fit "
@@ -363,13 +364,17 @@ def normalises_by_batch(model: KerasModel) -> bool:
     return any(normalises_by_batch(layer) for layer in getattr(model, "layers", ()))
 
 
-def count_summaries(model: KerasModel, simulations: Simulations) -> int:
+def count_summaries(model: KerasModel, data: tf.Tensor) -> int:
     """Number of summaries that a model makes of simulations.
+
+    Args:
+        model: The model.
+        data: Some simulations, `[batch, *input_shape]`, of which it gets two.
 
     Raises:
         ValueError: If the model does not take them, or does not give `[batch, n_summaries]`.
     """
-    first = simulations.batches().at(0).data[:2]
+    first = data[:2]
     try:
         summaries = model(first, training=False)
     except (ValueError, tf.errors.InvalidArgumentError) as error:

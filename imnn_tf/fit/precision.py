@@ -18,19 +18,20 @@ _ROUNDING_ERRORS = 100
 _ROWS, _NUMBERS = 100, 2**20
 
 
-def warn_of_rounding(model: KerasModel, simulations: Simulations) -> None:
+def warn_of_rounding(model: KerasModel, data: tf.Tensor, simulations: Simulations) -> None:
     """Logs a warning if differences of simulations drown in the rounding of the simulations.
 
     That happens to data with a large offset, and with steps that are very small.
 
     Args:
         model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
-        simulations: The simulations, whose first batch is looked at.
+        data: The first batch of the simulations, `[batch, *input_shape]`.
+        simulations: The simulations.
     """
     layout = simulations.layout
     if layout.exact:
         return
-    blocks = tf.split(simulations.batches().at(0).data, simulations.blocks)[1:]
+    blocks = tf.split(data, simulations.blocks)[1:]
     rows = max(1, min(_ROWS, _NUMBERS // max(1, int(np.prod(blocks[0].shape[1:])))))
     below, above = blocks[: layout.n_params], blocks[layout.n_params :]
     dtype = _coarsest(model, simulations.dtype)

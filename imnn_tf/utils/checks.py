@@ -112,6 +112,24 @@ def function(name: str, value: object) -> Callable[..., Any]:
     return value
 
 
+def callbacks(value: Iterable[Any] | None) -> list[Any]:
+    """Converts the Keras callbacks of an argument `callbacks` to a list; none for `None`.
+
+    Raises:
+        TypeError: If one of them is not a Keras callback.
+    """
+    import keras  # workers that simulate import this module, and do without Keras
+
+    listed = [] if value is None else list(value)
+    for each in listed:
+        if not isinstance(each, keras.callbacks.Callback):
+            raise TypeError(
+                "`callbacks` must be a sequence of keras.callbacks.Callback, got a "
+                f"{type(each).__name__}."
+            )
+    return listed
+
+
 def second_argument(function: Callable[..., Any]) -> str | None:
     """Name of a function's second positional argument that has no default; `None` without one."""
     try:

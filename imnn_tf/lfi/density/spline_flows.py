@@ -109,7 +109,7 @@ class SplineFlows:
             ValueError: If an array has the wrong shape or holds values that are not finite, if
                 there are fewer than 20 pairs, or if the numbers are too large for single precision.
         """
-        pairs, callbacks = _checked_pairs(parameters, summaries), _checked_callbacks(callbacks)
+        pairs, callbacks = _checked_pairs(parameters, summaries), checks.callbacks(callbacks)
         checks.flag("progress", progress)
         self._begin(pairs, seed)
         container = keras.callbacks.CallbackList(
@@ -329,16 +329,3 @@ def _checked_pairs(parameters: ArrayLike, summaries: ArrayLike) -> Pairs:
     if len(theta) < _LEAST_PAIRS:
         raise ValueError(f"`parameters` must have at least {_LEAST_PAIRS} rows, got {len(theta)}.")
     return Pairs(theta, x)
-
-
-def _checked_callbacks(
-    callbacks: Sequence[keras.callbacks.Callback] | None,
-) -> list[keras.callbacks.Callback]:
-    callbacks = [] if callbacks is None else list(callbacks)
-    for callback in callbacks:
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise TypeError(
-                "`callbacks` must be a sequence of keras.callbacks.Callback, got a "
-                f"{type(callback).__name__}."
-            )
-    return callbacks
