@@ -127,16 +127,25 @@ class Pool:
             self._packed = pack(self._simulator)
         return self._packed
 
+    def _start_processes(self, number: int) -> ProcessPoolExecutor:
+        """Starts processes that have unpacked the simulator before their first task."""
+        executor = ProcessPoolExecutor(
+            number,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=start_worker,
+            initargs=(self._pack(),),
+        )
+        # An executor starts a process when a task finds none idle. Python before 3.12 breaks if
+        # another process dies at that moment, so all are started before the first of our tasks.
+        for _ in range(number):
+            executor.submit(os.getpid)
+        return executor
+
     def _started(self) -> Executor:
         """The executor, started anew if there is none or the last one was stopped."""
         if self._executor is None:
             if isinstance(self._given, int):
-                self._executor = ProcessPoolExecutor(
-                    self._given,
-                    mp_context=multiprocessing.get_context("spawn"),
-                    initializer=start_worker,
-                    initargs=(self._pack(),),
-                )
+                self._executor = self._start_processes(self._given)
             elif not isinstance(self._given, Executor):
                 made: object = self._given()
                 if not isinstance(made, Executor):

@@ -7,14 +7,14 @@ import textwrap
 import threading
 import time
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 
 import numpy as np
 import pytest
 
 from imnn_tf.lfi import SimulationError, simulate
 from imnn_tf.lfi.running.executors import Pool, check_executor
-from imnn_tf.lfi.running.tasks import random_argument
+from imnn_tf.lfi.running.tasks import Task, random_argument
 
 THETA = np.random.default_rng(0).normal(size=(60, 2))
 
@@ -274,6 +274,17 @@ def test_a_time_limit_and_a_dying_worker_cost_only_the_rows_to_blame():
     result = run(bad, theta, batch_size=4, executor=2, timeout=2.0, on_error="skip")
     np.testing.assert_array_equal(np.flatnonzero(~result.ok), [3, 17])
     np.testing.assert_array_equal(result.x[result.ok], theta[result.ok])
+
+
+def test_all_processes_start_with_the_first_task():
+    # A process that starts while another one dies breaks the executor of Python 3.11, so none
+    # may start later than this. Whether the two meet is a matter of luck.
+    theta = np.zeros((1, 1))
+    task = Task(theta, random_argument="nothing", entropy=0, spawn_keys=[])
+    before = len(active_children())
+    with Pool(np.abs, 3) as pool:
+        pool.submit(task).result()
+        assert len(active_children()) == before + 3
 
 
 def test_retry_repeats_what_reduces_to_nan():
