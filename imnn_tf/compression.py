@@ -149,7 +149,8 @@ class Compression(display.Shown):
 
     def _measure(self, simulations: Simulations, source: str) -> Measurement:
         groups = self._group_statistics(simulations)
-        info = evaluation_of(groups, simulations.n_d, debias=False, source=source)
+        delta = self.options.fiducial.delta
+        info = evaluation_of(groups, simulations.n_d, debias=False, delta=delta, source=source)
         total, external = total_statistics(groups), None
         if self.n_external:
             external = information.fisher_information(self._summariser.external_alone(total))
@@ -203,8 +204,8 @@ class Compression(display.Shown):
             A named tuple with `fisher`, `log_det_fisher`, `covariance`, `inverse_covariance`,
             `log_det_covariance`, `mean` and `slope`, which also has the attributes `fisher_std`,
             `log_det_fisher_std`, `parameter_std`, `parameter_std_error`, `bias`, `noise_share`,
-            `truncation`, `steps_too_wide`, `kurtosis` and `plain`, and the method `interval(level)`
-            for det F.
+            `truncation`, `steps_too_wide`, `kurtosis`, `heavy_tails` and `plain`, and the method
+            `interval(level)` for det F.
 
         Raises:
             TypeError: If an argument has the wrong type.
@@ -223,7 +224,7 @@ class Compression(display.Shown):
         at_once = self.at_once or max(self.n_s, self.n_d)
         simulations = open_like(options, given, self._training, at_once=at_once)
         groups = self._group_statistics(simulations)
-        evaluation = evaluation_of(groups, simulations.n_d, debias=debias, steps=steps)
+        evaluation = evaluation_of(groups, simulations.n_d, debias=debias, delta=delta, steps=steps)
         advice.warn_of_tails(evaluation, "simulations")
         if steps is None:
             advice.warn_of_width(evaluation, delta, "simulations")

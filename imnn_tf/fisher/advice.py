@@ -8,14 +8,9 @@ from scipy.optimize import brentq
 
 from imnn_tf.fisher.correction import noise_share
 from imnn_tf.fisher.evaluation import Evaluation
+from imnn_tf.fisher.truncation import TOLERATED, told_apart
 
 logger = logging.getLogger(__name__)
-
-# The share of det F that may be noise, or come from the width of the step, without a warning.
-TOLERATED = 0.1
-
-# The scatter of few variances may look like so large a kurtosis if the summaries are Gaussian.
-_GAUSSIAN_KURTOSIS = 6.0
 
 
 def warn_after_fit(evaluation: Evaluation, delta: np.ndarray | None, source: str) -> None:
@@ -60,15 +55,11 @@ def warn_of_noise(evaluation: Evaluation, delta: np.ndarray | None, source: str)
 def warn_of_tails(evaluation: Evaluation, source: str) -> None:
     """Warns where rare simulations carry the summaries, of which the derivatives may have none.
 
-    The variance of a number of kurtosis `κ` from `n_d` simulations is off by `√((κ − 1)/n_d)` of
-    itself, so for `κ` above `n_d` the noise of the slope, and every error, may be far too small.
-
     Args:
         evaluation: The evaluation.
         source: What it was measured on, for the message.
     """
-    n_d = evaluation.n_d
-    heavy = np.flatnonzero(evaluation.kurtosis - 1 > max(n_d, _GAUSSIAN_KURTOSIS))
+    n_d, heavy = evaluation.n_d, evaluation.heavy_tails
     if n_d > 1 and heavy.size:
         listed = ", ".join(f"{evaluation.kurtosis[each]:.0f} (summary {each})" for each in heavy)
         logger.warning(
@@ -84,9 +75,6 @@ def warn_of_tails(evaluation: Evaluation, source: str) -> None:
 def warn_of_width(evaluation: Evaluation, delta: np.ndarray | None, source: str) -> None:
     """Warns where a step is so wide that its two sides can be told apart.
 
-    For a Gaussian likelihood a difference overestimates the information by a factor of up to
-    `sinh(a)/a` with `a = F δθ²/4`.
-
     Args:
         evaluation: The evaluation, with derivatives over one width.
         delta: Width of each numerical derivative, `[n_params]`; `None` where they are exact.
@@ -98,11 +86,14 @@ def warn_of_width(evaluation: Evaluation, delta: np.ndarray | None, source: str)
     if listed:
         logger.warning(
             "`δθ` is wide in units of the error 1/√F of a parameter: %s on the %s. Over so wide a "
-            "step a network can learn to tell the two sides apart, and det F is then too high; "
-            "neither `fisher` nor its error knows that. `evaluate(δθ=, second_δθ=)` with two steps "
-            "that are narrower takes the error by the step away.",
+            "step a network can learn to tell the two sides apart, and det F is then too high; %s. "
+            "`evaluate(δθ=, second_δθ=)` with two steps that are narrower takes the error by the "
+            "step away.",
             listed,
             source,
+            "its tails say that this one does, so the error of det F is infinite"
+            if evaluation.steps_too_wide
+            else "neither `fisher` nor its error knows that",
         )
 
 
@@ -142,9 +133,7 @@ def warn_of_steps(evaluation: Evaluation, steps: Sequence[np.ndarray]) -> None:
 
 def _wide(delta: np.ndarray, fisher: np.ndarray) -> str:
     """Lists the steps over which det F may be off by more than is tolerated."""
-    widths = delta * np.sqrt(np.diag(fisher))
-    a = np.square(widths) / 4
-    wide = np.flatnonzero(np.sinh(np.minimum(a, 50.0)) > (1 + TOLERATED) * a)
+    widths, wide = delta * np.sqrt(np.diag(fisher)), np.flatnonzero(told_apart(delta, fisher))
     return ", ".join(f"{widths[each]:.2g} (parameter {each})" for each in wide)
 
 

@@ -10,9 +10,12 @@ from imnn_tf import degeneracy, information
 from imnn_tf.fisher.correction import Correction, correct, least_fiducial
 from imnn_tf.fisher.groups import total_statistics
 from imnn_tf.fisher.sample import Sample, sample_of
-from imnn_tf.fisher.truncation import Truncation, truncation_of
+from imnn_tf.fisher.truncation import Truncation, told_apart, truncation_of
 from imnn_tf.information import Information, InformationError, Statistics
 from imnn_tf.utils import checks
+
+# The scatter of few variances may look like so large a kurtosis if the summaries are Gaussian.
+_GAUSSIAN_KURTOSIS = 6.0
 
 
 class Evaluation(Information):
@@ -26,7 +29,7 @@ class Evaluation(Information):
     `log_det_fisher` and `parameter_std` are each corrected for their own bias, so they are not
     exactly those of `fisher` where simulations are few. They are NaN, and `fisher` is not positive
     definite, where the noise outweighs the slope. Errors are NaN where there is only one derivative
-    simulation, and infinite where two widths are too wide to extrapolate from. `covariance`,
+    simulation, and infinite where the steps are too wide to tell a slope. `covariance`,
     `inverse_covariance`, `log_det_covariance`, `mean` and `slope` are as they were measured, over
     the narrower of two widths.
 
@@ -36,6 +39,7 @@ class Evaluation(Information):
         truncation: What the width of the derivatives' step adds to it; `None` if not known. Its
             limit is the correction.
         sample: The sample that they are made from.
+        delta: Width of the derivatives, `[n_params]`; `None` where they are exact or of two widths.
         debias: Whether `fisher`, `log_det_fisher` and `parameter_std` are corrected.
 
     Attributes:
@@ -49,8 +53,11 @@ class Evaluation(Information):
             n_params]`, by Richardson's extrapolation; `None` where derivatives have one width.
         log_det_truncation: How much of `ln det F` does; `None` where derivatives have one width.
         log_det_truncation_std: The error that noise of the slope gives to it, or `None`.
-        steps_too_wide: Whether the steps are so wide that the extrapolation to zero tells nothing.
-            Errors are then infinite; `False` where derivatives have one width.
+        steps_too_wide: Whether the steps are so wide that they tell nothing of the slope at a step
+            of zero. Errors are then infinite. With two widths the extrapolation shows it. One
+            width is too wide where its sides can be told apart and, at the fiducial parameters,
+            rare simulations carry the summaries: a network that tells the sides apart is quiet
+            between them.
         plain: The information as it was measured over the narrower step, without a correction.
         n_s, n_d: The numbers of fiducial and of derivative simulations.
         kurtosis: Of each summary at the fiducial parameters, `[n_summaries]`; 3 if it is Gaussian,
@@ -70,6 +77,7 @@ class Evaluation(Information):
     n_d: int
     correction: Correction
     _truncation: Truncation | None
+    _delta: np.ndarray | None
     _arguments: tuple[tuple[Any, ...], dict[str, bool]]
 
     def __new__(
@@ -78,6 +86,7 @@ class Evaluation(Information):
         correction: Correction,
         truncation: Truncation | None,
         sample: Sample,
+        delta: np.ndarray | None,
         *,
         debias: bool,
     ) -> "Evaluation":
@@ -90,8 +99,8 @@ class Evaluation(Information):
                 log_det_fisher=tf.constant(correction.log_det_fisher, dtype),
             )
         self = super().__new__(cls, *shown)
-        self._arguments = (measured, correction, truncation, sample), {"debias": debias}
-        self.correction, self._truncation = correction, truncation
+        self._arguments = (measured, correction, truncation, sample, delta), {"debias": debias}
+        self.correction, self._truncation, self._delta = correction, truncation, delta
         self.plain, self.kurtosis = measured, sample.kurtosis()
         self.n_s, self.n_d = int(sample.n_s.sum()), int(sample.n_d.sum())
         over_step = correction if truncation is None else truncation.narrow
@@ -107,6 +116,10 @@ class Evaluation(Information):
             self.parameter_std_error = relative * self.parameter_std
         if truncation is not None:
             self._add_truncation(truncation, removed=debias)
+        elif self.steps_too_wide:
+            self.fisher_std = np.full_like(self.fisher_std, np.inf)
+            self.parameter_std_error = np.full_like(self.parameter_std_error, np.inf)
+            self.log_det_fisher_std = np.inf
         return self
 
     def _add_truncation(self, truncation: Truncation, *, removed: bool) -> None:
@@ -140,17 +153,31 @@ class Evaluation(Information):
         return None if self._truncation is None else self._truncation.log_det_std
 
     @property
+    def heavy_tails(self) -> np.ndarray:
+        """The summaries that rare simulations carry, of which the derivatives may have none.
+
+        The variance of a number of kurtosis `κ` from `n_d` simulations is off by `√((κ − 1)/n_d)`
+        of itself, so for `κ` above `n_d` the noise of the slope may be far too small.
+        """
+        return np.flatnonzero(self.kurtosis - 1 > max(self.n_d, _GAUSSIAN_KURTOSIS))
+
+    @property
     def steps_too_wide(self) -> bool:
-        """Whether the extrapolation to a step of zero tells nothing."""
-        return self._truncation is not None and bool((self._truncation.growth >= 1).any())
+        """Whether the steps tell nothing of the slope at a step of zero."""
+        if self._truncation is not None:
+            return bool((self._truncation.growth >= 1).any())
+        if self._delta is None or not self.heavy_tails.size:
+            return False
+        return bool(told_apart(self._delta, np.asarray(self.plain.fisher)).any())
 
     def interval(self, level: float = 0.68) -> tuple[float, float]:
         """Interval that holds det F with a probability of `level`.
 
         It holds the corrected value also where `fisher` is not corrected. With two widths of the
         step it is that at a step of zero, and goes from zero to infinity where they are too wide to
-        tell it. With one width it does not hold the error by the width. Where the noise outweighs
-        the slope it goes from zero to the plain det F.
+        tell it. With one width it does not hold the error by the width, unless that is found too
+        wide (`steps_too_wide`). Where the noise outweighs the slope it goes from zero to the plain
+        det F.
 
         Args:
             level: The probability, between 0 and 1.
@@ -163,6 +190,8 @@ class Evaluation(Information):
             ValueError: If it is not between 0 and 1.
         """
         level = checks.real("level", level, above=0, below=1)
+        if self.steps_too_wide:
+            return 0.0, np.inf
         source = self.correction.determinant if self._truncation is None else self._truncation
         low, high = information.determinant(source.log_interval(level))
         return float(low), float(high)
@@ -173,6 +202,7 @@ def evaluation_of(
     n_d: int,
     *,
     debias: bool = True,
+    delta: np.ndarray | None = None,
     steps: Sequence[np.ndarray] | None = None,
     source: str = "simulations",
 ) -> Evaluation:
@@ -182,8 +212,10 @@ def evaluation_of(
         groups: What `group_statistics` returns.
         n_d: Number of derivative simulations.
         debias: Whether to correct the information.
-        steps: The first and the second width of the derivatives, `[n_params]` each. The slope is
-            then that over the first followed by that over the second, `[2 n_params, n_summaries]`.
+        delta: Width of the derivatives, `[n_params]`; `None` where they are exact.
+        steps: The first and the second width of the derivatives, `[n_params]` each, where there are
+            two. The slope is then that over the first followed by that over the second, `[2
+            n_params, n_summaries]`, and `delta` is not used.
         source: What the summaries belong to, for messages.
 
     Raises:
@@ -215,5 +247,5 @@ def evaluation_of(
         correction = correct(sample)
     else:
         truncation = truncation_of(sample, steps[1] / steps[0])
-        correction = truncation.limit
-    return Evaluation(measured, correction, truncation, sample, debias=debias)
+        correction, delta = truncation.limit, None
+    return Evaluation(measured, correction, truncation, sample, delta, debias=debias)

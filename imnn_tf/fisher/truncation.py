@@ -45,6 +45,9 @@ from imnn_tf.fisher.correction import Correction, correct
 from imnn_tf.fisher.sample import Sample
 from imnn_tf.fisher.variation import variation_of
 
+# The share of det F that may be noise, or come from the width of the step, without a warning.
+TOLERATED = 0.1
+
 
 class Truncation(NamedTuple):
     """How much of the Fisher information comes from the width of the step, and what is left.
@@ -130,6 +133,23 @@ def truncation_of(sample: Sample, ratio: np.ndarray) -> Truncation:
         growth,
         *(np.sqrt(np.square(each).sum(axis=0)) for each in (fisher, log_dets, stds)),
     )
+
+
+def told_apart(delta: np.ndarray, fisher: np.ndarray) -> np.ndarray:
+    """Whether the two sides of each step can be told apart so well that det F may be too high.
+
+    For a Gaussian likelihood a difference overestimates the information by a factor of up to
+    `sinh(a)/a` with `a = F δθ²/4`. More than `TOLERATED` counts.
+
+    Args:
+        delta: Width of each numerical derivative, `[n_params]`.
+        fisher: The plain information, `[n_params, n_params]`.
+
+    Returns:
+        One truth value for each parameter, `[n_params]`.
+    """
+    a = np.square(delta) * np.diag(fisher) / 4
+    return np.sinh(np.minimum(a, 50.0)) > (1 + TOLERATED) * a
 
 
 def _growth(sample: Sample, near: np.ndarray, step: np.ndarray, ratio: np.ndarray) -> np.ndarray:

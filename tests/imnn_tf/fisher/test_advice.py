@@ -131,6 +131,34 @@ def test_summaries_that_rare_simulations_carry_warn(caplog, n_d, warned):
         assert "Rare simulations carry the summaries on the simulations" in caplog.text
 
 
+def test_a_network_that_tells_the_sides_of_a_step_apart_has_no_error(caplog):
+    # Of normal data about θ it gives a number that is almost constant near θ = 0 and grows steeply
+    # on both sides. Its true det F is 0.026 of the exact one, and over a step of 8 it is huge.
+    data = keras.Input((1,))
+    model = keras.Model(data, keras.layers.Lambda(lambda x: x**9)(data))
+    noise = np.random.default_rng(0).normal(size=(20_000, 1))
+
+    def pairs(step):
+        return np.stack([noise[:10] - step / 2, noise[:10] + step / 2], axis=1)[:, :, None]
+
+    imnn = IMNN(
+        θ_fid=[0.0], δθ=[8.0], fiducial=noise, derivative=pairs(8.0), model=model, verbose=False
+    )
+    with caplog.at_level(logging.WARNING, "imnn_tf"):
+        evaluation = imnn.evaluate(noise, pairs(8.0))
+    np.testing.assert_array_equal(evaluation.heavy_tails, [0])
+    # Moments of a normal number: E[9 x⁸] and E[x¹⁸].
+    truth = (9 * 105) ** 2 / 34_459_425
+    assert evaluation.plain.fisher[0, 0] > 1000 * truth
+    assert evaluation.steps_too_wide
+    assert evaluation.interval() == (0, np.inf)
+    for error in (evaluation.log_det_fisher_std, evaluation.fisher_std, imnn.F_std):
+        assert np.isinf(error).all()
+    assert "so the error of det F is infinite" in caplog.text
+    narrow = imnn.evaluate(noise, pairs(0.1), δθ=[0.1])
+    assert not narrow.steps_too_wide
+
+
 def test_the_plot_has_a_band_of_the_corrected_value():
     imnn = imnn_of(*reference.simulations(0, 300))
     assert not imnn.plot()[0].patches
