@@ -16,7 +16,7 @@ from scipy.optimize import least_squares
 
 from imnn_tf.fisher.correction import Correction, correct
 from imnn_tf.fisher.sample import Sample
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,8 +84,8 @@ class Prediction:
     parameter_std_error: np.ndarray
 
 
-@dataclass(frozen=True)
-class Convergence:
+@dataclass(frozen=True, repr=False)
+class Convergence(display.Shown):
     """How det F and the forecast errors depend on the number of simulations.
 
     Attributes:
@@ -102,6 +102,17 @@ class Convergence:
     derivative: Curves
     both: Curves
     correction: Correction
+
+    def _facts(self) -> dict[str, str]:
+        curve, more = self.both.det_fisher, self.predict(4.0)
+        return {
+            "simulations": f"{self.n_s} fiducial, {self.n_d} for the slope",
+            "plain det F": display.number(curve.predict(self.n_s)),
+            "with four times as many": display.number(more.det_fisher),
+            "forecast errors": display.numbers(
+                self.correction.parameter_std, self.correction.parameter_std_error
+            ),
+        }
 
     def predict(self, factor: float = 4.0, *, vary: str = "both") -> Prediction:
         """What `factor` times the simulations would give.

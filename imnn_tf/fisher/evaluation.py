@@ -12,13 +12,13 @@ from imnn_tf.fisher.groups import total_statistics
 from imnn_tf.fisher.sample import Sample, sample_of
 from imnn_tf.fisher.truncation import Truncation, told_apart, truncation_of
 from imnn_tf.information import Information, InformationError, Statistics
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 
 # The scatter of few variances may look like so large a kurtosis if the summaries are Gaussian.
 _GAUSSIAN_KURTOSIS = 6.0
 
 
-class Evaluation(Information):
+class Evaluation(display.Shown, Information):
     """Information of summaries, measured on a finite number of simulations, with its error.
 
     It is the named tuple `Information` with further attributes, which are floats or float64 arrays
@@ -133,6 +133,18 @@ class Evaluation(Information):
         self.fisher_std = np.hypot(self.fisher_std, fisher)
         self.log_det_fisher_std = float(np.hypot(self.log_det_fisher_std, log_det))
         self.parameter_std_error = np.hypot(self.parameter_std_error, std)
+
+    def _facts(self) -> dict[str, str]:
+        det, low, high = float(np.exp(self.log_det_fisher)), *self.interval()
+        facts = {
+            "det F": f"{display.number(det)}, 68 % interval {low:.4g} to {high:.4g}",
+            "forecast errors": display.numbers(self.parameter_std, self.parameter_std_error),
+            "share corrected": f"{self.bias:.2g}",
+            "simulations": f"{self.n_s} fiducial, {self.n_d} for the slope",
+        }
+        if self.steps_too_wide:
+            facts["steps"] = "too wide"
+        return facts
 
     def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, bool]]:
         return self._arguments

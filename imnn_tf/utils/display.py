@@ -69,9 +69,9 @@ def table(shown: object, facts: dict[str, str]) -> str:
 
 
 def number(value: Any, error: Any = None) -> str:
-    """A number with four digits, and with its error if that is known."""
+    """A number with four digits, and with its error unless that is `None` or NaN."""
     shown = f"{float(value):.4g}"
-    if error is None or not np.isfinite(error):
+    if error is None or np.isnan(error):
         return shown
     return f"{shown} ± {float(error):.2g}"
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from imnn_tf.lfi.calibration.targets import check_truths
 from imnn_tf.lfi.posterior.samples import Posterior
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.seeds import Seed, seed_sequence
 
 
@@ -25,6 +25,21 @@ class Coverage(NamedTuple):
     levels: np.ndarray
     coverage: np.ndarray
     sims: int
+
+    def _facts(self) -> dict[str, str]:
+        low, high = self.band()
+        outside = (self.coverage < low[:, np.newaxis]) | (self.coverage > high[:, np.newaxis])
+        return {
+            "truths": str(self.sims),
+            "largest deviation": display.numbers(self.deviation()),
+            "levels outside the 99 % band": f"{int(outside.sum())} of {outside.size}",
+        }
+
+    def __repr__(self) -> str:
+        return display.line(self, self._facts())
+
+    def _repr_html_(self) -> str:
+        return display.table(self, self._facts())
 
     def deviation(self) -> np.ndarray:
         """Largest difference between coverage and credibility, `(n_curves,)`."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.seeds import Seed, seed_sequence
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,18 @@ class Novelty(NamedTuple):
     distances: np.ndarray
     p_values: np.ndarray
     unlike: np.ndarray
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "unlike the simulations": f"{int(self.unlike.sum())} of {len(self.unlike)}",
+            "smallest p-value": display.number(self.p_values.min()),
+        }
+
+    def __repr__(self) -> str:
+        return display.line(self, self._facts())
+
+    def _repr_html_(self) -> str:
+        return display.table(self, self._facts())
 
 
 def novelty(

@@ -128,3 +128,9 @@ def test_sentences_say_where_the_noise_outweighs_the_slope():
     assert np.isnan(result.correction.parameter_std).all()
     for line in result.sentences(4).splitlines():
         assert line.endswith("Corrected, it is not known, as the noise outweighs the slope.")
+
+
+def test_it_says_what_it_found():
+    shown = repr(convergence_of(one(640, 128)))
+    assert shown.startswith("Convergence(simulations: 640 fiducial, 128 for the slope, plain det F")
+    assert "with four times as many" in shown

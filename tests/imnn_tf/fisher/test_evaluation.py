@@ -341,3 +341,13 @@ def test_a_second_step_is_checked(second, error, message):
 def test_derivatives_over_both_steps_must_be_given():
     with pytest.raises(ValueError, match="`derivative` must have shape"):
         imnn_of().evaluate(*reference.simulations(1), second_δθ=[0.2, 0.2])
+
+
+def test_it_says_what_it_found():
+    evaluation = imnn_of().evaluate(*reference.simulations(1, 300))
+    low, high = evaluation.interval()
+    shown = repr(evaluation)
+    assert f"68 % interval {low:.4g} to {high:.4g}" in shown
+    assert "300 fiducial, 300 for the slope" in shown
+    assert "too wide" not in shown
+    assert "<table>" in evaluation._repr_html_()

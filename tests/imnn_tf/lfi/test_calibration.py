@@ -223,3 +223,12 @@ def test_ranks_of_fewer_draws_are_not_taken_for_those_of_a_bad_posterior(draws):
     # Posteriors that are too wide, or that lie too high, have ranks with other shapes.
     for bad in (rng.binomial(110, 0.5, (300, 1)), (110 * rng.beta(1, 4, (300, 1))).astype(int)):
         assert calibration.uniformity(bad, 110) < 1e-9
+
+
+def test_coverage_says_what_it_found():
+    levels = np.array([0.25, 0.5, 0.75])
+    found = calibration.Coverage(levels, np.array([[0.25], [0.9], [0.76]]), 100)
+    assert repr(found) == (
+        "Coverage(truths: 100, largest deviation: 0.4, levels outside the 99 % band: 1 of 3)"
+    )
+    assert "<table>" in found._repr_html_()

@@ -106,3 +106,8 @@ def test_bad_arguments_are_refused(changes, message):
     arguments = {"targets": np.zeros(2), "summaries": summaries, **changes}
     with pytest.raises(ValueError, match=message):
         calibration.novelty(**arguments)
+
+
+def test_novelty_says_what_it_found():
+    found = calibration.Novelty(np.ones(2), np.array([0.5, 0.001]), np.array([False, True]))
+    assert repr(found) == "Novelty(unlike the simulations: 1 of 2, smallest p-value: 0.001)"
