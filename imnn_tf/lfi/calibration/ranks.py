@@ -18,15 +18,16 @@ def sbc_ranks(
     """Ranks of the truths among draws from their posteriors.
 
     Simulation-based calibration, Talts et al. (2018), arXiv:1804.06788, algorithm 1: the ranks
-    are uniform from 0 to `draws` if the posteriors are calibrated.
+    are uniform from 0 to `draws` if the posteriors are calibrated. A truth that equals some of the
+    draws, as discrete parameters do, gets one of the ranks that it shares with them at random.
 
     Args:
         truths: True parameters, `(n, n_params)`.
         posteriors: The posterior inferred for each truth, with many more effective samples than
             `draws`.
         draws: The number of draws from each posterior, by weight.
-        seed: Seed of the draws: an integer or a `numpy.random.SeedSequence`. `None` for fresh
-            entropy.
+        seed: Seed of the draws and of the ranks of equal values: an integer or a
+            `numpy.random.SeedSequence`. `None` for fresh entropy.
 
     Returns:
         Ranks, `(n, n_params)`, integers.
@@ -36,10 +37,12 @@ def sbc_ranks(
     """
     true = check_truths(truths, posteriors)
     draws, sequence = checks.integer("draws", draws, minimum=1), seed_sequence(seed)
-    ranks = [
-        (posterior.sample(draws, child(sequence, i)) < true[i]).sum(axis=0)
-        for i, posterior in enumerate(posteriors)
-    ]
+    rng = np.random.default_rng(child(sequence, len(posteriors)))
+    ranks = []
+    for i, posterior in enumerate(posteriors):
+        samples = posterior.sample(draws, child(sequence, i))
+        below, equal = (samples < true[i]).sum(axis=0), (samples == true[i]).sum(axis=0)
+        ranks.append(below + rng.integers(equal, endpoint=True))
     return np.stack(ranks)
 
 

@@ -145,6 +145,17 @@ def test_tarp_is_that_of_its_authors(truths):
     np.testing.assert_allclose(ours.coverage[:, 0], ecp[1:-1], atol=2 / 300)
 
 
+def test_ranks_of_a_discrete_parameter_are_uniform():
+    # Data that say nothing: every posterior is the prior, which has three values.
+    rng = np.random.default_rng(0)
+    true = rng.integers(3, size=(2000, 1)).astype(float)
+    posteriors = [Posterior(rng.integers(3, size=(500, 1)).astype(float)) for _ in true]
+    ranks = calibration.sbc_ranks(true, posteriors, draws=20, seed=1)
+    assert ranks.min() == 0
+    assert ranks.max() == 20
+    assert calibration.uniformity(ranks, draws=20).min() > 0.01
+
+
 def test_ranks_by_hand():
     posteriors = [Posterior([[0.0], [1.0], [2.0]], [1, 1, 0])] * 3
     ranks = calibration.sbc_ranks([[-1.0], [0.5], [3.0]], posteriors, draws=1000)
