@@ -22,7 +22,7 @@ from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.fit.replicas import Replicas
 from imnn_tf.fit.state import FitState, saved_model
-from imnn_tf.information import Loss, Regularisation
+from imnn_tf.regularisation import Loss, Regularisation
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_sets
 from imnn_tf.simulations.augmentation import Symmetries
 from imnn_tf.simulations.feeds.simulator import SimulatorFunction
@@ -325,10 +325,7 @@ class IMNN(Compression):
         self._session.loop(options)  # raises, before anything is changed, if there can be none
         if checks.flag("reset", reset):
             self._state.reset()
-        self._session.start()
-        loop = self._session.loop(options)
-        self._state.resume()
-        self._state.regularisation = options.regularisation
+        loop = self._session.start(options)
         self._forget_measurement()
         save = partial(self._state.save, self._folder, self.options.fiducial)
         self._session.run(loop, options, keras_callbacks, save)

@@ -4,7 +4,6 @@ Notation, after Charnock, Lavaux & Wandelt (2018), arXiv:1802.03537: summaries `
 at the fiducial parameters have mean `μ` and covariance `C`, their mean has the slope `∂μ/∂θ`, and
 
     F = ∂μ C⁻¹ ∂μᵀ                       Fisher information
-    Λ = −ln det F + r(Λ₂) Λ₂             loss
     θ̂ = θ_fid + F⁻¹ ∂μ C⁻¹ (x − μ)       quasi-maximum-likelihood estimate
 
 Every function works in eager mode, in a `tf.function` and under XLA, in the precision of its
@@ -12,18 +11,13 @@ arguments. XLA cannot raise, so a singular matrix gives NaN in all three modes.
 `imnn_tf.degeneracy.require_finite` turns such a result into an error that says why.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf.utils import checks
 from imnn_tf.utils.tensors import identity_like, known_shape, rounding_error
-
-# The default strength of each regulariser; docs/imnn.md has the measurements.
-DEFAULT_STRENGTH = {"divergence": 1.0, "published": 10.0}
 
 
 class InformationError(ValueError):
@@ -58,14 +52,6 @@ class Information(NamedTuple):
     log_det_covariance: tf.Tensor  # []
     mean: tf.Tensor  # [n_summaries]
     slope: tf.Tensor  # [n_params, n_summaries]
-
-
-class Loss(NamedTuple):
-    """The training loss and its regularisation."""
-
-    total: tf.Tensor  # []
-    regularisation: tf.Tensor  # [], Λ₂
-    coupling: tf.Tensor  # [], r
 
 
 def moments(summaries: tf.Tensor, weights: tf.Tensor | None = None) -> Moments:
@@ -155,18 +141,27 @@ def covariance(moments: Moments) -> tf.Tensor:
     return moments.scatter / (moments.n - 1)
 
 
-def slope(summaries: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+def slope(summaries: tf.Tensor | Sequence[tf.Tensor], weights: tf.Tensor) -> tf.Tensor:
     """Slope of the mean of the summaries, `∂μ/∂θ`.
 
     Args:
-        summaries: Summaries of derivative simulations, `[batch, n_summaries]`.
+        summaries: Summaries of derivative simulations, `[batch, n_summaries]`; or, where
+            derivatives are exact, those of the summaries by each parameter,
+            `[batch, n_summaries]` each.
         weights: `[batch, n_params]`: `+1/(n_d δθ_α)` in column α for a simulation above the
-            fiducial in parameter α, the same with a minus sign below, zero elsewhere.
+            fiducial in parameter α, the same with a minus sign below, zero elsewhere; or `1/n_d`
+            of exact derivatives.
 
     Returns:
         What the batch adds to the slope, `[n_params, n_summaries]`.
     """
-    return tf.matmul(weights, summaries, transpose_a=True)
+    if isinstance(summaries, tf.Tensor):
+        return tf.matmul(weights, summaries, transpose_a=True)
+    rows = [
+        tf.linalg.matvec(derivative, weights[:, parameter], transpose_a=True)
+        for parameter, derivative in enumerate(summaries)
+    ]
+    return tf.stack(rows)
 
 
 def fisher_information(statistics: Statistics) -> Information:
@@ -241,128 +236,6 @@ def _cholesky(matrix: tf.Tensor, valid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
     valid = tf.logical_and(valid, tf.reduce_all(unexplained > tolerance))
     lower = tf.where(valid, lower, tf.constant(np.nan, lower.dtype))
     return lower, 2 * tf.reduce_sum(tf.math.log(tf.linalg.diag_part(lower)))
-
-
-def divergence_from_identity(information: Information) -> tf.Tensor:
-    """`tr C − ln det C − n_summaries`, `[]`: zero where `C = 1`, positive elsewhere, smooth.
-
-    It is twice the Kullback-Leibler divergence from N(0, C) to N(0, 1).
-    """
-    C = information.covariance
-    return tf.linalg.trace(C) - information.log_det_covariance - C.shape[0]
-
-
-def distance_from_identity(information: Information) -> tf.Tensor:
-    """`‖C − 1‖ + ‖C⁻¹ − 1‖` in the Frobenius norm, `[]`: the published regulariser.
-
-    References:
-        Charnock, Lavaux & Wandelt (2018), arXiv:1802.03537.
-    """
-    C = information.covariance
-    identity = identity_like(C)
-    return _norm(C - identity) + _norm(information.inverse_covariance - identity)
-
-
-def _norm(matrix: tf.Tensor) -> tf.Tensor:
-    """Frobenius norm whose gradient is zero, and not NaN, where the matrix vanishes."""
-    square = tf.reduce_sum(tf.square(matrix))
-    vanishes = tf.equal(square, 0)
-    return tf.where(vanishes, square, tf.sqrt(tf.where(vanishes, tf.ones_like(square), square)))
-
-
-def coupling_rate(strength: float, closeness: float) -> float:
-    """Rate `α = −ln[ϵ(λ−1) + ϵ²/(1+ϵ)] / ϵ` of the coupling.
-
-    Args:
-        strength: λ, the coupling far from the identity.
-        closeness: ϵ, how close to the identity the covariance is to be.
-
-    Raises:
-        ValueError: If the two do not give a positive rate, for then the coupling would grow as
-            the covariance approaches the identity.
-
-    References:
-        Charnock, Lavaux & Wandelt (2018), arXiv:1802.03537.
-    """
-    strength = checks.real("λ", strength, above=0)
-    closeness = checks.real("ϵ", closeness, above=0)
-    argument = closeness * (strength - 1) + closeness**2 / (1 + closeness)
-    if not 0 < argument < 1:
-        raise ValueError(
-            "`λ` and `ϵ` must give 0 < ϵ(λ−1) + ϵ²/(1+ϵ) < 1, so that the coupling falls towards "
-            f"the identity, got {argument:.4g} from λ={strength} and ϵ={closeness}."
-        )
-    return float(-np.log(argument) / closeness)
-
-
-def coupling(regularisation: tf.Tensor, strength: float, rate: float) -> tf.Tensor:
-    """Coupling `r = λ Λ₂ / (Λ₂ + exp(−α Λ₂))` of the published regulariser.
-
-    Args:
-        regularisation: The regulariser `Λ₂`, `[]`.
-        strength: The coupling `λ` far from the identity.
-        rate: The rate `α`.
-
-    Returns:
-        The coupling, `[]`.
-    """
-    return strength * regularisation / (regularisation + tf.exp(-rate * regularisation))
-
-
-@dataclass(frozen=True)
-class Regularisation:
-    """What holds the covariance of the summaries near the identity, and how strongly.
-
-    `F` does not change under an invertible linear map of the summaries, so the minimum of the
-    loss has `C = 1` whatever the strength.
-
-    Attributes:
-        name: `"divergence"` for `tr C − ln det C − n_summaries` with a constant coupling, or
-            `"published"` for `‖C − 1‖ + ‖C⁻¹ − 1‖` with the coupling of the paper.
-        strength: The coupling λ; far from the identity, if it is `"published"`.
-        closeness: How close ϵ to the identity `"published"` is to bring the covariance.
-    """
-
-    name: str = "divergence"
-    strength: float = 1.0
-    closeness: float = 0.01
-
-    @classmethod
-    def checked(cls, name: str, λ: float | None, ϵ: float) -> "Regularisation":
-        """The regularisation from the arguments of `IMNN.fit`.
-
-        Args:
-            name: `"divergence"` or `"published"`.
-            λ: Its strength; by default 1 and 10.
-            ε: Its closeness.
-
-        Raises:
-            TypeError: If a number is not real.
-            ValueError: If `name` is unknown, or a number is out of range.
-        """
-        checks.choice("regulariser", name, DEFAULT_STRENGTH)
-        strength = checks.real("λ", DEFAULT_STRENGTH[name] if λ is None else λ, above=0)
-        closeness = checks.real("ϵ", ϵ, above=0)
-        if name == "published":
-            coupling_rate(strength, closeness)  # raises where the two do not go together
-        return cls(name, strength, closeness)
-
-    @property
-    def rate(self) -> float | None:
-        """Rate α of the published coupling; `None` for a constant one."""
-        if self.name == "published":
-            return coupling_rate(self.strength, self.closeness)
-        return None
-
-    def loss(self, information: Information) -> Loss:
-        """The loss `Λ = −ln det F + r Λ₂` of summaries, the regulariser and `r`, `[]` each."""
-        if self.rate is None:
-            penalty = divergence_from_identity(information)
-            r = tf.constant(self.strength, penalty.dtype)
-        else:
-            penalty = distance_from_identity(information)
-            r = coupling(penalty, self.strength, self.rate)
-        return Loss(r * penalty - information.log_det_fisher, penalty, r)
 
 
 def estimate(

@@ -7,7 +7,7 @@ import tensorflow as tf
 from imnn_tf import information
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser, batch_statistics, noise_of_batches
-from imnn_tf.information import DEFAULT_STRENGTH, Regularisation
+from imnn_tf.regularisation import DEFAULT_STRENGTH, Regularisation
 
 DTYPE = tf.float64
 

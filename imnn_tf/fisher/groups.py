@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf.fit.passes import Summariser, sum_over_batches, summaries_and_derivatives
+from imnn_tf.fit.passes import Summariser, sum_over_batches, summarise
 from imnn_tf.information import Moments, Statistics
 from imnn_tf.simulations.batch import Batch, Part
 from imnn_tf.simulations.simulations import Simulations
@@ -98,9 +98,7 @@ def _with_batch(
     total: _Sums, summariser: Summariser, batch: Batch, simulations: Simulations, index: tf.Tensor
 ) -> _Sums:
     """The sums with those of one more batch."""
-    summaries, varied = summaries_and_derivatives(
-        summariser.model, batch, simulations, training=False
-    )
+    summaries, varied = summarise(summariser.model, batch, simulations, training=False)
     # Indexing an eager tensor takes several times as long as these functions do.
     column = tf.expand_dims(batch.fiducial_weights, 1)
     mean = tf.math.divide_no_nan(tf.reduce_sum(summaries * column, axis=0), tf.reduce_sum(column))

@@ -91,19 +91,20 @@ def progress(history: History) -> dict[str, str]:
     return {name: f"{values[-1]:.4g}" for name, values in shown.items() if values}
 
 
-def ending(reason: str, updates: int, best: BestSnapshot, measured_on: str) -> str:
+def ending(reason: str, updates: int, best: BestSnapshot, *, validates: bool) -> str:
     """Says in one line how a fit ended.
 
     Args:
         reason: Why it ended, the beginning of the sentence.
         updates: The number of its updates.
         best: The weights that it keeps.
-        measured_on: The set that their score was measured on.
+        validates: Whether their score was measured on a validation set.
     """
     said = f"{reason} after {updates} updates"
     kept, det_fisher = int(best.update.numpy()), float(determinant(best.score.numpy()))
     if kept < 0:
         return said
+    measured_on = "validation set" if validates else "training set"
     return f"{said}; kept update {kept}, det F {det_fisher:.4g} on the {measured_on}"
 
 

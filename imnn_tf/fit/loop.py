@@ -19,7 +19,8 @@ from tensorflow.python.eager import context  # type: ignore[attr-defined]  # not
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import assign_all, stateful_variables
 from imnn_tf.fit.snapshot import BestSnapshot, Score, Snapshot
-from imnn_tf.information import Information, Loss
+from imnn_tf.information import Information
+from imnn_tf.regularisation import Loss
 from imnn_tf.simulations import Simulations
 from imnn_tf.utils.autodiff import gradients_of
 from imnn_tf.utils.types import KerasOptimizer, KerasVariable
@@ -146,19 +147,16 @@ class UpdateLoop:
         return done, bool(finite), records
 
     def _trace(self, limits: CallLimits) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        with gradients_of(self):  # they would keep the graph, and everything in it, for good
-            return self._run(limits)
-
-    def _run(self, limits: CallLimits) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         # The validation simulations score the weights of the last update in one more round.
         rounds = limits.updates + 1 if self.validates else limits.updates
         yes = tf.constant(True)
-        done, state, tables = tf.while_loop(
-            lambda done, state, tables: state.updated & (done < rounds),
-            partial(self._round, limits),
-            (tf.constant(0, tf.int64), Round(yes, yes, yes), self._empty_tables()),
-            parallel_iterations=1,
-        )
+        with gradients_of(self):  # they would keep the graph, and everything in it, for good
+            done, state, tables = tf.while_loop(
+                lambda done, state, tables: state.updated & (done < rounds),
+                partial(self._round, limits),
+                (tf.constant(0, tf.int64), Round(yes, yes, yes), self._empty_tables()),
+                parallel_iterations=1,
+            )
         return done, state.finite, [table.stack() for table in tables]
 
     def _empty_tables(self) -> list[tf.TensorArray]:

@@ -1,5 +1,6 @@
 """The loss of a model on simulations, and its gradient, whole or a batch at a time."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -8,13 +9,13 @@ import tensorflow as tf
 from imnn_tf import degeneracy, information
 from imnn_tf.fit.passes import (
     Summariser,
-    assign_all,
     batch_statistics,
     stateful_variables,
     sum_over_batches,
-    summaries_and_slope,
+    summarise,
 )
-from imnn_tf.information import Information, Loss, Regularisation, Statistics
+from imnn_tf.information import Information, Statistics
+from imnn_tf.regularisation import Loss, Regularisation
 from imnn_tf.simulations import Simulations
 from imnn_tf.simulations.batch import Part
 
@@ -99,18 +100,11 @@ class Objective:
         """
         model, replicas = self.summariser.model, self.summariser.replicas
         simulations = simulations.fixed(update)
-        stateful = stateful_variables(model)
-
-        def statistics_of(part: Part) -> Statistics:
-            before = [tf.identity(variable) for variable in stateful]
-            total = self.summariser.partial_statistics(
-                simulations, part, training=True, update=update
-            )
-            # The second pass must draw the same noise, and running averages change once.
-            assign_all(stateful, before)
-            return total
-
-        total = replicas.statistics(statistics_of)
+        # The second pass must draw the same noise, and running averages change once.
+        statistics_of = self.summariser.partial_statistics
+        total = replicas.statistics(
+            partial(statistics_of, simulations, training=True, update=update, restore=True)
+        )
         with tf.GradientTape() as tape:
             tape.watch([total.moments.scatter, total.slope])
             loss, info = self.assess(total)
@@ -124,9 +118,10 @@ class Objective:
             def add(index: tf.Tensor, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
                 batch = batches.at(index)
                 with tf.GradientTape() as tape:
-                    x, slope = summaries_and_slope(model, batch, simulations, training=True)
+                    x, varied = summarise(model, batch, simulations, training=True)
                     residuals, weighted = information.centre(x, mean, batch.fiducial_weights)
                     share = tf.reduce_sum(tf.matmul(weighted, by_scatter) * residuals)
+                    slope = information.slope(varied, batch.slope_weights)
                     share += tf.reduce_sum(by_slope * slope)
                 more = self._by_weights(tape, share)
                 return [a + b for a, b in zip(gradients, more, strict=True)]
@@ -135,7 +130,7 @@ class Objective:
             return sum_over_batches(model, simulations, add, zero, part)
 
         gradients = replicas.sum(gradient_of, total.moments.mean, by_scatter, by_slope)
-        replicas.average(stateful)
+        replicas.average(stateful_variables(model))
         return Gradient(loss, info, gradients)
 
     def _by_weights(self, tape: tf.GradientTape, target: tf.Tensor) -> list[tf.Tensor]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import keras
@@ -104,11 +105,17 @@ class Summariser:
         """
         fixed = simulations.fixed(update)
         return self.replicas.statistics(
-            lambda part: self.partial_statistics(fixed, part, training=training, update=update)
+            partial(self.partial_statistics, fixed, training=training, update=update)
         )
 
     def partial_statistics(
-        self, simulations: Simulations, part: Part, *, training: bool, update: tf.Tensor | int
+        self,
+        simulations: Simulations,
+        part: Part,
+        *,
+        training: bool,
+        update: tf.Tensor | int,
+        restore: bool = False,
     ) -> Statistics:
         """Statistics of the summaries of a part of the batches.
 
@@ -117,11 +124,15 @@ class Summariser:
             part: The part of the batches.
             training: Whether layers act as in training.
             update: The number of the update whose simulations to take, `[]`.
+            restore: Whether to put back what layers change in training, so that another pass draws
+                the same noise, and running averages change once; not by default.
 
         Returns:
             The statistics, in the shapes that `Statistics` lists.
         """
         batches = simulations.batches(update, part)
+        stateful = stateful_variables(self.model) if restore else []
+        before = [tf.identity(variable) for variable in stateful]
 
         def add(index: tf.Tensor, total: Statistics) -> Statistics:
             more = batch_statistics(self.model, batches.at(index), simulations, training=training)
@@ -130,7 +141,9 @@ class Summariser:
         n, dtype = self.n_summaries, simulations.dtype
         empty = Moments(tf.zeros([], dtype), tf.zeros([n], dtype), tf.zeros([n, n], dtype))
         zero = Statistics(empty, tf.zeros([simulations.n_params, n], dtype))
-        return sum_over_batches(self.model if training else None, simulations, add, zero, part)
+        total = sum_over_batches(self.model if training else None, simulations, add, zero, part)
+        assign_all(stateful, before)
+        return total
 
     def network_alone(self, total: Statistics) -> Statistics:
         """The statistics of the network's own summaries, `n_network` of them."""
@@ -156,44 +169,27 @@ def batch_statistics(
         The moments of the fiducial summaries, with a mean `[n_summaries]`, and what the batch adds
         to their slope, `[n_params, n_summaries]`.
     """
-    summaries, slope = summaries_and_slope(model, batch, simulations, training=training)
-    return Statistics(information.moments(summaries, batch.fiducial_weights), slope)
+    summaries, varied = summarise(model, batch, simulations, training=training)
+    return Statistics(
+        information.moments(summaries, batch.fiducial_weights),
+        information.slope(varied, batch.slope_weights),
+    )
 
 
-def summaries_and_slope(
-    model: KerasModel, batch: Batch, simulations: Simulations, *, training: bool
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Summaries of the fiducial simulations of one batch, and what it adds to the slope.
-
-    Args:
-        model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
-        batch: The simulations, `[batch, *input_shape]`, with their weights.
-        simulations: The set of simulations that the batch belongs to.
-        training: Whether layers act as in training.
-
-    Returns:
-        The network's summaries followed by the external ones, `[n_fiducial, n_summaries]`, and
-        what the batch adds to the slope of their mean, `[n_params, n_summaries]`.
-    """
-    fiducial, varied = summaries_and_derivatives(model, batch, simulations, training=training)
-    if isinstance(varied, tf.Tensor):
-        return fiducial, information.slope(varied, batch.slope_weights)
-    slope = [
-        tf.linalg.matvec(derivative, batch.slope_weights[:, parameter], transpose_a=True)
-        for parameter, derivative in enumerate(varied)
-    ]
-    return fiducial, tf.stack(slope)
-
-
-def summaries_and_derivatives(
+def summarise(
     model: KerasModel, batch: Batch, simulations: Simulations, *, training: bool
 ) -> tuple[tf.Tensor, tf.Tensor | list[tf.Tensor]]:
     """Summaries of one batch, and what the slope of their mean is made of.
 
+    In training, blocks of simulations that differ in a parameter alone see the same noise of the
+    random layers. The noise then cancels in the slope of the mean, where it would otherwise be
+    magnified by the inverse of a small parameter difference.
+
     Args:
         model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
         batch: The batch.
-        simulations: The simulations that it belongs to.
+        simulations: The simulations that it belongs to, in whose type the summaries are, whatever
+            type the model computes in.
         training: Whether layers act as in training.
 
     Returns:
@@ -202,16 +198,36 @@ def summaries_and_derivatives(
         `[batch − n_fiducial, n_summaries]`, or, where derivatives are exact, a list with those of
         the summaries by each parameter, `[batch, n_summaries]` each.
     """
+    dtype = simulations.dtype
     if batch.tangents is not None:
-        return _by_tangents(model, batch, training=training, dtype=simulations.dtype)
-    x = summarise(
-        model, batch.data, training=training, blocks=simulations.blocks, dtype=simulations.dtype
-    )
+        return _by_tangents(model, batch, training=training, dtype=dtype)
+    drawing = _drawing_alike(model) if training else []
+    if drawing:
+        before = [tf.identity(variable) for variable in drawing]
+        summaries = []
+        for block in tf.split(batch.data, simulations.blocks):
+            assign_all(drawing, before)
+            summaries.append(tf.cast(model(block, training=training), dtype))
+        x = tf.concat(summaries, axis=0)
+    else:
+        x = tf.cast(model(batch.data, training=training), dtype)
     if batch.external is not None:
         x = tf.concat([x, batch.external], axis=1)
     sizes = [known_shape(each)[0] for each in (batch.fiducial_weights, batch.slope_weights)]
     fiducial, varied = tf.split(x, sizes)
     return fiducial, varied
+
+
+def _drawing_alike(model: KerasModel) -> list[KerasVariable]:
+    """The variables that are put back so that random layers draw the same for every block.
+
+    There are none if no layer draws, or if one may normalise by the batch: that must see the whole
+    batch, or it would remove the difference between the blocks. The noise is then drawn for the
+    whole batch.
+    """
+    if model.non_trainable_weights or not seed_variables(model):
+        return []
+    return stateful_variables(model)
 
 
 def _by_tangents(
@@ -236,38 +252,6 @@ def _by_tangents(
     return tf.concat([summaries, batch.external], axis=1), [
         tf.concat(pair, axis=1) for pair in zip(derivatives, external, strict=True)
     ]
-
-
-def summarise(
-    model: KerasModel, data: tf.Tensor, *, training: bool, blocks: tuple[int, ...], dtype: tf.DType
-) -> tf.Tensor:
-    """Summaries of one batch of simulations.
-
-    In training, blocks of simulations that differ in a parameter alone see the same noise of the
-    random layers. The noise then cancels in the slope of the mean, where it would otherwise be
-    magnified by the inverse of a small parameter difference. A layer that normalises by the batch
-    must see the whole batch, or it would remove the difference between the blocks; the noise is
-    then drawn for the whole batch.
-
-    Args:
-        model: Keras model from `[batch, *input_shape]` to `[batch, n_network]`.
-        data: `[batch, *input_shape]`.
-        training: Whether layers act as in training.
-        blocks: Number of rows in each block that sees the same noise.
-        dtype: Type of the summaries, whatever type the model computes in.
-
-    Returns:
-        `[batch, n_network]`.
-    """
-    if not training or model.non_trainable_weights or not seed_variables(model):
-        return tf.cast(model(data, training=training), dtype)
-    drawing = stateful_variables(model)
-    before = [tf.identity(variable) for variable in drawing]
-    summaries = []
-    for block in tf.split(data, blocks):
-        assign_all(drawing, before)
-        summaries.append(tf.cast(model(block, training=training), dtype))
-    return tf.concat(summaries, axis=0)
 
 
 def sum_over_batches(

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Enum
 from typing import Any
 
 import keras
@@ -19,7 +19,8 @@ from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.fit.state import FitState
 from imnn_tf.fit.whitening import SUBSET, whiten
-from imnn_tf.information import InformationError, Regularisation
+from imnn_tf.information import InformationError
+from imnn_tf.regularisation import Regularisation
 from imnn_tf.simulations import Simulations
 from imnn_tf.simulations.feeds.stream import reading_errors
 from imnn_tf.utils import checks, display
@@ -126,9 +127,9 @@ class FitOptions:
 class Outcome(Enum):
     """What ended a fit."""
 
-    STOPPED = auto()  # its number of updates, a callback, or the user
-    EXHAUSTED = auto()  # patience
-    NOT_FINITE = auto()  # a loss that is not finite
+    STOPPED = "The fit ended"  # its number of updates, a callback, or the user
+    EXHAUSTED = "Patience ended the fit"
+    NOT_FINITE = "A loss that is not finite ended the fit"
 
 
 class Session:
@@ -176,7 +177,7 @@ class Session:
         """Runs a fit, and leaves the model on the weights that the fit ends on.
 
         Args:
-            loop: The loop of updates that `loop` gives for these options.
+            loop: The loop of updates that `start` gives for these options.
             options: How to fit, and when to stop.
             callbacks: Keras callbacks, to which an update is an epoch of one batch.
             save: Writes the state of the running fit.
@@ -185,6 +186,7 @@ class Session:
             InformationError: If a loss is not finite.
         """
         state, reason, outcome = self._state, "", None
+        first = len(state.history["loss"])
         with (
             self._running,
             attached(callbacks.model, state.optimiser),
@@ -193,7 +195,23 @@ class Session:
         ):
             callbacks.on_train_begin()
             try:
-                outcome = _update_with_bar(loop, state, options, callbacks, save)
+                shows = options.verbose and self._summariser.replicas.is_chief
+                with (
+                    deferred_interrupt() as interrupted,
+                    display.bar(
+                        total=options.n_iterations, disable=not shows, unit="update"
+                    ) as bar,
+                ):
+                    outcome = _update(loop, state, options, callbacks, save, interrupted, bar)
+                    why = outcome.value
+                    if interrupted.is_set():
+                        why = "Ctrl-C ended the fit"
+                    elif callbacks.model.stop_training:
+                        why = "A callback ended the fit"
+                    updates = len(state.history["loss"]) - first
+                    said = ending(why, updates, state.best, validates=loop.validates)
+                    logger.info("%s.", said)
+                    bar.set_postfix_str(said)
                 if outcome is Outcome.NOT_FINITE:
                     update = len(state.history["loss"]) + 1
                     reason = loop.objective.why_not_finite(*loop.simulations, update)
@@ -247,10 +265,17 @@ class Session:
                 np.exp(linear),
             )
 
-    def start(self) -> None:
-        """Whitens summaries that hardly vary, before the first update."""
+    def start(self, options: FitOptions) -> UpdateLoop:
+        """Prepares the state for a fit, and gives the loop that `run` runs.
+
+        Summaries that hardly vary are whitened before the first update, which changes the loop.
+        """
         if not self._state.history["loss"] and whiten(self._summariser, self._training):
             self._state.begin_whitened()
+        loop = self.loop(options)
+        self._state.resume()
+        self._state.regularisation = options.regularisation
+        return loop
 
     def loop(self, options: FitOptions) -> UpdateLoop:
         """The loop of updates, compiled once for each set of settings.
@@ -319,37 +344,6 @@ class Session:
                 "not held in memory, which XLA cannot compile, got True."
             )
         return bool(jit_compile)
-
-
-def _update_with_bar(
-    loop: UpdateLoop,
-    state: FitState,
-    options: FitOptions,
-    callbacks: keras.callbacks.CallbackList,
-    save: Callable[[], None],
-) -> Outcome:
-    """Updates under a bar and a handler of Ctrl-C, and says at the end why it stopped."""
-    shows = options.verbose and loop.objective.summariser.replicas.is_chief
-    first = len(state.history["loss"])
-    with (
-        deferred_interrupt() as interrupted,
-        display.bar(total=options.n_iterations, disable=not shows, unit="update") as bar,
-    ):
-        outcome = _update(loop, state, options, callbacks, save, interrupted, bar)
-        reason = {
-            Outcome.EXHAUSTED: "Patience ended the fit",
-            Outcome.NOT_FINITE: "A loss that is not finite ended the fit",
-        }.get(outcome, "The fit ended")
-        if interrupted.is_set():
-            reason = "Ctrl-C ended the fit"
-        elif callbacks.model.stop_training:
-            reason = "A callback ended the fit"
-        updates = len(state.history["loss"]) - first
-        measured_on = "validation set" if loop.validates else "training set"
-        said = ending(reason, updates, state.best, measured_on)
-        logger.info("%s.", said)
-        bar.set_postfix_str(said)
-    return outcome
 
 
 def _update(

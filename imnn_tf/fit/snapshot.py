@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from imnn_tf.fit.passes import assign_all
-from imnn_tf.information import Information, divergence_from_identity
+from imnn_tf.information import Information
+from imnn_tf.regularisation import divergence_from_identity
 from imnn_tf.utils.tensors import known_shape
 from imnn_tf.utils.types import KerasModel
 

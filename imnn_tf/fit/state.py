@@ -18,7 +18,7 @@ from imnn_tf.estimator import MODEL_FILE, configuration_of, load_model, load_wei
 from imnn_tf.fit.history import empty_history
 from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
 from imnn_tf.fit.whitening import pooled_optimiser
-from imnn_tf.information import Regularisation
+from imnn_tf.regularisation import Regularisation
 from imnn_tf.simulations.fiducial import FiducialPoint
 from imnn_tf.utils import checkpoint, checks
 from imnn_tf.utils.types import KerasModel, KerasOptimizer, KerasVariable, Numbers

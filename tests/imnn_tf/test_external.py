@@ -9,7 +9,7 @@ import tensorflow as tf
 from imnn_tf import IMNN
 from imnn_tf.estimator import Estimator
 from imnn_tf.fit.objective import Objective
-from imnn_tf.information import DEFAULT_STRENGTH, Regularisation
+from imnn_tf.regularisation import DEFAULT_STRENGTH, Regularisation
 from imnn_tf.utils import TFRecords
 
 N_S, N_D, DTYPE = 200, 150, tf.float64

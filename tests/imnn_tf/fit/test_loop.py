@@ -11,7 +11,7 @@ import tensorflow as tf
 from gradients import MODELS, batch_normalised_model, objective_of, one_tape_gradient, plain_model
 from tensorflow.python.framework.func_graph import FuncGraph
 
-from imnn_tf import IMNN, information
+from imnn_tf import IMNN, information, regularisation
 from imnn_tf.fit.loop import MEASURES, UpdateLoop
 from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
 
@@ -285,10 +285,10 @@ class NotInUse(keras.layers.Layer):
 )
 def test_the_reason_for_a_loss_that_is_not_finite_is_named(monkeypatch, layer, loss, reason):
     def infinite(self, info):
-        return information.Loss(*[tf.constant(np.inf, DTYPE)] * 3)
+        return regularisation.Loss(*[tf.constant(np.inf, DTYPE)] * 3)
 
     if loss == "infinite":
-        monkeypatch.setattr(information.Regularisation, "loss", infinite)
+        monkeypatch.setattr(regularisation.Regularisation, "loss", infinite)
     extra = [] if layer is None else [layer(dtype="float64")]
     model = reference.dense_model(width=4, dtype="float64", extra=extra)
     objective = objective_of(model, loss)

@@ -22,6 +22,13 @@ def dropout_model(rate=0.5):
     return reference.dense_model(width=16, dtype="float64", extra=[dropout])
 
 
+def trained_on(model, simulations, data=None):
+    """Summaries, as in training, of the rows of the first batch, or of others in their place."""
+    batch = simulations.batches().at(0)
+    batch = batch if data is None else batch._replace(data=data)
+    return tf.concat(summarise(model, batch, simulations, training=True), axis=0)
+
+
 @pytest.mark.parametrize("at_once", [None, 30, 11, 7, 1])
 def test_statistics_do_not_depend_on_the_batches(at_once):
     model = reference.dense_model(width=16, dtype="float64")
@@ -42,7 +49,7 @@ def test_random_layers_draw_the_same_noise_for_both_sides_of_a_derivative():
     # All rows of the data are equal, so the two sides can differ by noise only.
     model, simulations = dropout_model(), source()
     same = tf.ones([sum(simulations.blocks), 10], DTYPE)
-    x = summarise(model, same, training=True, blocks=simulations.blocks, dtype=DTYPE)
+    x = trained_on(model, simulations, same)
     blocks = tf.split(x, simulations.blocks)[1:]
     for block in blocks[1:]:
         np.testing.assert_array_equal(block, blocks[0])
@@ -51,11 +58,7 @@ def test_random_layers_draw_the_same_noise_for_both_sides_of_a_derivative():
 
 def test_random_layers_draw_anew_at_the_next_pass():
     model, simulations = dropout_model(), source()
-    data = simulations.batches().at(0).data
-    first, second = (
-        summarise(model, data, training=True, blocks=simulations.blocks, dtype=DTYPE)
-        for _ in range(2)
-    )
+    first, second = (trained_on(model, simulations) for _ in range(2))
     assert np.abs(first - second).max() > 0
 
 
@@ -64,16 +67,14 @@ def test_normalising_layers_see_the_whole_batch():
     model = keras.Sequential([keras.Input((10,), dtype="float64"), batch_norm])
     simulations = source()
     data = simulations.batches().at(0).data
-    x = summarise(model, data, training=True, blocks=simulations.blocks, dtype=DTYPE)
+    x = trained_on(model, simulations)
     whole = (data - data.numpy().mean(0)) / np.sqrt(data.numpy().var(0) + 1e-3)
     np.testing.assert_allclose(x, whole)
 
 
 def test_summaries_have_the_precision_of_the_data_whatever_the_model_computes_in():
     model, simulations = reference.dense_model(width=4, dtype="bfloat16"), source()
-    data = simulations.batches().at(0).data
-    x = summarise(model, data, training=True, blocks=simulations.blocks, dtype=DTYPE)
-    assert x.dtype == DTYPE
+    assert trained_on(model, simulations).dtype == DTYPE
 
 
 def test_seed_variables_are_neither_weights_nor_metrics():

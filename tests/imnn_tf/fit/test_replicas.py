@@ -11,7 +11,7 @@ from imnn_tf import IMNN
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.fit.replicas import Replicas
-from imnn_tf.information import Regularisation
+from imnn_tf.regularisation import Regularisation
 from imnn_tf.simulations.sources.cache import Cache
 
 DTYPE = tf.float64

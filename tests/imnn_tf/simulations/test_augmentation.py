@@ -14,8 +14,8 @@ from imnn_tf import IMNN
 from imnn_tf.fit.objective import Objective
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.fit.replicas import Replicas
-from imnn_tf.information import Regularisation
 from imnn_tf.networks import field_network
+from imnn_tf.regularisation import Regularisation
 from imnn_tf.simulations import SetArguments, SimulationOptions, open_sets
 from imnn_tf.simulations.augmentation import (
     Augmentation,
