@@ -127,7 +127,6 @@ class Run:
         self.execution, self.reduce = execution, reduce
         self.interrupt, self.bar = interrupt, bar
         self._deadline, self._started = deadline, False
-        self.batch_size = 1 if execution.batch_size is None else execution.batch_size
         self.random_argument = random_argument(simulator)
         self.store: Store | None = None
         self.x: np.ndarray | None = None
@@ -151,6 +150,11 @@ class Run:
             "theta": digest(self.theta),
             "batch_size": self.batch_size,
         }
+
+    @property
+    def batch_size(self) -> int:
+        """How many simulations a call of the simulator makes."""
+        return self.execution.batch_size or 1
 
     @property
     def stopping(self) -> bool:

@@ -121,12 +121,6 @@ def run_simulations(
         if workers is not None and not isinstance(workers, Pool):
             workers = stack.enter_context(Pool(simulator, workers))
 
-        def complete(run: Run) -> None:
-            if workers is None:
-                run.serially()
-            else:
-                Dispatcher(run, workers).simulate()
-
         def alone(row: int) -> np.ndarray | None:
             """Simulates one row on its own: `(1,) + shape`, or `None` if that fails."""
             task = run.task(Rows(row, row + 1))
@@ -155,5 +149,8 @@ def run_simulations(
                 check_probe(opened, lambda: alone(0), estimator)
             elif opened.probe is None and len(theta) and not (seeded and run.batch_size == 1):
                 keep_probe(opened, lambda: alone(0), estimator, seeded=seeded)
-        complete(run)
+        if workers is None:
+            run.serially()
+        else:
+            Dispatcher(run, workers).simulate()
     return run.result()
