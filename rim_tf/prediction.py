@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import KerasModel
+from rim_tf.fitting.compilation import resolve_jit
 from rim_tf.fitting.data import Data, data_may_end, inputs_only
 from rim_tf.problem.observation import as_arrays
 from rim_tf.problem.parameters import Values
@@ -69,11 +70,34 @@ def predict(
         raise TypeError(f"`predict` must be given a data set for the arguments {list(kwargs)}.")
     inputs = tuple(y) + args if isinstance(y, tuple | list) else (y, *args)
     steps = rim.T if T is None else checks.integer("T", T, minimum=1)
-    key = (steps, trajectory, rim.resolve_jit(jit_compile) is True)
+    key = (steps, trajectory, resolve_jit(rim, jit_compile) is True)
     # Kept, because a new function would be compiled again.
-    if key not in rim.predictors:
-        rim.predictors[key] = compiled(rim, *key)
-    return in_batches(rim.predictors[key], inputs, batch_size, rim.variable_dtype)
+    predictors = rim.compilation.predictors
+    if key not in predictors:
+        predictors[key] = compiled(rim, *key)
+    return in_batches(predictors[key], inputs, batch_size, rim.variable_dtype)
+
+
+def plot_trajectory(
+    rim: KerasModel, y: Data, *args: Any, truth: Values = None, **options: Any
+) -> Any:
+    """Draws how the parameters of one example change from step to step.
+
+    Args:
+        rim: The model.
+        y: The observation, `[batch, ...]`.
+        *args: The other arguments of the score, `[batch, ...]` each.
+        truth: The true parameters, `[batch, *dimensions, channels]` or a dictionary by field,
+            drawn beside the steps. Defaults to `None`.
+        **options: `T`, the number of steps, and what `rim_tf.plotting.plot_trajectory` takes.
+
+    Returns:
+        The Matplotlib axes, `[panels]`, or `[fields, panels]`.
+    """
+    from rim_tf import plotting  # not above: nothing else needs Matplotlib
+
+    trajectory = rim.predict(y, *args, T=options.pop("T", None), trajectory=True)
+    return plotting.plot_trajectory(trajectory, truth=truth, **options)
 
 
 class _Flat(keras.Model):
@@ -94,11 +118,12 @@ class _Flat(keras.Model):
 
 def _of_any_sizes(rim: KerasModel, data: Any, **kwargs: Any) -> Any:
     """The parameters for each batch of a data set, in one array if all have the same sizes."""
-    if "any sizes" not in rim.predictors:
+    predictors = rim.compilation.predictors
+    if "any sizes" not in predictors:
         with rim.distribute_strategy.scope():
             # In a function, because Keras would take a model for a layer of the RIM.
-            rim.predictors["any sizes"] = functools.partial(_Flat.predict, _Flat(rim))
-    flat = rim.predictors["any sizes"](data, **kwargs)
+            predictors["any sizes"] = functools.partial(_Flat.predict, _Flat(rim))
+    flat = predictors["any sizes"](data, **kwargs)
     fields = rim.parameters.fields
     parts: dict[str, list[np.ndarray]] = {}
     for name, each in (flat if fields else {"": flat}).items():

@@ -1,7 +1,5 @@
 """The recurrent inference machine: a learned optimiser, unrolled, as a Keras model."""
 
-import functools
-import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,12 @@ import tensorflow as tf
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from imnn_tf.utils import checks
-from imnn_tf.utils.types import Json, KerasOptimizer, Numbers
+from imnn_tf.utils.types import Json, Numbers
 from rim_tf import networks, prediction  # noqa: F401 - importing networks registers them
-from rim_tf.fitting import checkpoints, keywords, weights
+from rim_tf.fitting import checkpoints, compilation, keywords, weights
+from rim_tf.fitting.compilation import Compilation
 from rim_tf.fitting.data import Data
-from rim_tf.fitting.losses import as_trajectory_losses, broadcast_weights, check_metrics
+from rim_tf.fitting.losses import broadcast_weights
 from rim_tf.fitting.metrics import TrajectoryMetrics
 from rim_tf.networks.layers import spatial_sizes
 from rim_tf.networks.protocol import State, StepNetwork, check_network
@@ -162,10 +161,7 @@ class RIM(keras.Model):
         if self.remat:
             check_recomputable(network, self.dimensions, 2 * self.channels + observation_channels)
         self.built = True
-        self._trajectory_metrics = TrajectoryMetrics(self.parameters, likelihood)
-        self.recompile: Callable[..., None] = self.compile
-        # In a namespace, because Keras would track a dictionary and export its functions.
-        self._kept = types.SimpleNamespace(predictors={})
+        self.compilation = Compilation(TrajectoryMetrics(self.parameters, likelihood))
 
     def call(self, inputs: Data, training: bool = False, T: int | None = None) -> tf.Tensor:
         """The unlinked trajectory `[batch, T, *dimensions, channels]` of inputs `[batch, ...]`."""
@@ -257,84 +253,20 @@ class RIM(keras.Model):
         self.scales.measure(target, start, scores, shown)
 
     # Keras's own, with torch_rim's keywords and layouts of data, which `keywords` translates.
+    compile = compilation.compile
+    get_compile_config = compilation.get_compile_config
+    compile_from_config = compilation.compile_from_config
     fit = keywords.fit
     evaluate = keywords.evaluate
     predict = prediction.predict
+    plot_trajectory = prediction.plot_trajectory
     save_weights = weights.save_weights
     load_weights = weights.load_weights
-
-    def compile(
-        self,
-        optimizer: str | KerasOptimizer = "adam",
-        loss: Any = None,
-        *,
-        jit_compile: bool | str = "auto",
-        step_metrics: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """Keras's `compile`, with the defaults of a RIM.
-
-        Args:
-            optimizer: What `keras.optimizers.get` takes. Defaults to "adam", which for a RIM with
-                scales has an epsilon of 1e-12.
-            loss: A function of the unlinked targets, `[batch, *dimensions, channels]`, and the
-                trajectory, `[batch, T, *dimensions, channels]`. Defaults to `TrajectoryLoss()`.
-            jit_compile: Whether XLA compiles the model. "auto" (the default) compiles for at most
-                one dimension, where many small operations dominate, and for more on an accelerator
-                only, because TensorFlow's own convolutions are faster on a CPU.
-            step_metrics: Whether to log the error, and chi-squared if there is a likelihood, of
-                every iterate too, as `error_1`, `chi2_1` and so on. Defaults to False.
-            **kwargs: Other arguments of Keras's `compile`. Its `metrics` see what the loss sees.
-
-        Raises:
-            TypeError: If `step_metrics` is neither True nor False.
-            ValueError: If a loss or metric is one of Keras's own.
-        """
-        checks.flag("step_metrics", step_metrics)
-        check_metrics(kwargs)
-        if optimizer == "adam" and isinstance(self.scales, Scales):
-            optimizer = keras.optimizers.Adam(epsilon=keywords.UNITLESS_EPSILON)
-        self._trajectory_metrics.measure_steps(self.T if step_metrics else 0)
-        # Not kept as a dictionary: Keras would track the user's metrics in it, and log them twice.
-        self.recompile = functools.partial(
-            self.compile, loss=loss, jit_compile=jit_compile, step_metrics=step_metrics, **kwargs
-        )
-        super().compile(
-            optimizer=optimizer,
-            loss=as_trajectory_losses(loss),
-            jit_compile=self.resolve_jit(jit_compile),
-            **kwargs,
-        )
-
-    def get_compile_config(self) -> dict[str, Any]:
-        """What `compile_from_config` takes; empty if the model was never compiled."""
-        config = super().get_compile_config()
-        if config:
-            config["step_metrics"] = self._trajectory_metrics.has_steps
-            config["optimizer_built"] = self.optimizer.built
-        return config
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles a model that Keras has loaded, as it was when saved."""
-        arguments = dict(config)
-        built = arguments.pop("optimizer_built", True)  # not in files of version 0.3
-        with SafeModeScope(True):
-            self.compile(**keras.saving.deserialize_keras_object(arguments))
-        if built:
-            # The optimiser must have its variables before Keras reads them from the file.
-            self.optimizer.build(self.trainable_variables)
-
-    def resolve_jit(self, jit_compile: bool | str) -> bool | str:
-        """What "auto" means for this model, as `compile` documents it."""
-        distributed = tf.distribute.get_strategy().num_replicas_in_sync > 1
-        if jit_compile == "auto" and len(self.dimensions) <= 1 and not distributed:
-            return True
-        return jit_compile
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """Keras's metrics, and those of the trajectory."""
-        return [*super().metrics, *self._trajectory_metrics.metrics]
+        return [*super().metrics, *self.compilation.metrics.metrics]
 
     def compute_loss(
         self,
@@ -361,7 +293,7 @@ class RIM(keras.Model):
         `y_pred` is `[batch, T, *dimensions, channels]`; `sample_weight` is as for `fit`.
         """
         inputs = as_tensors(x, self.variable_dtype)
-        self._trajectory_metrics.update(y_pred, inputs, y, sample_weight)
+        self.compilation.metrics.update(y_pred, inputs, y, sample_weight)
         target = self.parameters.target(y, y_pred)
         return super().compute_metrics(x, target, y_pred, sample_weight)
 
@@ -371,35 +303,12 @@ class RIM(keras.Model):
         return self.parameters.link(self(inputs, training=False)[:, -1])
 
     @property
-    def predictors(self) -> dict[Any, Callable[..., Any]]:
-        """The functions that `predict` has compiled."""
-        return self._kept.predictors
-
-    @property
     def argument_counts(self) -> tuple[int, int | None]:
         """The least and the largest number of arguments of the score after `y`.
 
         The largest is `None` without a limit.
         """
         return count_score_arguments(self._functions)
-
-    def plot_trajectory(self, y: Data, *args: Any, truth: Values = None, **options: Any) -> Any:
-        """Draws how the parameters of one example change from step to step.
-
-        Args:
-            y: The observation, `[batch, ...]`.
-            *args: The other arguments of the score, `[batch, ...]` each.
-            truth: The true parameters, `[batch, *dimensions, channels]` or a dictionary by field,
-                drawn beside the steps. Defaults to `None`.
-            **options: `T`, the number of steps, and what `rim_tf.plotting.plot_trajectory` takes.
-
-        Returns:
-            The Matplotlib axes, `[panels]`, or `[fields, panels]`.
-        """
-        from rim_tf import plotting  # not above: nothing else needs Matplotlib
-
-        trajectory = self.predict(y, *args, T=options.pop("T", None), trajectory=True)
-        return plotting.plot_trajectory(trajectory, truth=truth, **options)
 
     def get_config(self) -> dict[str, Any]:
         """All constructor arguments. Functions that Keras cannot store are marked as missing."""

@@ -135,7 +135,8 @@ def fit(
     changes = (learning_rate, scheduler, warmup or None, clip or None, ema_decay or None)
     if not rim.compiled or any(change is not None for change in changes):
         epsilon = UNITLESS_EPSILON if isinstance(rim.scales, Scales) else 1e-7
-        rim.recompile(make_optimizer(learning_rate, scheduler, warmup, clip, ema_decay, epsilon))
+        optimizer = make_optimizer(learning_rate, scheduler, warmup, clip, ema_decay, epsilon)
+        rim.compile(optimizer, **rim.compilation.arguments)
     monitor = "loss" if validation_data is None else "val_loss"
     stops = make_callbacks(monitor, scheduler, patience, tolerance, max_time)
     callbacks = [*callbacks, *stops]
