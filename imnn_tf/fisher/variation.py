@@ -129,9 +129,11 @@ def variances(variation: Variation, gradients: np.ndarray, inflation: float = 1.
     uncertainty = (2 + 12 * groups / variation.n_s) / groups
     trust = _DEPARTURE_FROM_GAUSSIAN / (_DEPARTURE_FROM_GAUSSIAN + uncertainty)
     first_order = gaussian + trust * (np.square(covariance).sum(axis=-1) - gaussian)
-    # The inflation is known for a slope without noise.
+    # The inflation is known for a slope without noise. Where noise outweighs the slope, there is
+    # no such part.
     noiseless = gradients @ variation.fisher[..., np.newaxis, :, :]
-    noiseless = 2 * np.einsum("...nab,...nba->...n", noiseless, noiseless) / variation.n_s
+    noiseless = np.einsum("...nab,...nba->...n", noiseless, noiseless).clip(min=0)
+    noiseless = 2 * noiseless / variation.n_s
     by_covariance = first_order + (inflation - 1) * np.minimum(first_order, noiseless)
     cross = np.zeros_like(quadratic)
     if variation.matched:

@@ -153,3 +153,13 @@ def test_it_agrees_with_the_combined_estimate_on_its_own_toy_problem(seed):
     # Both are made of the same simulations, so they agree far better than either with the truth.
     assert (np.abs(theirs - result.parameter_std) < 0.25 * result.parameter_std_error).all()
     assert (np.abs(true - result.parameter_std) < 3 * result.parameter_std_error).all()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_slopes_that_are_all_noise_have_errors(seed):
+    # Matched simulations without any slope: `F` without its noise is often indefinite.
+    rng = np.random.default_rng(seed)
+    slope = rng.normal(size=(60, 2, 2))
+    result = correct(sample_from(rng.normal(size=(60, 2)), slope))
+    assert np.isfinite(result.fisher_std).all()
+    assert np.isfinite(result.log_det_fisher_std)
