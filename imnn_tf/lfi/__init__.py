@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from imnn_tf.lfi.population_monte_carlo import PopulationMonteCarlo
     from imnn_tf.lfi.posterior.marginals import Marginals
     from imnn_tf.lfi.posterior.samples import Posterior
-    from imnn_tf.lfi.running.execution import Execution
-    from imnn_tf.lfi.running.run import SimulationError
-    from imnn_tf.lfi.running.simulation import simulate
+    from imnn_tf.running.execution import Execution
+    from imnn_tf.running.run import SimulationError
+    from imnn_tf.running.simulation import simulate
 
 __all__ = [
     "ApproximateBayesianComputation",
@@ -37,22 +37,22 @@ __all__ = [
 # The modules that define the public names. No module or folder here may have a public name: its
 # import would replace what the name stands for.
 _MODULES = {
-    "ApproximateBayesianComputation": "approximate_bayesian_computation",
+    "ApproximateBayesianComputation": "lfi.approximate_bayesian_computation",
     "Execution": "running.execution",
-    "GaussianApproximation": "gaussian_approximation",
-    "Marginals": "posterior.marginals",
-    "NeuralPosterior": "neural_posterior",
-    "PopulationMonteCarlo": "population_monte_carlo",
-    "Posterior": "posterior.samples",
+    "GaussianApproximation": "lfi.gaussian_approximation",
+    "Marginals": "lfi.posterior.marginals",
+    "NeuralPosterior": "lfi.neural_posterior",
+    "PopulationMonteCarlo": "lfi.population_monte_carlo",
+    "Posterior": "lfi.posterior.samples",
     "SimulationError": "running.run",
     "simulate": "running.simulation",
-    "triangle": "plots.triangle",
+    "triangle": "lfi.plots.triangle",
 }
 
 
 def __getattr__(name: str) -> object:
     if name in _MODULES:
-        return getattr(import_module(f"imnn_tf.lfi.{_MODULES[name]}"), name)
+        return getattr(import_module(f"imnn_tf.{_MODULES[name]}"), name)
     if name == "calibration":
         return import_module("imnn_tf.lfi.calibration")
     raise AttributeError(f"module 'imnn_tf.lfi' has no attribute {name!r}")

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.arguments import POSTERIOR, SCATTER, described
 from imnn_tf.lfi.methods.rejection import RejectionSampling, Tolerance
 from imnn_tf.lfi.methods.simulated import FileName, Target
 from imnn_tf.lfi.plots.layout import AxesLike, Color, FigureSize, Label
 from imnn_tf.lfi.plots.triangle import LEVELS
 from imnn_tf.lfi.posterior.histograms import Bins, Ranges
 from imnn_tf.lfi.posterior.marginals import Marginals
-from imnn_tf.lfi.running.execution import Execution, ProgressBar
-from imnn_tf.lfi.running.executors import Workers
+from imnn_tf.running.arguments import POSTERIOR, SCATTER, described
+from imnn_tf.running.execution import Execution, ProgressBar
+from imnn_tf.running.executors import Workers
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed
 from imnn_tf.utils.types import Numbers

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.arguments import GRID, MARGINALS, described
 from imnn_tf.lfi.methods.base import LikelihoodFreeInference
 from imnn_tf.lfi.plots.layout import AxesLike, Color, FigureSize, Label
 from imnn_tf.lfi.plots.triangle import LEVELS, triangle
@@ -17,6 +16,7 @@ from imnn_tf.lfi.posterior.gridded import POINTS, Evaluation, Gridded, axes_of_g
 from imnn_tf.lfi.posterior.marginals import Marginals
 from imnn_tf.lfi.posterior.normal import Normal, degrees_of
 from imnn_tf.lfi.posterior.samples import Posterior
+from imnn_tf.running.arguments import GRID, MARGINALS, described
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
 from imnn_tf.utils.types import Numbers

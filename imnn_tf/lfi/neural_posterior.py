@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.arguments import POSTERIOR, described
 from imnn_tf.lfi.methods.simulated import FileName, Target
 from imnn_tf.lfi.neural import saving
 from imnn_tf.lfi.neural.amortised import AmortisedInference, flattened
@@ -21,8 +20,9 @@ from imnn_tf.lfi.plots.triangle import LEVELS
 from imnn_tf.lfi.posterior.histograms import Bins, Ranges
 from imnn_tf.lfi.posterior.marginals import Marginals
 from imnn_tf.lfi.posterior.samples import Posterior
-from imnn_tf.lfi.running.execution import Execution, ProgressBar
-from imnn_tf.lfi.running.executors import Workers
+from imnn_tf.running.arguments import POSTERIOR, described
+from imnn_tf.running.execution import Execution, ProgressBar
+from imnn_tf.running.executors import Workers
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed
 from imnn_tf.utils.types import Numbers

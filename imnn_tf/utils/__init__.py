@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imnn_tf.utils.tfrecords import TFRecords
+    from imnn_tf.simulations.writer import TFRecords
 
 __all__ = ["TFRecords"]
 
 
 def __getattr__(name: str) -> object:
     if name == "TFRecords":
-        return import_module("imnn_tf.utils.tfrecords").TFRecords
+        return import_module("imnn_tf.simulations.writer").TFRecords
     raise AttributeError(f"module 'imnn_tf.utils' has no attribute {name!r}")

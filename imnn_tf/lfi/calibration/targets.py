@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike
 
 from imnn_tf.lfi.posterior.samples import Posterior
 from imnn_tf.lfi.prior import Prior
-from imnn_tf.lfi.running.execution import Execution
-from imnn_tf.lfi.running.run import SimulationError
-from imnn_tf.lfi.running.simulation import simulate
+from imnn_tf.running.execution import Execution
+from imnn_tf.running.run import SimulationError
+from imnn_tf.running.simulation import simulate
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from imnn_tf.lfi.arguments import described
 from imnn_tf.lfi.plots.layout import Label
 from imnn_tf.lfi.prior import Prior
+from imnn_tf.running.arguments import described
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import Numbers
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from imnn_tf.lfi.methods.accepted import Accepted
 from imnn_tf.lfi.methods.sampled import SampledInference
 from imnn_tf.lfi.methods.simulated import FileName, Simulated
-from imnn_tf.lfi.running.execution import Execution
+from imnn_tf.running.execution import Execution
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import child
 

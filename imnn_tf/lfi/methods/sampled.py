@@ -11,7 +11,7 @@ from imnn_tf.lfi.methods.simulated import RunFirst, SimulatedInference, Target
 from imnn_tf.lfi.plots.layout import Label
 from imnn_tf.lfi.plots.scatter import Cloud, scatter, try_scatter
 from imnn_tf.lfi.posterior.samples import Posterior
-from imnn_tf.lfi.running.execution import Execution
+from imnn_tf.running.execution import Execution
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed
 from imnn_tf.utils.types import Numbers

@@ -22,11 +22,11 @@ from imnn_tf.lfi.posterior.histograms import (
 )
 from imnn_tf.lfi.posterior.marginals import Marginals
 from imnn_tf.lfi.posterior.samples import Posterior
-from imnn_tf.lfi.running.execution import Execution
-from imnn_tf.lfi.running.executors import Pool
-from imnn_tf.lfi.running.run import Failure
-from imnn_tf.lfi.running.simulation import run_simulations
-from imnn_tf.lfi.running.store import folder_of, save_simulations
+from imnn_tf.running.execution import Execution
+from imnn_tf.running.executors import Pool
+from imnn_tf.running.run import Failure
+from imnn_tf.running.simulation import run_simulations
+from imnn_tf.running.store import folder_of, save_simulations
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
 from imnn_tf.utils.types import Numbers

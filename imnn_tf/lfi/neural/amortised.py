@@ -12,7 +12,7 @@ from imnn_tf.lfi.methods.simulated import FileName, Simulated, SimulatedInferenc
 from imnn_tf.lfi.neural.trained import LEAST_SIMULATIONS, Trained
 from imnn_tf.lfi.neural.truncation import Region, draw_truncated
 from imnn_tf.lfi.posterior.samples import Posterior
-from imnn_tf.lfi.running.execution import ProgressBar
+from imnn_tf.running.execution import ProgressBar
 from imnn_tf.utils import checks
 from imnn_tf.utils.interrupt import deferred_interrupt
 from imnn_tf.utils.seeds import Seed, child, seed_sequence

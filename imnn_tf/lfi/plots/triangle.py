@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.arguments import described
 from imnn_tf.lfi.plots.layout import (
     KNOWN,
     AxesLike,
@@ -22,6 +21,7 @@ from imnn_tf.lfi.plots.layout import (
     target_names,
     target_styles,
 )
+from imnn_tf.running.arguments import described
 from imnn_tf.utils import checks
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.arguments import described
 from imnn_tf.lfi.plots.layout import AxesLike, Color, FigureSize, Label
 from imnn_tf.lfi.plots.triangle import LEVELS, triangle
 from imnn_tf.lfi.posterior.histograms import (
@@ -28,6 +27,7 @@ from imnn_tf.lfi.posterior.histograms import (
 )
 from imnn_tf.lfi.posterior.kernel_density import kernel_marginals
 from imnn_tf.lfi.posterior.marginals import Marginals, along
+from imnn_tf.running.arguments import described
 from imnn_tf.utils import checks, display
 from imnn_tf.utils.checkpoint import write_atomically
 from imnn_tf.utils.seeds import Seed, seed_sequence

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from imnn_tf.lfi.running.store import Store
+from imnn_tf.running.store import Store
 from imnn_tf.utils import TFRecords
 from imnn_tf.utils.atomic import locked, write_atomically
 

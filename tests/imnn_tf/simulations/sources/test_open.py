@@ -7,7 +7,7 @@ import tensorflow as tf
 from sources import DERIVATIVE, FIDUCIAL, N_D, N_S, SOURCES, simulations_of, written
 
 from imnn_tf import IMNN
-from imnn_tf.utils.tfrecords import _serialise
+from imnn_tf.utils.tfrecords import serialise as _serialise
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from imnn_tf.lfi.arguments import described
-from imnn_tf.lfi.running.executors import Workers, check_executor
+from imnn_tf.running.arguments import described
+from imnn_tf.running.executors import Workers, check_executor
 from imnn_tf.utils import checks, display
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, Union
 
 import numpy as np
 
-from imnn_tf.lfi.running.tasks import (
+from imnn_tf.running.tasks import (
     PackedSimulator,
     Raised,
     Task,

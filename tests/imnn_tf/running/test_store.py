@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from imnn_tf.lfi.running.store import Store, folder_of, save_simulations
+from imnn_tf.running.store import Store, folder_of, save_simulations
 from imnn_tf.utils.checkpoint import CorruptFileError
 
 IDENTITY = {"seed": ["1", 2], "theta": "abc"}
@@ -32,7 +32,7 @@ def test_what_was_added_is_found_again(tmp_path):
 
 def test_slow_simulations_are_written_at_once_and_fast_ones_together(tmp_path, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("imnn_tf.lfi.running.store.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("imnn_tf.running.store.time.monotonic", lambda: clock[0])
     store = Store(tmp_path, IDENTITY)
     store._cost = 1.0
     for step, written in ((5.0, 0), (4.0, 0), (2.0, 1)):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.running.store import Store
+from imnn_tf.running.store import Store
 
 logger = logging.getLogger(__name__)
 

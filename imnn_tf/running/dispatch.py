@@ -6,9 +6,9 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, 
 
 import numpy as np
 
-from imnn_tf.lfi.running.executors import Pool
-from imnn_tf.lfi.running.run import Rows, Run, SimulationError
-from imnn_tf.lfi.running.tasks import Raised
+from imnn_tf.running.executors import Pool
+from imnn_tf.running.run import Rows, Run, SimulationError
+from imnn_tf.running.tasks import Raised
 
 # Seconds to wait for workers before looking at the clock and for Ctrl-C again.
 _PATIENCE = 0.1

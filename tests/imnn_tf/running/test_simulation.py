@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from imnn_tf.lfi import SimulationError, simulate
-from imnn_tf.lfi.running.executors import Pool, check_executor
-from imnn_tf.lfi.running.tasks import Task, random_argument
+from imnn_tf.running.executors import Pool, check_executor
+from imnn_tf.running.tasks import Task, random_argument
 
 THETA = np.random.default_rng(0).normal(size=(60, 2))
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from imnn_tf.lfi.running.store import Store
+from imnn_tf.running.store import Store
 
 CLIENT = """
 import multiprocessing, os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 import numpy as np
-from imnn_tf.lfi.running.executors import Pool
-from imnn_tf.lfi.running.store import Store
-from imnn_tf.lfi.running.tasks import Task
+from imnn_tf.running.executors import Pool
+from imnn_tf.running.store import Store
+from imnn_tf.running.tasks import Task
 
 folder, kind = Path(sys.argv[1]), sys.argv[2]
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.running.execution import Execution, ProgressBar
-from imnn_tf.lfi.running.store import Store, digest
-from imnn_tf.lfi.running.tasks import Task, random_argument, run_task
+from imnn_tf.running.execution import Execution, ProgressBar
+from imnn_tf.running.store import Store, digest
+from imnn_tf.running.tasks import Task, random_argument, run_task
 from imnn_tf.utils.seeds import child, integer_seeds
 
 logger = logging.getLogger(__name__)

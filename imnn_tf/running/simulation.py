@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from imnn_tf.lfi.arguments import described
-from imnn_tf.lfi.running.dispatch import Dispatcher
-from imnn_tf.lfi.running.execution import Execution, ProgressBar
-from imnn_tf.lfi.running.executors import Pool, Workers
-from imnn_tf.lfi.running.probe import check_probe, check_row, keep_probe
-from imnn_tf.lfi.running.run import Rows, Run, SimulationResult
-from imnn_tf.lfi.running.store import Store
-from imnn_tf.lfi.running.tasks import Raised, run_task
+from imnn_tf.running.arguments import described
+from imnn_tf.running.dispatch import Dispatcher
+from imnn_tf.running.execution import Execution, ProgressBar
+from imnn_tf.running.executors import Pool, Workers
+from imnn_tf.running.probe import check_probe, check_row, keep_probe
+from imnn_tf.running.run import Rows, Run, SimulationResult
+from imnn_tf.running.store import Store
+from imnn_tf.running.tasks import Raised, run_task
 from imnn_tf.utils import checks
 from imnn_tf.utils.interrupt import deferred_interrupt
 from imnn_tf.utils.seeds import Seed, seed_sequence
