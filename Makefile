@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Hide TensorFlow's start-up messages, which are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help quickstart test test-fast torture lint format dist lock bench bench-quick gate clean
+.PHONY: help quickstart test test-fast torture lint format docs tutorials notebooks dist lock bench bench-quick gate clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,7p'
@@ -45,6 +45,23 @@ lint: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What builds the documentation and runs the tutorials.
+$(VENV)/documented: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,docs]"
+	@touch $@
+
+# The site, in docs/_build/html, from docs/ and the notebooks as they are. A warning is an error.
+docs: $(VENV)/documented
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+
+# Runs all tutorials, and checks that the notebooks hold their code.
+tutorials: $(VENV)/documented
+	$(BIN)/python examples/tutorials/run.py
+
+# Makes the notebooks from the tutorials.
+notebooks: $(VENV)/documented
+	$(BIN)/python examples/tutorials/run.py --write
 
 # A wheel and a source distribution, checked, in dist/.
 dist: $(VENV)/installed
@@ -98,9 +115,9 @@ gate: $(VENV)/installed
 
 # Resolve the requirements for all supported versions of Python. This needs uv.
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --extra dev \
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra docs \
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links \
 		--output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf $(VENV) $(PEERS) build dist figures *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build dist docs/_build docs/tutorials figures *.egg-info .mypy_cache .pytest_cache .ruff_cache

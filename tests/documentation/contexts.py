@@ -145,7 +145,12 @@ def rim(monkeypatch):
     return {0: names}
 
 
-PAGES = ("readme", "imnn", "information", "simulations", "fields", "lfi", "rim")
+def install(monkeypatch):
+    """Nothing."""
+    return {}
+
+
+PAGES = ("readme", "install", "imnn", "information", "simulations", "fields", "lfi", "rim")
 
 
 def sets(count):

@@ -4,6 +4,7 @@ What a page takes for granted, such as the reader's simulations, is made by `con
 """
 
 import ast
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -60,3 +61,23 @@ def test_gaps_are_told_from_axes():
 
 def test_contexts_are_those_of_pages():
     assert {page.stem.lower() for page in WITH_CODE} == set(contexts.PAGES)
+
+
+# Pages of the site alone, which link to the notebooks where the site has them.
+OF_SITE = ("index.md", "tutorials.md", "guide.md")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *(page for page in PAGES if page.name not in OF_SITE),
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "examples" / "tutorials").glob("*.py")),
+    ],
+    ids=lambda page: page.stem.lower(),
+)
+def test_links_to_files_lead_somewhere(page):
+    """Sphinx checks the links of the site. These are those of the repository."""
+    for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if not link.startswith(("http://", "https://")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
