@@ -21,7 +21,6 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.intersphinx",
     "sphinx_copybutton",
     "sphinx_design",
 ]
@@ -51,7 +50,6 @@ napoleon_use_rtype = False
 napoleon_custom_sections = [("Call arguments", "params_style")]
 python_maximum_signature_line_length = 88
 toc_object_entries_show_parents = "hide"
-intersphinx_mapping = {}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "imnn-tf"
@@ -77,7 +75,8 @@ def copy_tutorials() -> None:
         old.unlink()
     for source in sorted((ROOT / "examples" / "tutorials").glob("*.ipynb")):
         text = source.read_text(encoding="utf-8")
-        text = text.replace("](../../docs/", "](../").replace("](../rim", "](../../examples/rim")
+        text = text.replace("](../rim_denoising", "](../../examples/rim_denoising")
+        text = text.replace("](../../docs/", "](../")
         (TUTORIALS / source.name).write_text(text, encoding="utf-8")
         (picture,) = (
             output["data"]["image/png"]
@@ -94,6 +93,7 @@ def readable_signature(app, what, name, obj, options, signature, return_annotati
     if what not in ("class", "function", "method"):
         return None
     function = inspect.unwrap(obj.__init__ if inspect.isclass(obj) else obj)
+    function = getattr(function, "__func__", function)  # of a class method
     if not inspect.isfunction(function):
         return None
     try:
@@ -102,7 +102,8 @@ def readable_signature(app, what, name, obj, options, signature, return_annotati
         return None
     arguments = node.args
     listed = arguments.posonlyargs or arguments.args
-    if what in ("class", "method") and listed and not isinstance(obj, staticmethod):
+    static = "staticmethod" in map(ast.unparse, node.decorator_list)
+    if what in ("class", "method") and not static:
         del listed[0]
     returned = None if what == "class" or node.returns is None else ast.unparse(node.returns)
     for argument in ast.walk(arguments):

@@ -57,7 +57,9 @@ print("fiducial  ", fiducial.shape, " (simulation, draw)")
 print("derivative", derivative.shape, " (pair, below or above, parameter, draw)")
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(10, 2.8), sharey=True, layout="constrained")
+figure, axes = plt.subplots(
+    1, 3, figsize=(10, 2.8), sharey=True, layout="constrained"
+)
 axes[0].plot(fiducial[:5].T, ".-", alpha=0.6)
 axes[0].set(title="five simulations", xlabel="draw", ylabel="value")
 for parameter, ax in enumerate(axes[1:]):
@@ -124,7 +126,12 @@ kept = imnn.evaluate(*simulations(seed=2, n=100_000))
 det_F = np.exp(float(kept.log_det_fisher))
 error = det_F * kept.log_det_fisher_std
 print(f"det F = {det_F:.1f} ± {error:.1f} of 50")
-print("forecast errors", kept.parameter_std, "and the smallest possible", np.sqrt([1 / 10, 1 / 5]))
+print(
+    "forecast errors",
+    kept.parameter_std,
+    "and the smallest possible",
+    np.sqrt([1 / 10, 1 / 5]),
+)
 
 # %% [markdown]
 # A thousand simulations teach this network about 44.6 of the 50, with an error of 0.3. The errors that it

@@ -47,8 +47,12 @@ def simulations(seed, n_s, n_d):
     fiducial = lognormal(θ_fid, rng.normal(size=(n_s, size, size)))
     noise = rng.normal(size=(n_d, size, size))
     half_steps = np.array([-0.5, 0.5])[:, None, None] * np.diag(δθ)
-    varied = [[lognormal(θ_fid + step, noise) for step in side] for side in half_steps]
-    return fiducial.astype("float32"), np.moveaxis(np.array(varied, "float32"), 2, 0)
+    varied = [
+        [lognormal(θ_fid + step, noise) for step in side] for side in half_steps
+    ]
+    return fiducial.astype("float32"), np.moveaxis(
+        np.array(varied, "float32"), 2, 0
+    )
 
 
 fiducial, derivative = simulations(1, 1000, 250)
@@ -112,7 +116,11 @@ of_spectrum = IMNN(
 )
 of_spectrum.fit(400, patience=100)
 spectrum_kept = of_spectrum.evaluate(spectrum(fresh), spectrum(fresh_derivative))
-print("share of det F in the power spectrum: {:.2f} ± {:.2f}".format(*share(spectrum_kept)))
+print(
+    "share of det F in the power spectrum: {:.2f} ± {:.2f}".format(
+        *share(spectrum_kept)
+    )
+)
 
 # %% [markdown]
 # ## The network
@@ -132,12 +140,18 @@ of_maps = IMNN(
     validation_fiducial=validation,
     validation_derivative=validation_derivative,
     model=field_network((size, size), 2, pointwise=8, filters=(8, 8, 8), seed=0),
-    optimiser=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-2, updates)),
+    optimiser=keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(1e-2, updates)
+    ),
     augment="shift, flip, rotate",
 )
 of_maps.fit(updates, λ=0.1, validation_freq=80, batch_size=100)
 maps_kept = of_maps.evaluate(fresh, fresh_derivative)
-print("share of det F that the network keeps: {:.2f} ± {:.2f}".format(*share(maps_kept)))
+print(
+    "share of det F that the network keeps: {:.2f} ± {:.2f}".format(
+        *share(maps_kept)
+    )
+)
 
 # %%
 of_maps.plot(known_det_fisher=np.linalg.det(exact))
@@ -151,7 +165,9 @@ plt.show()
 # %%
 best = np.sqrt(np.diag(np.linalg.inv(exact)))
 of_both = spectrum_kept.parameter_std / best, maps_kept.parameter_std / best
-print("errors in units of the exact ones: spectrum", of_both[0], "network", of_both[1])
+print(
+    "errors in units of the exact ones: spectrum", of_both[0], "network", of_both[1]
+)
 assert abs(share(spectrum_kept)[0] - 0.49) < 0.06
 assert abs(share(maps_kept)[0] - 0.94) < 0.1
 assert np.allclose(of_both[0], [1.14, 1.15], atol=0.06)
@@ -165,7 +181,9 @@ assert np.all(of_both[1] < 1.03 + 0.03)
 
 # %%
 values = np.linspace(*np.quantile(fresh, [0.001, 0.999]), size**2)
-learned = keras.Model(of_maps.model.input, of_maps.model.get_layer("pointwise").output)
+learned = keras.Model(
+    of_maps.model.input, of_maps.model.get_layer("pointwise").output
+)
 function = learned(values.reshape(1, size, size).astype("float32")).numpy().ravel()
 density = np.histogram(fresh, np.append(values, 2 * values[-1] - values[-2]))[0]
 slope, offset = np.polyfit(function, np.log(values), 1, w=np.sqrt(density))
@@ -175,7 +193,9 @@ plt.plot(values, slope * function + offset, "C3--", label="learned")
 plt.xlabel("value at a pixel")
 plt.legend()
 plt.show()
-correlation = np.corrcoef(np.repeat(function, density), np.repeat(np.log(values), density))[0, 1]
+correlation = np.corrcoef(
+    np.repeat(function, density), np.repeat(np.log(values), density)
+)[0, 1]
 print("correlation with the logarithm over the pixels:", correlation)
 assert correlation > 0.97
 
@@ -186,13 +206,18 @@ assert correlation > 0.97
 
 # %%
 truth = np.array([0.27, 1.05])
-observation = lognormal(truth, np.random.default_rng(11).normal(size=(1, size, size)))
+observation = lognormal(
+    truth, np.random.default_rng(11).normal(size=(1, size, size))
+)
 prior = tfp.distributions.Blockwise(
     [tfp.distributions.Uniform(0.05, 0.6), tfp.distributions.Uniform(0.0, 2.0)]
 )
 shared = {"prior": prior, "labels": names}
 from_spectrum = GaussianApproximation(
-    spectrum(observation), Fisher=spectrum_kept, get_estimate=of_spectrum.get_estimate, **shared
+    spectrum(observation),
+    Fisher=spectrum_kept,
+    get_estimate=of_spectrum.get_estimate,
+    **shared,
 )
 from_map = GaussianApproximation(
     observation, Fisher=maps_kept, get_estimate=of_maps.get_estimate, **shared
@@ -209,7 +234,14 @@ plt.show()
 estimates = of_maps.get_estimate(fresh[:1000]).numpy()
 pull = (estimates.mean(axis=0) - θ_fid) / (estimates.std(axis=0) / np.sqrt(1000))
 others = of_spectrum.get_estimate(spectrum(fresh[:1000])).numpy()
-print("scatter:", estimates.std(axis=0), "spectrum:", others.std(axis=0), "pull:", pull)
+print(
+    "scatter:",
+    estimates.std(axis=0),
+    "spectrum:",
+    others.std(axis=0),
+    "pull:",
+    pull,
+)
 assert np.all(np.abs(pull) < 4)
 assert np.all(estimates.std(axis=0) < others.std(axis=0))
 

@@ -56,8 +56,12 @@ def get_derivative(seed, side, parameter):
 
 writer = TFRecords(record_size=1, verbose=False)  # megabytes per file
 writer.write_record(n_s, get_fiducial, directory="data")
-writer.write_record(n_d, get_derivative, fiducial=False, n_params=2, directory="data")
-writer.write_record(n_s, lambda seed: get_fiducial(seed + 10**6), validation=True, directory="data")
+writer.write_record(
+    n_d, get_derivative, fiducial=False, n_params=2, directory="data"
+)
+writer.write_record(
+    n_s, lambda seed: get_fiducial(seed + 10**6), validation=True, directory="data"
+)
 writer.write_record(
     n_d,
     lambda seed, side, parameter: get_derivative(seed + 10**6, side, parameter),
@@ -101,7 +105,9 @@ def fitted(**where):
         θ_fid=θ_fid,
         δθ=δθ,
         model=series_network(length, 2, filters=(8, 8, 8), seed=0),
-        optimiser=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-2, 60)),
+        optimiser=keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(1e-2, 60)
+        ),
         at_once=200,
         **where,
     )
@@ -131,7 +137,10 @@ streamed = fitted(
 def arrays(first):
     fiducial = np.stack([get_fiducial(first + seed) for seed in range(n_s)])
     varied = [
-        [[get_derivative(first + seed, side, p) for p in range(2)] for side in range(2)]
+        [
+            [get_derivative(first + seed, side, p) for p in range(2)]
+            for side in range(2)
+        ]
         for seed in range(n_d)
     ]
     return fiducial, np.array(varied)
@@ -148,7 +157,9 @@ in_memory = fitted(
 same = np.array_equal(streamed.history["det_F"], in_memory.history["det_F"])
 print("the same history:", same)
 assert same
-for one, other in zip(streamed.model.get_weights(), in_memory.model.get_weights(), strict=True):
+for one, other in zip(
+    streamed.model.get_weights(), in_memory.model.get_weights(), strict=True
+):
     np.testing.assert_array_equal(one, other)
 
 # %% [markdown]
@@ -161,7 +172,10 @@ for one, other in zip(streamed.model.get_weights(), in_memory.model.get_weights(
 φ, v = θ_fid
 exact = np.array(
     [
-        [(length - 1) / (1 - φ**2) + 2 * φ**2 / (1 - φ**2) ** 2, φ / (v * (1 - φ**2))],
+        [
+            (length - 1) / (1 - φ**2) + 2 * φ**2 / (1 - φ**2) ** 2,
+            φ / (v * (1 - φ**2)),
+        ],
         [φ / (v * (1 - φ**2)), length / (2 * v**2)],
     ]
 )
@@ -202,8 +216,15 @@ observations = np.stack([series([0.52, 1.05], seed) for seed in range(3000, 3200
 estimator = Estimator.load("fits/series")
 estimates = estimator(observations).numpy()
 print(sorted(os.listdir("fits/series")))
-print("mean of 200 estimates:", estimates.mean(axis=0), "scatter:", estimates.std(axis=0))
-pull = (estimates.mean(axis=0) - [0.52, 1.05]) / (estimates.std(axis=0) / np.sqrt(200))
+print(
+    "mean of 200 estimates:",
+    estimates.mean(axis=0),
+    "scatter:",
+    estimates.std(axis=0),
+)
+pull = (estimates.mean(axis=0) - [0.52, 1.05]) / (
+    estimates.std(axis=0) / np.sqrt(200)
+)
 assert np.all(np.abs(pull) < 4)
 
 # %% [markdown]

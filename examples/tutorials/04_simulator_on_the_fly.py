@@ -43,7 +43,9 @@ imnn = IMNN(
     n_s=1000,
     simulator=simulator,
     model=dense_network(10, 2, activation="gelu", seed=0),
-    optimiser=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, updates)),
+    optimiser=keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(3e-3, updates)
+    ),
 )
 imnn.fit(updates, validation_freq=50)
 imnn
@@ -102,7 +104,9 @@ print(convergence.sentences(4))
 
 # %%
 observation = simulator(tf.constant([[1.0, 3.0]]), (7, 8)).numpy()
-best = np.array([observation.mean(), observation.var()])  # the maximum-likelihood estimate
+best = np.array(
+    [observation.mean(), observation.var()]
+)  # the maximum-likelihood estimate
 first = imnn.get_estimate(observation).numpy()[0]
 print("estimate from (0, 1):", first)
 print("the best estimate:   ", best)
@@ -112,7 +116,9 @@ print("the best estimate:   ", best)
 # variance positive.
 
 # %%
-result = refine(imnn, observation, bounds=([-np.inf, 0.1], np.inf), n_iterations=300)
+result = refine(
+    imnn, observation, bounds=([-np.inf, 0.1], np.inf), n_iterations=300
+)
 result
 
 # %% tags=["gallery"]

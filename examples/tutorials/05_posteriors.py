@@ -63,7 +63,10 @@ density /= density.sum()
 moments = [np.array([(density * x).sum() for x in (mean, variance)])]
 moments.append(
     np.sqrt(
-        [(density * (x - m) ** 2).sum() for x, m in zip((mean, variance), moments[0], strict=True)]
+        [
+            (density * (x - m) ** 2).sum()
+            for x, m in zip((mean, variance), moments[0], strict=True)
+        ]
     )
 )
 exact = Marginals.of_grid(density, grid)
@@ -85,7 +88,9 @@ print("exact means", moments[0], "and standard deviations", moments[1])
 # %%
 gaussian = GaussianApproximation(Fisher=F, **problem)
 
-abc = ApproximateBayesianComputation(Fisher=F, simulator=simulator, seed=1, **problem)
+abc = ApproximateBayesianComputation(
+    Fisher=F, simulator=simulator, seed=1, **problem
+)
 abc(300_000)
 abc.accept_reject(1.0)
 
@@ -103,7 +108,9 @@ results = {
 }
 
 # %% tags=["gallery"]
-axes = triangle([exact], labels=problem["labels"], label="exact", known=truth, color="k")
+axes = triangle(
+    [exact], labels=problem["labels"], label="exact", known=truth, color="k"
+)
 for number, (name, (result, _)) in enumerate(results.items()):
     result.plot(ax=axes, label=name, color=f"C{number}")
 plt.show()
@@ -172,7 +179,9 @@ wrong_p = calibration.uniformity(wrong_ranks)
 print("p-values of uniform ranks:", wrong_p)
 calibration.plot_coverage(calibration.expected_coverage(truths[:100], wrong))
 plt.show()
-assert np.all(p_values > 0.001)  # one in a thousand networks that are right would fail
+assert np.all(
+    p_values > 0.001
+)  # one in a thousand networks that are right would fail
 assert wrong_p.min() < 0.001
 
 # %% [markdown]
@@ -186,12 +195,18 @@ assert wrong_p.min() < 0.001
 # %%
 def with_fit(data):
     squares = (data - data.mean(axis=1, keepdims=True)) ** 2
-    return np.column_stack([get_estimate(data), squares.max(axis=1) / squares.mean(axis=1)])
+    return np.column_stack(
+        [get_estimate(data), squares.max(axis=1) / squares.mean(axis=1)]
+    )
 
 
-glitch = observation + np.array([25.0] + [0.0] * 9)  # one of the ten values went wrong
+glitch = observation + np.array(
+    [25.0] + [0.0] * 9
+)  # one of the ten values went wrong
 _, simulated = calibration.simulate_targets(prior, simulator, 10_000, seed=5)
-checked = calibration.novelty(with_fit(np.concatenate([observation, glitch])), with_fit(simulated))
+checked = calibration.novelty(
+    with_fit(np.concatenate([observation, glitch])), with_fit(simulated)
+)
 print("p-values:", checked.p_values, "unlike the simulations:", checked.unlike)
 assert list(checked.unlike) == [False, True]
 

@@ -39,8 +39,12 @@ def simulations(seed, n_s, n_d):
     fiducial = lognormal(θ_fid, rng.normal(size=(n_s, size, size)))
     noise = rng.normal(size=(n_d, size, size))
     half_steps = np.array([-0.5, 0.5])[:, None, None] * np.diag(δθ)
-    varied = [[lognormal(θ_fid + step, noise) for step in side] for side in half_steps]
-    return fiducial.astype("float32"), np.moveaxis(np.array(varied, "float32"), 2, 0)
+    varied = [
+        [lognormal(θ_fid + step, noise) for step in side] for side in half_steps
+    ]
+    return fiducial.astype("float32"), np.moveaxis(
+        np.array(varied, "float32"), 2, 0
+    )
 
 
 # %% [markdown]
@@ -56,7 +60,9 @@ of_band = np.stack([(np.digitize(k, edges) - 1 == i) * count for i in range(6)])
 def spectrum(maps):
     """The logarithm of the mean power in each band, `[..., 6]`."""
     power = np.abs(np.fft.rfft2(maps - 1)) ** 2 / size**2
-    return np.log(np.einsum("...xy,bxy->...b", power, of_band) / of_band.sum(axis=(1, 2)))
+    return np.log(
+        np.einsum("...xy,bxy->...b", power, of_band) / of_band.sum(axis=(1, 2))
+    )
 
 
 fiducial, derivative = simulations(1, 1000, 250)
@@ -115,7 +121,9 @@ print("gain on the validation set:", imnn.gain)
 slopes = np.stack([np.full(k.size, 1 / θ_fid[0]), -np.log(k).ravel()])
 exact = 0.5 * (slopes * count.ravel()) @ slopes.T
 best = np.sqrt(np.diag(np.linalg.inv(exact)))
-together = imnn.evaluate(fresh, fresh_derivative, spectrum(fresh), spectrum(fresh_derivative))
+together = imnn.evaluate(
+    fresh, fresh_derivative, spectrum(fresh), spectrum(fresh_derivative)
+)
 alone = np.asarray(imnn.F_external, float)
 shares = {
     "spectrum": np.linalg.det(alone) / np.linalg.det(exact),
@@ -124,7 +132,9 @@ shares = {
 }
 of_spectrum = np.sqrt(np.diag(np.linalg.inv(alone))) / best
 print("shares of det F:", shares, "±", together.log_det_fisher_std)
-print("errors in units of the exact ones:", of_spectrum, together.parameter_std / best)
+print(
+    "errors in units of the exact ones:", of_spectrum, together.parameter_std / best
+)
 
 # %% tags=["gallery"]
 plt.figure(figsize=(4, 3), layout="constrained")
@@ -154,7 +164,9 @@ assert np.all(together.parameter_std / best < 1.03 + 0.03)
 
 # %%
 truth = np.array([0.27, 1.05])
-observation = lognormal(truth, np.random.default_rng(11).normal(size=(1, size, size)))
+observation = lognormal(
+    truth, np.random.default_rng(11).normal(size=(1, size, size))
+)
 
 
 def from_spectrum(maps):
@@ -174,9 +186,9 @@ prior = tfp.distributions.Blockwise(
     [tfp.distributions.Uniform(0.05, 0.6), tfp.distributions.Uniform(0.0, 2.0)]
 )
 shared = {"target_data": observation, "prior": prior, "labels": ["$A$", "$B$"]}
-axes = GaussianApproximation(Fisher=alone, get_estimate=from_spectrum, **shared).plot(
-    label="power spectrum", known=truth
-)
+axes = GaussianApproximation(
+    Fisher=alone, get_estimate=from_spectrum, **shared
+).plot(label="power spectrum", known=truth)
 GaussianApproximation(Fisher=together, get_estimate=from_both, **shared).plot(
     ax=axes, label="with the network"
 )
@@ -188,7 +200,9 @@ plt.show()
 # %%
 scatter = [np.std(get(fresh[:1000]), axis=0) for get in (from_spectrum, from_both)]
 print(
-    "scatter over forecast:", scatter[0] / (of_spectrum * best), scatter[1] / together.parameter_std
+    "scatter over forecast:",
+    scatter[0] / (of_spectrum * best),
+    scatter[1] / together.parameter_std,
 )
 assert np.allclose(scatter[0] / (of_spectrum * best), 1, atol=0.1)
 assert np.allclose(scatter[1] / together.parameter_std, 1, atol=0.1)

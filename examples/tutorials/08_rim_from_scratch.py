@@ -53,7 +53,9 @@ def examples(seed, count, widths=(1.0, 4.0)):
 
 
 y, x, A, sigma = examples(0, 4)
-figure, axes = plt.subplots(1, 3, figsize=(11, 2.8), sharey=True, layout="constrained")
+figure, axes = plt.subplots(
+    1, 3, figsize=(11, 2.8), sharey=True, layout="constrained"
+)
 for i, ax in enumerate(axes):
     ax.plot(x[i, :, 0], "k", lw=1, label="signal")
     ax.plot(y[i], ".", ms=4, label="data")
@@ -102,7 +104,11 @@ print("untrained:", np.abs(rim.predict(y, A, sigma, jit_compile=False)).max())
 # %%
 updates = 400
 rate = keras.optimizers.schedules.CosineDecay(3e-3, updates)
-rim.compile(keras.optimizers.Adam(rate, epsilon=1e-12), TrajectoryLoss("linear"), jit_compile=False)
+rim.compile(
+    keras.optimizers.Adam(rate, epsilon=1e-12),
+    TrajectoryLoss("linear"),
+    jit_compile=False,
+)
 y, x, A, sigma = examples(1, 6400)
 history = rim.fit((y, x, A, sigma), epochs=4, batch_size=64, seed=0, verbose=2)
 
@@ -115,8 +121,12 @@ history = rim.fit((y, x, A, sigma), epochs=4, batch_size=64, seed=0, verbose=2)
 # %%
 def wiener(y, A, sigma):
     """The best reconstruction, `(batch, n)`."""
-    inner = A @ covariance @ A.transpose(0, 2, 1) + sigma[:, None, None] ** 2 * np.eye(n)
-    return (covariance @ A.transpose(0, 2, 1) @ np.linalg.solve(inner, y[..., None]))[..., 0]
+    inner = A @ covariance @ A.transpose(0, 2, 1) + sigma[
+        :, None, None
+    ] ** 2 * np.eye(n)
+    return (
+        covariance @ A.transpose(0, 2, 1) @ np.linalg.solve(inner, y[..., None])
+    )[..., 0]
 
 
 def error(estimate, truth):
@@ -165,7 +175,9 @@ assert found[-1] < found[2] < found[0]
 y, x, A, sigma = examples(3, 1000)
 behind = (position[:, None] - position) % n
 A = np.exp(-behind / 4.0)
-A = np.repeat((A / A.sum(axis=1, keepdims=True))[None], 1000, axis=0).astype("float32")
+A = np.repeat((A / A.sum(axis=1, keepdims=True))[None], 1000, axis=0).astype(
+    "float32"
+)
 sigma = np.full(1000, 0.1, "float32")
 noise = np.random.default_rng(4).normal(size=(1000, n))
 y = ((A @ x)[..., 0] + 0.1 * noise).astype("float32")

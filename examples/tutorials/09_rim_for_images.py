@@ -40,7 +40,9 @@ def patches(seed, count, size=32):
     result = np.empty((count, size, size, 1), "float32")
     for row in result:
         top, left = (rng.integers(length - size) for length in flower.shape)
-        patch = np.rot90(flower[top : top + size, left : left + size], rng.integers(4))
+        patch = np.rot90(
+            flower[top : top + size, left : left + size], rng.integers(4)
+        )
         row[..., 0] = 1 - patch if rng.uniform() < 0.5 else patch
     return result
 
@@ -94,9 +96,17 @@ rim = RIM(
 updates = 800
 rate = keras.optimizers.schedules.CosineDecay(1e-3, updates)
 rim.compile(
-    keras.optimizers.Adam(rate, epsilon=1e-12, global_clipnorm=1.0), TrajectoryLoss("linear")
+    keras.optimizers.Adam(rate, epsilon=1e-12, global_clipnorm=1.0),
+    TrajectoryLoss("linear"),
 )
-rim.fit((y, x, mask, sigma), epochs=8, steps_per_epoch=100, batch_size=8, seed=0, verbose=2)
+history = rim.fit(
+    (y, x, mask, sigma),
+    epochs=8,
+    steps_per_epoch=100,
+    batch_size=8,
+    seed=0,
+    verbose=2,
+)
 
 # %% [markdown]
 # ## The other photograph
@@ -146,9 +156,13 @@ plt.show()
 # %%
 columns = np.ones_like(truth)
 columns[:, :, 2::4] = 0
-y = (columns * (truth + 0.05 * np.random.default_rng(5).normal(size=truth.shape))).astype("float32")
+y = (
+    columns * (truth + 0.05 * np.random.default_rng(5).normal(size=truth.shape))
+).astype("float32")
 filled = rim.predict(y, columns, np.array([0.05], "float32"))
-guess = first_guess(tf.constant(y), tf.constant(columns.astype("float32")), None).numpy()
+guess = first_guess(
+    tf.constant(y), tf.constant(columns.astype("float32")), None
+).numpy()
 print("first guess:", psnr(guess), "RIM:", psnr(filled))
 
 # %% [markdown]

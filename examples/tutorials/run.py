@@ -29,7 +29,9 @@ TUTORIALS = sorted(HERE.glob("[0-9][0-9]_*.py"))
 MOST_BYTES = 300_000
 
 # What TensorFlow writes before its log is set up; see docs/install.md.
-STARTING = re.compile(r"^([IE]0000 00:00:.*|WARNING: All log messages before absl::.*)\n?", re.M)
+STARTING = re.compile(
+    r"^([IE]0000 00:00:.*|WARNING: All log messages before absl::.*)\n?", re.M
+)
 
 # Dots per inch and colours of the pictures in a notebook, so that it stays small.
 DPI, COLOURS = 80, 64
@@ -49,7 +51,10 @@ def execute(source: Path) -> nbformat.NotebookNode:
         settings = Path(folder) / "matplotlibrc"
         settings.write_text(f"figure.dpi: {DPI}\n")
         client = NotebookClient(
-            notebook, timeout=600, resources={"metadata": {"path": folder}}, record_timing=False
+            notebook,
+            timeout=600,
+            resources={"metadata": {"path": folder}},
+            record_timing=False,
         )
         client.execute()
     return notebook
@@ -95,25 +100,37 @@ def run(source: Path, *, write: bool) -> None:
     notebook = tidied(execute(source))
     text = nbformat.writes(notebook)
     if len(text) > MOST_BYTES:
-        raise SystemExit(f"{path.name} has {len(text)} bytes, more than {MOST_BYTES}")
+        raise SystemExit(
+            f"{path.name} has {len(text)} bytes, more than {MOST_BYTES}"
+        )
     if write:
         path.write_text(text + "\n", encoding="utf-8")
-    elif code_of(nbformat.from_dict(json.loads(path.read_text("utf-8")))) != code_of(notebook):
-        raise SystemExit(f"{path.name} is not made from {source.name}: run.py --write")
+    elif code_of(
+        nbformat.from_dict(json.loads(path.read_text("utf-8")))
+    ) != code_of(notebook):
+        raise SystemExit(
+            f"{path.name} is not made from {source.name}: run.py --write"
+        )
     seconds = time.perf_counter() - started
-    print(f"{source.stem:32} {seconds:6.1f} s {len(text) / 1000:6.0f} kB", flush=True)
+    print(
+        f"{source.stem:32} {seconds:6.1f} s {len(text) / 1000:6.0f} kB", flush=True
+    )
 
 
 def main() -> None:
     """Runs the tutorials that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", help="beginnings of names; all by default")
+    parser.add_argument(
+        "names", nargs="*", help="beginnings of names; all by default"
+    )
     parser.add_argument("--write", action="store_true", help="write the notebooks")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["PYTHONHASHSEED"] = "0"
     names = tuple(options.names)
-    chosen = [path for path in TUTORIALS if not names or path.name.startswith(names)]
+    chosen = [
+        path for path in TUTORIALS if not names or path.name.startswith(names)
+    ]
     if not chosen:
         sys.exit(f"no tutorial begins with {options.names}")
     for source in chosen:

@@ -63,9 +63,10 @@ class Summariser:
                 replicas.
         """
         if not isinstance(model, keras.Model):
+            kind = f"{type(model).__module__.partition('.')[0]}.{type(model).__name__}"
+            got = None if model is None else kind  # tf_keras.Sequential, say, which is Keras 2
             raise TypeError(
-                "`model` must be a keras.Model (or `load` be True), got "
-                f"{'None' if model is None else type(model).__name__}."
+                f"`model` must be a keras.Model of Keras 3 (or `load` be True), got {got}."
             )
         if simulations.layout.exact and normalises_by_batch(model):
             raise ValueError(

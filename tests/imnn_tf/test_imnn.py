@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import reference
 import tensorflow as tf
+import tf_keras
 
 from imnn_tf import IMNN
 from imnn_tf.information import InformationError
@@ -150,6 +151,11 @@ def test_dtype_is_honoured_throughout(dtype):
         ),
         ({"model": None}, TypeError, "`model` must be a keras.Model .* got None"),
         ({"model": len}, TypeError, "`model` must be a keras.Model"),
+        (
+            {"model": tf_keras.Sequential()},
+            TypeError,
+            r"`model` must be a keras.Model of Keras 3 .* got tf_keras\.Sequential",
+        ),
         ({"optimiser": 3}, TypeError, "`optimiser` must be a Keras optimiser"),
         ({"optimiser": "adamant"}, TypeError, "`optimiser` must be a Keras optimiser"),
         ({"dtype": tf.float16}, TypeError, "`dtype` must be float32 or float64"),
