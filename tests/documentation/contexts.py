@@ -17,6 +17,8 @@ from imnn_tf.lfi.calibration import two_samples
 from imnn_tf.lfi.density import SplineFlows
 from imnn_tf.lfi.density.training import TrainingOptions
 from imnn_tf.networks import dense_network
+from rim_tf import prediction
+from rim_tf.fitting import compilation
 from rim_tf.rim import RIM
 
 FIELDS = {"θ_fid": np.array([0.25, 1.0]), "δθ": np.array([0.02, 0.1])}
@@ -115,7 +117,8 @@ def rim(monkeypatch):
         return fit(self, *data, epochs=min(epochs, 2), verbose=0, **options)
 
     monkeypatch.setattr(RIM, "fit", few_epochs)
-    monkeypatch.setattr(RIM, "resolve_jit", lambda self, jit_compile: False)  # compiles for long
+    for module in (compilation, prediction):  # XLA compiles for long
+        monkeypatch.setattr(module, "resolve_jit", lambda rim, jit_compile: False)
 
     def examples(seed, count):
         rng = np.random.default_rng(seed)

@@ -24,6 +24,12 @@ make_model = lambda: keras.Sequential([
 IMPORTS = "import tensorflow as tf\nfrom imnn_tf import IMNN\n"
 
 
+def blocks():
+    """The four blocks of the page: a script, SLURM, a data set, and the part of a job."""
+    script, slurm, data_set, part = parsed(ROOT / "docs" / "scaling.md")
+    return script, slurm, data_set, part
+
+
 def run(folder, script, *command, **environment):
     (folder / "script.py").write_text(script, encoding="utf-8")
     return subprocess.run(
@@ -38,7 +44,7 @@ def run(folder, script, *command, **environment):
 
 
 def test_the_script_of_the_page_trains_in_two_processes(tmp_path):
-    script, _ = (str(block.parsed) for block in parsed(ROOT / "docs" / "scaling.md"))
+    script = str(blocks()[0].parsed)
     assert "imnn.fit(2000" in script
     done = run(
         tmp_path,
@@ -50,7 +56,7 @@ def test_the_script_of_the_page_trains_in_two_processes(tmp_path):
 
 
 def test_slurm_names_the_workers(tmp_path):
-    _, slurm = (str(block.parsed) for block in parsed(ROOT / "docs" / "scaling.md"))
+    slurm = str(blocks()[1].parsed)
     last = "\nassert strategy.num_replicas_in_sync == 1"
     given = {
         "SLURM_PROCID": "0",
@@ -60,3 +66,17 @@ def test_slurm_names_the_workers(tmp_path):
     }
     done = run(tmp_path, IMPORTS + slurm + last, **given)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_data_set_is_written_by_workers_and_in_parts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    _, _, data_set, part = blocks()
+    given = {"n_s": 4, "get_fiducial": lambda seed: [float(seed)] * 3, "client": 1}
+    data_set.document.namespace.update(given)
+    data_set.evaluate()
+    (path,) = (tmp_path / "data").glob("*.tfrecords")
+    written = path.read_bytes()
+    part.evaluate()
+    assert path.read_bytes() == written
