@@ -24,7 +24,15 @@ def parsed(page: Path) -> Document:
     return Sybil([PythonCodeBlockParser()], path=str(ROOT)).parse(page)
 
 
-@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.stem.lower())
+# Calibrates a hundred posteriors.
+SLOW = {"lfi"}
+RUN = [
+    pytest.param(page, id=page.stem.lower(), marks=[pytest.mark.slow] * (page.stem in SLOW))
+    for page in WITH_CODE
+]
+
+
+@pytest.mark.parametrize("page", RUN)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plt, "show", lambda: None)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 from documentation.test_pages import ROOT, parsed
 
 # What a reader has: simulations and a model.
@@ -38,11 +39,12 @@ def run(folder, script, *command, **environment):
         env=os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"} | environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=500,
         check=False,
     )
 
 
+@pytest.mark.slow  # two processes start TensorFlow
 def test_the_script_of_the_page_trains_in_two_processes(tmp_path):
     script = str(blocks()[0].parsed)
     assert "imnn.fit(2000" in script
