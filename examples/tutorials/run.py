@@ -11,7 +11,6 @@ notebook is made from it, executed, and is committed beside it.
 import argparse
 import base64
 import io
-import json
 import os
 import re
 import sys
@@ -105,9 +104,7 @@ def run(source: Path, *, write: bool) -> None:
         )
     if write:
         path.write_text(text + "\n", encoding="utf-8")
-    elif code_of(
-        nbformat.from_dict(json.loads(path.read_text("utf-8")))
-    ) != code_of(notebook):
+    elif code_of(nbformat.read(path, 4)) != code_of(notebook):
         raise SystemExit(
             f"{path.name} is not made from {source.name}: run.py --write"
         )
