@@ -1,0 +1,52 @@
+"""The example of operators never seen: its training family, its start, and a short run."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+PATH = Path(__file__).parents[2] / "examples" / "rim_unseen_operators.py"
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("rim_unseen_operators", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_random_operators_are_symmetric_and_keep_the_mean(example):
+    transfer = example.random_operators(40, (0, tf.constant(0, tf.int64))).numpy()
+    half = example.SIZE // 2
+    inner = np.fft.fftshift(transfer, (1, 2))[:, 1:, 1:]  # without the highest frequency
+    assert inner.shape == (40, 2 * half - 1, 2 * half - 1)
+    np.testing.assert_allclose(inner, inner[:, ::-1, ::-1], atol=1e-5)
+    np.testing.assert_allclose(transfer[:, 0, 0], 1, atol=1e-6)
+    assert np.abs(transfer).max() <= 1
+    # Some are blurs, which weaken all modes, and some change signs.
+    negative = (transfer < 0).any((1, 2))
+    assert 0 < negative.sum() < 40
+
+
+def test_the_start_is_the_wiener_filter_of_white_fields(example, monkeypatch):
+    y = np.random.default_rng(0).normal(size=(1, example.SIZE, example.SIZE, 1)).astype("float32")
+    transfer = example.operators()["motion"].astype("float32")
+    white = np.full((example.SIZE, example.SIZE), 0.3 * example.SIZE**2)
+    monkeypatch.setattr(example, "spectrum", lambda: white)
+    got = example.start(tf.constant(y), tf.constant(transfer[None]), tf.constant([0.1]))
+    np.testing.assert_allclose(got, example.wiener(y, transfer, 0.1), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_short_run_gains_on_the_start(example, monkeypatch):
+    motion = {"motion": example.operators()["motion"]}
+    monkeypatch.setattr(example, "operators", lambda: motion)
+    rim = example.make_rim()
+    rim.T = 2  # compiles sooner than eight steps
+    example.train(rim, 20)
+    _, begun, ours, best = example.compare(rim, 0.1, 16)["motion"]["errors"]
+    assert best < ours < begun
