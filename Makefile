@@ -115,7 +115,7 @@ gate: $(VENV)/installed
 
 # Resolve the requirements for all supported versions of Python. This needs uv.
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra docs \
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra docs --extra examples \
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links \
 		--output-file constraints.txt pyproject.toml
 
