@@ -18,32 +18,34 @@ def sbc_ranks(
     """Ranks of the truths among draws from their posteriors.
 
     Simulation-based calibration, Talts et al. (2018), arXiv:1804.06788, algorithm 1: the ranks
-    are uniform from 0 to `draws` if the posteriors are calibrated. A truth that equals some of the
-    draws, as discrete parameters do, gets one of the ranks that it shares with them at random.
+    are uniform from 0 to `draws` if the posteriors are calibrated. Where draws equal the truth, as
+    those of discrete parameters do, its place among them is drawn at random, which keeps that
+    true (Modrák et al. 2023, arXiv:2211.02383).
 
     Args:
         truths: True parameters, `(n, n_params)`.
         posteriors: The posterior inferred for each truth, with many more effective samples than
             `draws`.
         draws: The number of draws from each posterior, by weight.
-        seed: Seed of the draws and of the ranks of equal values: an integer or a
+        seed: Seed of the draws and of the places among equal ones: an integer or a
             `numpy.random.SeedSequence`. `None` for fresh entropy.
 
     Returns:
         Ranks, `(n, n_params)`, integers.
 
     Raises:
-        ValueError: If there are not as many posteriors as truths.
+        ValueError: If there are not as many posteriors, or as many parameters in one, as in the
+            truths.
     """
     true = check_truths(truths, posteriors)
     draws, sequence = checks.integer("draws", draws, minimum=1), seed_sequence(seed)
-    rng = np.random.default_rng(child(sequence, len(posteriors)))
-    ranks = []
+    ranks = np.empty(true.shape, dtype=int)
     for i, posterior in enumerate(posteriors):
-        samples = posterior.sample(draws, child(sequence, i))
-        below, equal = (samples < true[i]).sum(axis=0), (samples == true[i]).sum(axis=0)
-        ranks.append(below + rng.integers(equal, endpoint=True))
-    return np.stack(ranks)
+        drawn = posterior.sample(draws, child(sequence, i))
+        ties = (drawn == true[i]).sum(axis=0)
+        places = np.random.default_rng(child(sequence, i, 0)).integers(ties, endpoint=True)
+        ranks[i] = (drawn < true[i]).sum(axis=0) + places
+    return ranks
 
 
 def uniformity(ranks: ArrayLike, draws: int = 99, seed: Seed = 0) -> np.ndarray:

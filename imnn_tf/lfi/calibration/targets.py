@@ -53,10 +53,16 @@ def simulate_targets(
 
 
 def check_truths(truths: ArrayLike, posteriors: Sequence[Posterior]) -> np.ndarray:
-    """The truths as an array, `(n, n_params)`; there must be a posterior for each."""
+    """The truths as an array, `(n, n_params)`; there must be a posterior of each."""
     values = checks.array("truths", truths, shape=(None, None), dtype=float)
     if len(values) != len(posteriors):
         raise ValueError(
             f"`posteriors` must be one for each of {len(values)} truths, got {len(posteriors)}."
         )
+    for posterior in posteriors:
+        if posterior.samples.shape[1] != values.shape[1]:
+            raise ValueError(
+                f"`posteriors` must have {values.shape[1]} parameters, as `truths` do, got one of "
+                f"{posterior.samples.shape[1]}."
+            )
     return values

@@ -243,3 +243,41 @@ def test_coverage_says_what_it_found():
         "Coverage(truths: 100, largest deviation: 0.4, levels outside the 99 % band: 1 of 3)"
     )
     assert "<table>" in found._repr_html_()
+
+
+@pytest.fixture(scope="module")
+def coins():
+    """Truths that are 0 or 1 with equal chances, and what is right for data that say nothing."""
+    rng = np.random.default_rng(3)
+    true = rng.integers(0, 2, (400, 2)).astype(float)
+    return true, [Posterior(rng.integers(0, 2, (2000, 2)).astype(float)) for _ in true]
+
+
+def test_ranks_are_uniform_where_draws_tie_with_the_truth(coins):
+    true, posteriors = coins
+    ranks = calibration.sbc_ranks(true, posteriors, seed=1)
+    assert (calibration.uniformity(ranks) > 1e-2).all()
+    np.testing.assert_array_equal(ranks, calibration.sbc_ranks(true, posteriors, seed=1))
+    assert (ranks != calibration.sbc_ranks(true, posteriors, seed=2)).any()
+    # A posterior that is certain of one value is found out nevertheless.
+    certain = [Posterior(np.zeros((2000, 2)))] * len(true)
+    assert (calibration.uniformity(calibration.sbc_ranks(true, certain)) < 1e-9).all()
+
+
+def test_coverage_is_right_where_samples_tie_with_the_truth(coins):
+    for found in (calibration.expected_coverage(*coins), calibration.tarp(*coins)):
+        # 400 truths leave 0.025 at a credibility of one half.
+        assert found.deviation().max() < 0.08
+
+
+def test_posteriors_of_other_parameters_are_refused():
+    posteriors = [Posterior(np.zeros((20, 1)))] * 3
+    for check in (calibration.sbc_ranks, calibration.expected_coverage, calibration.tarp):
+        with pytest.raises(ValueError, match="`posteriors` must have 2 parameters, as `truths`"):
+            check(np.zeros((3, 2)), posteriors)
+
+
+def test_credibilities_in_per_cent_are_refused(coins):
+    for check in (calibration.expected_coverage, calibration.tarp):
+        with pytest.raises(ValueError, match="`levels` must lie between 0 and 1, got"):
+            check(*coins, levels=[68, 95])
