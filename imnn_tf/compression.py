@@ -18,7 +18,13 @@ from imnn_tf.fisher.groups import group_statistics, total_statistics
 from imnn_tf.fisher.sample import sample_of
 from imnn_tf.fit.passes import Summariser
 from imnn_tf.information import Information, Statistics
-from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_like
+from imnn_tf.simulations import (
+    SetArguments,
+    SimulationOptions,
+    Simulations,
+    open_like,
+    warn_of_shared,
+)
 from imnn_tf.simulations.feeds.stream import reading_errors
 from imnn_tf.utils import checks, display
 from imnn_tf.utils.types import KerasModel, Numbers
@@ -223,6 +229,8 @@ class Compression(display.Shown):
         options = replace(options, fiducial=point)
         at_once = self.at_once or max(self.n_s, self.n_d)
         simulations = open_like(options, given, self._training, at_once=at_once)
+        if self._validation is not None and self._validation.feed.held is not None:
+            warn_of_shared("", simulations, self._validation, "validation set")
         groups = self._group_statistics(simulations)
         evaluation = evaluation_of(groups, simulations.n_d, debias=debias, delta=delta, steps=steps)
         advice.warn_of_tails(evaluation, "simulations")

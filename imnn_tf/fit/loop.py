@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context  # type: ignore[attr-defined]  # not in the stubs
 
 from imnn_tf.fit.objective import Objective
-from imnn_tf.fit.passes import assign_all, stateful_variables
+from imnn_tf.fit.passes import assign_all, seed_variables, stateful_variables
 from imnn_tf.fit.snapshot import BestSnapshot, Score, Snapshot
 from imnn_tf.information import Information
 from imnn_tf.regularisation import Loss
@@ -113,6 +113,30 @@ class UpdateLoop:
     def validates(self) -> bool:
         """Whether there are validation simulations."""
         return self.simulations[1] is not None
+
+    def score_of_best(self) -> Score | None:
+        """Scores the best weights on the simulations of this loop, as an update would.
+
+        Returns:
+            The score, or `None` if no weights were kept, or if what they were scored with, the
+            noise of layers or of a `map_fn` on the training simulations, does not come again.
+        """
+        summariser, (training, validation) = self.objective.summariser, self.simulations
+        weights = summariser.model.weights
+        repeatable = training.repeatable and not seed_variables(summariser.model)
+        if self.best.update.numpy() < 0 or not (repeatable or self.validates):
+            return None
+        before = [tf.identity(weight.value) for weight in weights]
+        self.best.restore(summariser.model)
+        try:
+            if validation is not None:
+                total = summariser.statistics(validation)
+            else:
+                update = self.best.update + 1
+                total = summariser.statistics(training, training=True, update=update)
+        finally:
+            assign_all(weights, before)
+        return Score.of(self.objective.assess(total)[1])
 
     def run(
         self, updates: int, iteration: int, warm_up: int, patience: int | None

@@ -193,6 +193,9 @@ class Session:
             self._summariser.replicas.worker_failures(),
             reading_errors(*loop.simulations),
         ):
+            if state.loaded and (score := loop.score_of_best()) is not None:
+                state.compare(score)
+            state.loaded = False
             callbacks.on_train_begin()
             try:
                 shows = options.verbose and self._summariser.replicas.is_chief

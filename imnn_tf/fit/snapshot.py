@@ -16,6 +16,9 @@ from imnn_tf.utils.types import KerasModel
 # count as fitted. Equal eigenvalues may be between 0.16 and 3.1.
 _LARGEST_DIVERGENCE = 1.0
 
+# Scores of weights on the same simulations differ by less than this: only by rounding.
+_LARGEST_ROUNDING = 1e-3
+
 # The covariance comes closer to the identity if its divergence falls by this share.
 _LEAST_PROGRESS = 0.001
 
@@ -149,6 +152,26 @@ class BestSnapshot(Snapshot):
         tf.cond(better, keep, lambda: None)
         self.closest.assign(tf.where(closer, score.divergence, self.closest))
         self.approached.assign(tf.where(closer, update, self.approached))
+
+    def rescore(self, score: Score) -> bool:
+        """Takes over the score that the weights have on the simulations at hand.
+
+        Args:
+            score: The score; the weights are forgotten if it is not finite.
+
+        Returns:
+            Whether it is another one than before, so that the simulations are others.
+        """
+        log_det_fisher = float(score.log_det_fisher)
+        if abs(log_det_fisher - float(self.score)) <= _LARGEST_ROUNDING:
+            return False
+        if np.isfinite(log_det_fisher):
+            self.score.assign(score.log_det_fisher)
+            self.scaled.assign(score.scaled)
+            self.closest.assign(score.divergence)
+        else:
+            self.forget()
+        return True
 
     def record(self) -> list[float | int | bool]:
         """All but the weights, as numbers to save."""

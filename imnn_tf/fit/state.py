@@ -4,6 +4,7 @@ One file, `fit.npz`, holds the state of a fit, so one atomic write keeps it cons
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,12 +17,15 @@ import tensorflow as tf
 from imnn_tf.architecture import require_same_layers
 from imnn_tf.estimator import MODEL_FILE, configuration_of, load_model, load_weights
 from imnn_tf.fit.history import empty_history
-from imnn_tf.fit.snapshot import BestSnapshot, Snapshot
+from imnn_tf.fit.snapshot import BestSnapshot, Score, Snapshot
 from imnn_tf.fit.whitening import pooled_optimiser
+from imnn_tf.information import determinant
 from imnn_tf.regularisation import Regularisation
 from imnn_tf.simulations.fiducial import FiducialPoint
 from imnn_tf.utils import checkpoint, checks
 from imnn_tf.utils.types import KerasModel, KerasOptimizer, KerasVariable, Numbers
+
+logger = logging.getLogger(__name__)
 
 FIT_FILE = "fit.npz"
 HISTORY_FILE = "history.npz"
@@ -53,6 +57,7 @@ class FitState:
         regularisation: The regularisation of the last fit.
         course: Where the running fit began, or the last one; `None` if a further one starts anew.
         running: Whether a fit is running, or was when its process was killed.
+        loaded: Whether the best weights come from a file, with a score on the simulations there.
     """
 
     def __init__(self, model: KerasModel, optimiser: Any) -> None:
@@ -63,7 +68,7 @@ class FitState:
         # The variables from which a further fit goes on, where the model has the best weights.
         self._latest: list[np.ndarray] | None = None
         self.course: Course | None = None
-        self.running = False
+        self.running = self.loaded = False
         self._initial = self._model_state()
         self.pooled, self._optimiser_named = False, optimiser is not None
         self._trained = [id(weight) for weight in model.trainable_weights]
@@ -137,6 +142,24 @@ class FitState:
         self.course, self.running = None, False
         if not keep_optimiser:
             checkpoint.assign("optimiser", self.optimiser.variables, self._initial_optimiser)
+
+    def compare(self, score: Score) -> None:
+        """Corrects the score of loaded weights, and lets patience count anew, on other simulations.
+
+        Args:
+            score: The score of the best weights on the simulations at hand.
+        """
+        before = determinant(self.best.score.numpy())
+        if not self.best.rescore(score):
+            return
+        if self.course is not None:
+            self.course = self.course._replace(warm_up=None)
+        logger.warning(
+            "The best weights of the saved fit had det F = %.4g. On the simulations of this one "
+            "they have %.4g, which further weights are compared with; patience counts anew.",
+            before,
+            determinant(score.log_det_fisher.numpy()),
+        )
 
     def resume(self) -> None:
         """Goes back to where the last fit stopped, unless the weights were changed since."""
@@ -296,7 +319,7 @@ class FitState:
         }
         course = saved.settings.get("course")  # not in files of version 0.3
         self.course = None if course is None else Course(**course)
-        self.running = saved.settings.get("running", False)
+        self.running, self.loaded = saved.settings.get("running", False), True
         if moves:
             shape = (fiducial.n_params,)
             theta = checks.array("θ_fid of the saved fit", theta_fid, shape=shape, dtype=float)

@@ -2,6 +2,7 @@
 
 from imnn_tf.simulations.open import SetArguments, open_like, open_sets
 from imnn_tf.simulations.options import SimulationOptions
+from imnn_tf.simulations.overlap import warn_of_shared
 from imnn_tf.simulations.simulations import Simulations
 
 __all__ = [
@@ -10,4 +11,5 @@ __all__ = [
     "Simulations",
     "open_like",
     "open_sets",
+    "warn_of_shared",
 ]

@@ -8,10 +8,11 @@ from imnn_tf.simulations.augmentation import Augmentation
 from imnn_tf.simulations.feeds import Feed
 from imnn_tf.simulations.feeds.memory import MemoryFeed
 from imnn_tf.simulations.feeds.simulator import SimulatorFeed, SimulatorFunction
-from imnn_tf.simulations.feeds.stream import StreamFeed
+from imnn_tf.simulations.feeds.stream import StreamFeed, reading_errors
 from imnn_tf.simulations.layout import Layout
 from imnn_tf.simulations.mapping import Mapping
 from imnn_tf.simulations.options import SimulationOptions
+from imnn_tf.simulations.overlap import warn_of_shared
 from imnn_tf.simulations.simulations import Simulations
 from imnn_tf.simulations.sources.copies import in_memory
 from imnn_tf.simulations.sources.open import open_pair
@@ -134,6 +135,9 @@ def open_like(
                 f"`{role}{argument}` must hold {kind} of the training set's shape, {want}, got "
                 f"{got}."
             )
+    if not isinstance(training.feed, SimulatorFeed):
+        with reading_errors(found, training):
+            warn_of_shared(role, found, training, "training set")
     return found
 
 

@@ -81,6 +81,11 @@ class Simulations:
         """Whether XLA compiles what makes a batch; `None` if the user's function decides that."""
         return self.feed.compilable if self._mapping is None or not self.feed.compilable else None
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether an update sees the same whenever it is made, as all but some `map_fn` let it."""
+        return self._mapping is None or self._mapping.repeatable
+
     def batches(self, update: tf.Tensor | int = 0, part: Part = WHOLE) -> "Batches":
         """Starts a pass over the batches.
 

@@ -412,3 +412,40 @@ def test_what_a_fit_shows_of_itself(caplog):
     imnn.summary(lines.append)
     assert any(line.startswith("det F") and "±" in line for line in lines)
     assert "<table>" in imnn._repr_html_()
+
+
+def noisier(prefix=""):
+    """Simulations with more noise, and so with another det F."""
+    fiducial, derivative = reference.simulations(8, 100)
+    fiducial = fiducial + np.random.default_rng(9).normal(0, 1, fiducial.shape)
+    return {f"{prefix}fiducial": fiducial, f"{prefix}derivative": derivative}
+
+
+@pytest.mark.parametrize("scored_on", ["validation", "training", "stream"])
+def test_the_best_score_of_a_loaded_fit_is_that_on_the_simulations_at_hand(
+    tmp_path, caplog, scored_on
+):
+    none = {"validation_fiducial": None, "validation_derivative": None}
+    given = {"training": none, "validation": {}, "stream": {"cache": False, "at_once": 40}}
+    first = make(tmp_path, model=reference.dense_model(width=16), save=True, **given[scored_on])
+    first.fit(20)
+    before = first._state.best.score.numpy()
+    changed = noisier("" if scored_on == "training" else "validation_")
+    back = make(tmp_path, load=True, **{**given[scored_on], **changed})
+    expected = np.log(np.linalg.det(back.F))  # of the best weights, which the model has
+    assert abs(before - expected) > 0.05
+    back.fit(1)
+    key = "det_F" if scored_on == "training" else "val_det_F"
+    assert back._state.best.score.numpy() == pytest.approx(
+        max(expected, np.log(back.history[key][-1])), abs=1e-3
+    )
+    assert "The best weights of the saved fit had det F" in caplog.text
+
+
+def test_patience_counts_anew_on_other_simulations(tmp_path):
+    still = {"optimiser": keras.optimizers.SGD(1e-30)}  # so that nothing ever gets better
+    make(tmp_path, model=reference.dense_model(width=16), save=True, **still).fit(30, patience=99)
+    for changed, updates in (({}, 0), (noisier("validation_"), 3)):
+        back = make(tmp_path, load=True, **changed)
+        back.fit(100, patience=3)
+        assert len(back.history["loss"]) - 30 == updates
