@@ -8,7 +8,7 @@ import numpy as np
 
 from imnn_tf.lfi.methods.simulated import Simulated
 from imnn_tf.lfi.neural.estimators import fit_resumable
-from imnn_tf.lfi.neural.parameter_space import ParameterSpace
+from imnn_tf.lfi.neural.parameter_space import Coordinates, ParameterSpace
 from imnn_tf.lfi.neural.summaries import Familiarity, SummaryScaling
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.utils import checks
@@ -47,7 +47,6 @@ class Trained:
         history: What its `fit` returned.
         size: The number of simulations.
         seed: As passed.
-        space: The map of the parameters.
 
     Raises:
         ValueError: If there are fewer than 100 simulations, or no summary varies.
@@ -69,21 +68,26 @@ class Trained:
                 f"got {self.size} that did not fail."
             )
         self._prior, self.seed = prior, seed
-        self.space = ParameterSpace(prior.low, prior.high, simulated.parameters)
         self._scaling = SummaryScaling(simulated.estimates)
         scaled = self._scaling(simulated.estimates)
+        self._space = ParameterSpace(prior.low, prior.high, simulated.parameters, scaled)
         self._familiarity = Familiarity(scaled)
         self.estimator, self.history = estimator, history
         if history is None:
-            mapped = self.space.forward(simulated.parameters)
+            mapped = self._space.at(scaled).forward(simulated.parameters)
             self.estimator, self.history = fit_resumable(
                 estimator, mapped, scaled, seed=_integer(seed, 0), **fitting
             )
         # A prior whose support is not its box loses what the estimator puts outside.
-        points = 2 * np.random.default_rng(child(seed, 1)).normal(
-            size=(_SUPPORT_POINTS, prior.n_params)
-        )
-        self._fills_box = bool(prior.supports(self.space.inverse(points)).all())
+        rng = np.random.default_rng(child(seed, 1))
+        rows = rng.integers(self.size, size=_SUPPORT_POINTS)
+        points = 2 * rng.normal(size=(_SUPPORT_POINTS, prior.n_params))
+        points = self._space.at(scaled[rows]).inverse(points)
+        self._fills_box = bool(prior.supports(points).all())
+
+    def coordinates(self, summaries: np.ndarray) -> Coordinates:
+        """The map of the parameters for observations, by their summaries, `(m, n_summaries)`."""
+        return self._space.at(self._scaling(summaries))
 
     def sample(self, n: int, summaries: np.ndarray, seed: np.random.SeedSequence) -> np.ndarray:
         """Samples of the posteriors of some observations, within the support of the prior.
@@ -126,10 +130,12 @@ class Trained:
 
     def _draw(self, n: int, summaries: np.ndarray, seed: np.random.SeedSequence) -> np.ndarray:
         """Samples within the box, `(m, n, n_params)`, but perhaps outside the support."""
-        mapped = self.estimator.sample(n, self._scaling(summaries), seed=_integer(seed))
+        scaled = self._scaling(summaries)
+        mapped = self.estimator.sample(n, scaled, seed=_integer(seed))
         shape = (len(summaries), n, self._prior.n_params)
         name = "density_estimator.sample(n, summaries)"
-        return self.space.inverse(checks.array(name, mapped, shape=shape, dtype=float))
+        mapped = checks.array(name, mapped, shape=shape, dtype=float)
+        return self._space.at(scaled).inverse(mapped)
 
     def log_prob(self, parameters: np.ndarray, summaries: np.ndarray) -> np.ndarray:
         """Log densities of posteriors, normalised within the support of the prior.
@@ -142,14 +148,14 @@ class Trained:
             Log densities, `(m, n)`, minus infinity outside the support.
         """
         inside = self._prior.supports(parameters)
+        coordinates = self.coordinates(summaries)
         # The estimator gets some point of the support where it need not answer.
-        somewhere = self.space.inverse(np.zeros(self._prior.n_params))
+        somewhere = coordinates.inverse(np.zeros((len(summaries), 1, self._prior.n_params)))
         points = np.where(inside[..., np.newaxis], parameters, somewhere)
-        mapped, scaled = self.space.forward(points), self._scaling(summaries)
-        found = self.estimator.log_prob(mapped, scaled)
+        found = self.estimator.log_prob(coordinates.forward(points), self._scaling(summaries))
         name = "density_estimator.log_prob(parameters, summaries)"
         values = checks.array(name, found, shape=inside.shape, dtype=float, finite=False)
-        values = values + self.space.log_slope(points)
+        values = values + coordinates.log_slope(points)
         if not self._fills_box:
             values = values - np.log(self._shares(summaries))[:, np.newaxis]
         return np.where(inside, values, -np.inf)

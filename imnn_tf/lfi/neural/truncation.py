@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from imnn_tf.lfi.neural.parameter_space import ParameterSpace
+from imnn_tf.lfi.neural.parameter_space import Coordinates
 from imnn_tf.lfi.neural.trained import Trained
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.utils.seeds import child
@@ -47,21 +47,22 @@ class Region:
     def box(self, prior: Prior, seed: np.random.SeedSequence) -> "Box":
         """A box about the region, from 100,000 samples of the posterior."""
         samples = self._trained.sample(_REACH_SAMPLES, self._summaries, seed)[0]
-        return Box(self._trained.space, prior, samples[self.holds(samples)])
+        coordinates = self._trained.coordinates(self._summaries)
+        return Box(coordinates, prior, samples[self.holds(samples)])
 
 
 class Box:
     """A box about a region of mapped parameters, in coordinates in which these are uncorrelated.
 
     Args:
-        space: The map of the parameters.
+        coordinates: The map of the parameters at the observation.
         prior: The prior.
         inside: Samples from the region, `(n, n_params)`.
     """
 
-    def __init__(self, space: ParameterSpace, prior: Prior, inside: np.ndarray) -> None:
-        self._space, self._prior = space, prior
-        mapped = space.forward(inside)
+    def __init__(self, coordinates: Coordinates, prior: Prior, inside: np.ndarray) -> None:
+        self._coordinates, self._prior = coordinates, prior
+        mapped = coordinates.forward(inside[np.newaxis])[0]
         self._centre = mapped.mean(axis=0)
         self._root = np.linalg.cholesky(np.atleast_2d(np.cov(mapped.T)))
         white = np.linalg.solve(self._root, (mapped - self._centre).T).T
@@ -73,13 +74,14 @@ class Box:
         """Draws from the prior within the box: those accepted of `n` points, `(m, n_params)`."""
         rng = np.random.default_rng(seed)
         white = rng.uniform(self._low, self._high, (n, len(self._low)))
-        points = self._space.inverse(self._centre + white @ self._root.T)
+        mapped = self._centre + white @ self._root.T
+        points = self._coordinates.inverse(mapped[np.newaxis])[0]
         accepted = np.log(rng.uniform(size=n)) < self._log_density(points) - self._most
         return points[accepted]
 
     def _log_density(self, points: np.ndarray) -> np.ndarray:
         """The log density of the prior of mapped parameters, `(n,)`."""
-        return self._prior.log_prob(points) - self._space.log_slope(points)
+        return self._prior.log_prob(points) - self._coordinates.log_slope(points[np.newaxis])[0]
 
 
 def draw_truncated(

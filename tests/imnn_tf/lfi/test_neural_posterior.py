@@ -183,7 +183,8 @@ def test_summaries_of_any_shape_and_number():
         result = npe.result(i, n_samples=20_000)
         # The mean scatters by the width times the root of 13 coefficients over 20,000.
         np.testing.assert_allclose(result.mean(), [mean[i], -1], atol=4 * 3 * 0.0255)
-        np.testing.assert_allclose(result.std(), [precision**-0.5, 3], rtol=0.04)
+        # The logarithm of the width does so by the root of 13 coefficients over twice 20,000.
+        np.testing.assert_allclose(result.std(), [precision**-0.5, 3], rtol=4 * 0.018)
     short = neural(target_data=data, simulator=images, get_estimate=lambda x: x.mean(axis=2))
     short(500)
     assert short.estimates.shape == (500, 3)
@@ -370,7 +371,8 @@ def test_units_of_parameters_and_summaries_change_nothing(unit):
     scaled = neural(target_data=[[1.2, 0.4]] * unit, prior=prior(unit), simulator=simulator(unit))
     for npe in (plain, scaled):
         npe(2000)
-    np.testing.assert_allclose(scaled.result().samples / unit, plain.result().samples, rtol=1e-7)
+    # The fit of the parameter space ends elsewhere within its tolerance.
+    np.testing.assert_allclose(scaled.result().samples / unit, plain.result().samples, rtol=1e-4)
     at = np.array([[1.0, 0.3], [1.3, 0.5]])
     expected = plain.log_prob(at) - np.log(unit).sum()
     np.testing.assert_allclose(scaled.log_prob(at * unit), expected, atol=1e-6)

@@ -1,0 +1,163 @@
+"""Truncated Gaussians whose means and widths depend on summaries, fitted to pairs."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+from imnn_tf.lfi.neural.truncated_normal import log_mass
+
+# Pairs that are used at most, and summaries beyond which none are used.
+_MOST_PAIRS, _MOST_SUMMARIES = 20_000, 200
+
+# Strengths of the ridge, and the share of the pairs that chooses among them.
+_STRENGTHS, _HELD_OUT = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4), 0.2
+
+# The largest standard deviation, in widths of a box: a truncated Gaussian of this is nearly flat.
+_WIDEST = 2.0
+
+# Logarithms of standard deviations stay within this of zero. Parameters are of order one;
+# posteriors that are still narrower are left to the density.
+_MOST_LOG = 12.0
+
+# How far means lie from a box at most, in standard deviations.
+_FURTHEST = 8.0
+
+# What a weaker ridge must gain in the mean log density to be preferred.
+_LEAST_GAIN = 1e-4
+
+# When a fit ends. The last one is tight: units of the user, which change roundings, should not
+# change where it ends.
+_ROUGH: Any = {"maxiter": 500, "ftol": 1e-8, "gtol": 1e-4, "maxcor": 20}
+_TIGHT: Any = {"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-9, "maxcor": 20}
+
+_HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
+
+
+class Regression(NamedTuple):
+    """A truncated Gaussian for each parameter given summaries.
+
+    Its mean before the truncation, and the logarithm of its standard deviation, are linear in the
+    summaries. Both stay within what the pairs have.
+    """
+
+    means: np.ndarray  # [1 + n_summaries, n_params]; the first row is the constant
+    log_stds: np.ndarray  # [1 + n_summaries, n_params]
+    low: np.ndarray  # [n_params], bounds of the parameters
+    high: np.ndarray  # [n_params]
+    least: np.ndarray  # [n_params], the smallest logarithm of a standard deviation
+    most: np.ndarray  # [n_params], the largest
+
+    def __call__(self, summaries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations, both `[n, n_params]`, for summaries `[n, n_summaries]`."""
+        x = _with_constant(summaries[:, : len(self.means) - 1])
+        log_std = _bounded(x @ self.log_stds, self.low, self.high)
+        std = np.exp(np.clip(log_std, self.least, self.most))
+        reach = _FURTHEST * std
+        return np.clip(x @ self.means, self.low - reach, self.high + reach), std
+
+
+def fit(
+    parameters: np.ndarray, summaries: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> Regression:
+    """Fits the most probable truncated Gaussians.
+
+    A ridge keeps the coefficients small. Its strength is the one with which a fifth of the pairs is
+    most probable after a fit to the others, or a stronger one that is as good up to 1e-4.
+
+    Args:
+        parameters: `[n, n_params]`, of order one.
+        summaries: `[n, n_summaries]`, of order one. Of more than 200 none are used.
+        low: Bounds of the parameters, `[n_params]`, minus infinity where there is none.
+        high: Bounds of the parameters, `[n_params]`, infinity where there is none.
+    """
+    theta, x = parameters[:_MOST_PAIRS], summaries[:_MOST_PAIRS]
+    x = _with_constant(x if x.shape[1] <= _MOST_SUMMARIES else x[:, :0])
+    columns = [slice(i, i + 1) for i in range(theta.shape[1])]
+    found = [_fit_one(theta[:, one], x, _Likelihood(low[one], high[one])) for one in columns]
+    means, log_stds = np.concatenate(found, axis=2)
+    logs = _bounded(x @ log_stds, low, high)
+    return Regression(means, log_stds, low, high, logs.min(axis=0), logs.max(axis=0))
+
+
+def _fit_one(theta: np.ndarray, x: np.ndarray, likelihood: "_Likelihood") -> np.ndarray:
+    """The coefficients, `[2, 1 + n_summaries, 1]`, for one parameter, `[n, 1]`."""
+    start = np.zeros((2, x.shape[1], 1))
+    start[0, 0], start[1, 0] = theta.mean(), np.log(theta.std())
+    held = max(1, int(_HELD_OUT * len(x)))
+    begin, chosen, least = start, _STRENGTHS[0], np.inf
+    for strength in _STRENGTHS if x.shape[1] > 1 else ():
+        start = likelihood.fitted(start, theta[held:], x[held:], strength, _ROUGH)
+        loss = likelihood.loss(start, theta[:held], x[:held])[0]
+        if loss > least - _LEAST_GAIN:
+            break
+        begin, chosen, least = start, strength, loss
+    return likelihood.fitted(begin, theta, x, chosen, _TIGHT)
+
+
+class _Likelihood:
+    """The likelihood of truncated Gaussians, and its maximum."""
+
+    def __init__(self, low: np.ndarray, high: np.ndarray) -> None:
+        self._low, self._high = low, high
+
+    def loss(
+        self, coefficients: np.ndarray, theta: np.ndarray, x: np.ndarray
+    ) -> tuple[float, np.ndarray]:
+        """Minus the mean log density, summed over parameters, and its gradient.
+
+        Args:
+            coefficients: Those of means and of logarithms of standard deviations,
+                `[2, 1 + n_summaries, n_params]`.
+            theta: `[n, n_params]`.
+            x: Summaries after a constant, `[n, 1 + n_summaries]`.
+        """
+        raw = x @ coefficients[1]
+        log_std = _bounded(raw, self._low, self._high)
+        std = np.exp(log_std)
+        mean = x @ coefficients[0]
+        units, low, high = ((each - mean) / std for each in (theta, self._low, self._high))
+        mass = np.zeros_like(units)
+        box = np.isfinite(self._low) & np.isfinite(self._high)
+        mass[:, box] = log_mass(low[:, box], high[:, box])
+        total = (log_std + units**2 / 2 + mass).sum()
+        at_low, at_high = (np.exp(-(end**2) / 2 - _HALF_LOG_2PI - mass) for end in (low, high))
+        ends = np.where(np.isfinite(high), high, 0) * at_high
+        ends -= np.where(np.isfinite(low), low, 0) * at_low
+        by_mean = (-units - at_high + at_low) / std
+        slope = np.where(np.abs(raw) < _MOST_LOG, np.exp(np.minimum(log_std - raw, 0)), 0)
+        by_raw = (1 - units**2 - ends) * slope
+        n = len(theta)
+        return total / n, np.stack([x.T @ by_mean, x.T @ by_raw]) / n
+
+    def fitted(
+        self,
+        start: np.ndarray,
+        theta: np.ndarray,
+        x: np.ndarray,
+        strength: float,
+        ends: Any,
+    ) -> np.ndarray:
+        """The coefficients, `[2, 1 + n_summaries, n_params]`, with the least penalised loss."""
+        penalty = np.full(start.shape, strength)
+        penalty[:, 0] = 1e-6
+
+        def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+            coefficients = flat.reshape(start.shape)
+            loss, gradient = self.loss(coefficients, theta, x)
+            penalised = loss + (penalty * coefficients**2).sum() / 2
+            return penalised, (gradient + penalty * coefficients).ravel()
+
+        found = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=ends)
+        return found.x.reshape(start.shape)
+
+
+def _bounded(raw: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Logarithms of standard deviations: of the harmonic sum of `exp(raw)` and the widest."""
+    both = np.isfinite(low) & np.isfinite(high)
+    least = np.where(both, 1 / (_WIDEST * (np.where(both, high, 1) - np.where(both, low, 0))), 0)
+    return -np.log(np.exp(-np.clip(raw, -_MOST_LOG, _MOST_LOG)) + least)
+
+
+def _with_constant(summaries: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.ones((len(summaries), 1)), summaries], axis=1)
