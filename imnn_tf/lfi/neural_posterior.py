@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from imnn_tf.lfi.methods.simulated import FileName, Target
 from imnn_tf.lfi.neural import saving
-from imnn_tf.lfi.neural.amortised import AmortisedInference, flattened
+from imnn_tf.lfi.neural.amortised import AmortisedInference, flattened, nothing
 from imnn_tf.lfi.neural.estimators import maker_of
 from imnn_tf.lfi.neural.plots import plot_training, scatter_simulations
 from imnn_tf.lfi.plots.layout import AxesLike, Color, FigureSize, Label
@@ -20,38 +20,15 @@ from imnn_tf.lfi.plots.triangle import LEVELS
 from imnn_tf.lfi.posterior.histograms import Bins, Ranges
 from imnn_tf.lfi.posterior.marginals import Marginals
 from imnn_tf.lfi.posterior.samples import Posterior
-from imnn_tf.running.arguments import POSTERIOR, described
+from imnn_tf.running.arguments import ESTIMATOR, POSTERIOR, SAMPLES, TRAINING, described
 from imnn_tf.running.execution import Execution, ProgressBar
 from imnn_tf.running.executors import Workers
 from imnn_tf.utils import checks
 from imnn_tf.utils.seeds import Seed
 from imnn_tf.utils.types import Numbers
 
-_ESTIMATOR = {
-    "get_estimate": "Takes data, `(n,) + input shape`, and returns summaries of any length, "
-    "`(n, n_summaries)`, for example estimates of the parameters. `None` to take the data as they "
-    "are, with all numbers of a simulation in one row.",
-    "simulator": "Takes parameters, `(n, n_params)`, and returns data, `(n,) + input shape`. If "
-    "its second positional argument has no default, it also gets random seeds; see "
-    "`imnn_tf.lfi.simulate`. `None` if all simulations are made elsewhere; see `add`.",
-    "density_estimator": "What learns the density of the parameters given summaries. `None` or "
-    '"spline_flows" for an `imnn_tf.lfi.density.SplineFlows`, an ensemble of five flows; an object '
-    "with the methods of an `imnn_tf.lfi.density.DensityEstimator`, of which each training uses a "
-    "copy; or a function without arguments that makes one.",
-}
-_TRAINING = {
-    "callbacks": "Keras callbacks for the training, to which a pass over the simulations is an "
-    "epoch. `None` for none.",
-    "progress": "Whether to show progress bars. `None` for what the constructor was told.",
-}
-_SAMPLES = {
-    "n_samples": "The number of samples of each posterior.",
-    "seed": "Seed of the samples: an integer or a `numpy.random.SeedSequence`. `None` for one made "
-    "from the seed of the object, so that the same call gives the same samples.",
-}
 
-
-@described(**_ESTIMATOR)
+@described(**ESTIMATOR)
 class NeuralPosterior(AmortisedInference):
     """A density of the parameters given summaries, learnt from simulations.
 
@@ -61,10 +38,11 @@ class NeuralPosterior(AmortisedInference):
     of `log q` over such pairs approaches the posterior, for all observations at once. No tolerance
     and no Fisher information is needed, and a further target costs no simulation.
 
-    The density is learnt of parameters that are mapped from the box of the prior to the real line,
-    and of scaled summaries; see `imnn_tf.lfi.neural.parameter_space.ParameterSpace` and
-    `imnn_tf.lfi.neural.summaries.SummaryScaling`. No mass leaks out of a box. If the support of the
-    prior is not a box, samples outside are rejected.
+    The density is learnt of mapped parameters and of scaled summaries; see
+    `imnn_tf.lfi.neural.parameter_space.ParameterSpace` and
+    `imnn_tf.lfi.neural.summaries.SummaryScaling`. The map takes the box of the prior to the real
+    line, so no mass leaks out of a box. If the support of the prior is not a box, samples outside
+    are rejected.
 
     Calling the object simulates and trains. With `rounds`, the density is made for one target
     alone; see `NPE`.
@@ -110,7 +88,7 @@ class NeuralPosterior(AmortisedInference):
         self.reset()
 
     @described(
-        **_TRAINING,
+        **TRAINING,
         draws="The number of simulations of each round. Those that were made or added before are "
         "used too.",
         rounds="The number of rounds. With 1 there is one training on draws from the prior, for "
@@ -169,7 +147,7 @@ class NeuralPosterior(AmortisedInference):
 
     __call__ = NPE
 
-    @described(**_TRAINING)
+    @described(**TRAINING)
     def train(
         self,
         *,
@@ -187,7 +165,7 @@ class NeuralPosterior(AmortisedInference):
         self._train(callbacks, progress)
 
     @described(
-        **_SAMPLES,
+        **SAMPLES,
         data="An observation that is none of the targets, `(1,) + input shape` or `input shape`, "
         "instead of `target`. `None` for a target.",
     )
@@ -211,7 +189,7 @@ class NeuralPosterior(AmortisedInference):
         return self._infer(summaries, [name], n_samples, seed)[0]
 
     @described(
-        **_SAMPLES,
+        **SAMPLES,
         data="Observations that are none of the targets, `(n,) + input shape`, instead of the "
         "targets. `None` for all targets.",
     )
@@ -261,7 +239,7 @@ class NeuralPosterior(AmortisedInference):
         flat = points.reshape(1, -1, self.n_params)
         return trained.log_prob(flat, summaries)[0].reshape(points.shape[:-1])
 
-    @described(**_SAMPLES, **POSTERIOR)
+    @described(**SAMPLES, **POSTERIOR)
     def posterior(
         self,
         bins: Bins = 25,
@@ -280,9 +258,9 @@ class NeuralPosterior(AmortisedInference):
             ValueError: If nothing has been trained yet, or the bins are too many or out of range.
         """
         infer = partial(self._results, n_samples=n_samples, seed=seed)
-        return self._posterior(_nothing, bins, ranges, infer)
+        return self._posterior(nothing, bins, ranges, infer)
 
-    @described(**_SAMPLES)
+    @described(**SAMPLES)
     def marginals(
         self,
         bins: Bins | None = None,
@@ -302,9 +280,9 @@ class NeuralPosterior(AmortisedInference):
             ValueError: If nothing has been trained yet, or no sample is in range.
         """
         infer = partial(self._results, n_samples=n_samples, seed=seed)
-        return self._marginals(_nothing, bins, ranges, infer, target)
+        return self._marginals(nothing, bins, ranges, infer, target)
 
-    @described(**_SAMPLES)
+    @described(**SAMPLES)
     def plot(
         self,
         smoothing: float | None = None,
@@ -334,7 +312,7 @@ class NeuralPosterior(AmortisedInference):
         kwargs.update(ax=ax, figsize=figsize, color=color, levels=levels, known=known)
         infer = partial(self._results, n_samples=n_samples, seed=seed)
         return self._plot(
-            _nothing, bins, ranges, infer, target, label, smoothing=smoothing, **kwargs
+            nothing, bins, ranges, infer, target, label, smoothing=smoothing, **kwargs
         )
 
     @described(
@@ -396,7 +374,7 @@ class NeuralPosterior(AmortisedInference):
         saving.save(self, folder)
 
     @classmethod
-    @described(**_ESTIMATOR, folder="A folder that `save` wrote.", prior="The prior, as before.")
+    @described(**ESTIMATOR, folder="A folder that `save` wrote.", prior="The prior, as before.")
     def load(
         cls,
         folder: str | os.PathLike[str],
@@ -418,7 +396,3 @@ class NeuralPosterior(AmortisedInference):
         functions = {"get_estimate": get_estimate, "simulator": simulator}
         settings = {"execution": execution, "density_estimator": density_estimator}
         return saving.load(cls, folder, prior, **functions, **settings)
-
-
-def _nothing() -> None:
-    """What runs before a figure is drawn: nothing, because plots do not train."""

@@ -142,3 +142,27 @@ MARGINALS = {
     "`grid` nor `gridsize` a grid closes in on each posterior. With more than three parameters, "
     "strong correlations or a narrow prior, they are densities of 100,000 samples instead.",
 }
+
+# Arguments of neural posterior estimation: of what is trained, of trainings, and of their results.
+ESTIMATOR = {
+    "get_estimate": "Takes data, `(n,) + input shape`, and returns summaries of any length, "
+    "`(n, n_summaries)`, for example estimates of the parameters. `None` to take the data as they "
+    "are, with all numbers of a simulation in one row.",
+    "simulator": "Takes parameters, `(n, n_params)`, and returns data, `(n,) + input shape`. If "
+    "its second positional argument has no default, it also gets random seeds; see "
+    "`imnn_tf.lfi.simulate`. `None` if all simulations are made elsewhere; see `add`.",
+    "density_estimator": "What learns the density of the parameters given summaries. `None` or "
+    '"spline_flows" for an `imnn_tf.lfi.density.SplineFlows`, an ensemble of five flows; an object '
+    "with the methods of an `imnn_tf.lfi.density.DensityEstimator`, of which each training uses a "
+    "copy; or a function without arguments that makes one.",
+}
+TRAINING = {
+    "callbacks": "Keras callbacks for the training, to which a pass over the simulations is an "
+    "epoch. `None` for none.",
+    "progress": "Whether to show progress bars. `None` for what the constructor was told.",
+}
+SAMPLES = {
+    "n_samples": "The number of samples of each posterior.",
+    "seed": "Seed of the samples: an integer or a `numpy.random.SeedSequence`. `None` for one made "
+    "from the seed of the object, so that the same call gives the same samples.",
+}

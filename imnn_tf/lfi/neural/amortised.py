@@ -49,6 +49,10 @@ def flattened(data: Numbers) -> np.ndarray:
     return rows.reshape(len(rows), -1)
 
 
+def nothing() -> None:
+    """What runs before a figure is drawn: nothing, because plots do not train."""
+
+
 class AmortisedInference(SimulatedInference):
     """Inference by a density that is trained once and then answers for any observation."""
 
