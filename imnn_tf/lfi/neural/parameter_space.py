@@ -5,9 +5,9 @@ from scipy.special import ndtri
 
 from imnn_tf.lfi.neural import regression, truncated_normal
 
-# A box is cut by a Gaussian whose width is below this share of its own, at half of the simulations.
-# Wider posteriors are more often flat, or of narrow parts far from each other, than Gaussians.
-_WIDE = 0.25
+# A box is cut by a Gaussian if its width is below a quarter of the box for all but one in twenty
+# simulations. Wider posteriors are more often flat, or of narrow parts far from each other.
+_MOST, _WIDE = 0.95, 0.25
 
 # Where posteriors are wide, a box is left as it is but for this share of its width at each end.
 _EDGE = 0.03
@@ -43,7 +43,7 @@ class ParameterSpace:
        divides by the width. It is linear there, as the relation of parameters to good summaries
        often is, and a density need not learn to undo a bend.
 
-    Where the Gaussian would be wider than a quarter of the box for half of the simulations, it
+    Where the Gaussian would be wider than a quarter of the box for one in twenty simulations, it
     would bend all of the box, though the posterior may have narrow features. There steps 1 and 4
     are replaced: the parameter becomes the share `(t - low) / (high - low)`, of which the first and
     last 3 % are stretched to infinity: a share `s` below `e = 0.03` becomes `e (1 + log(s / e))`,
@@ -75,7 +75,7 @@ class ParameterSpace:
         self._fit(parameters, scaled)
         # The widths of the Gaussians, with those of the box in the same units.
         width = self.ends[1] - self.ends[0]
-        self._wide = np.median(self._regression(scaled)[1], axis=0) > _WIDE * width
+        self._wide = np.quantile(self._regression(scaled)[1], _MOST, axis=0) > _WIDE * width
         if self._wide.any():
             self._fit(parameters, scaled)
 
