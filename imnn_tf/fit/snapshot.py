@@ -163,7 +163,7 @@ class BestSnapshot(Snapshot):
             Whether it is another one than before, so that the simulations are others.
         """
         log_det_fisher = float(score.log_det_fisher)
-        if abs(log_det_fisher - float(self.score)) <= _LARGEST_ROUNDING:
+        if abs(log_det_fisher - float(self.score.numpy())) <= _LARGEST_ROUNDING:
             return False
         if np.isfinite(log_det_fisher):
             self.score.assign(score.log_det_fisher)
