@@ -72,15 +72,16 @@ class ParameterSpace:
         below, above = np.isfinite(low), np.isfinite(high)
         self._box, self._from_low, self._to_high = below & above, below & ~above, above & ~below
         self._wide = np.zeros(len(low), bool)
-        self._fit(parameters, scaled)
+        self._measure(parameters)
+        self._regression = regression.fit(self.straight(parameters), scaled, *self.ends)
         # The widths of the Gaussians, with those of the box in the same units.
         width = self.ends[1] - self.ends[0]
         self._wide = np.quantile(self._regression(scaled)[1], _MOST, axis=0) > _WIDE * width
         if self._wide.any():
-            self._fit(parameters, scaled)
+            self._measure(parameters)  # The Gaussians of these are not used, and the others stay.
 
-    def _fit(self, parameters: np.ndarray, scaled: np.ndarray) -> None:
-        """Finds the units of the parameters, and their Gaussians."""
+    def _measure(self, parameters: np.ndarray) -> None:
+        """Finds the units of the parameters, and the bounds in these units."""
         line = self._onto_line(parameters)
         self._centre, self._scale = np.median(line, axis=0), spread(line)
         first, last = np.quantile(line, [0.0005, 0.9995], axis=0)
@@ -89,7 +90,6 @@ class ParameterSpace:
         low, high = np.where(cut, self._low, -np.inf), np.where(cut, self._high, np.inf)
         self.box = np.flatnonzero(cut)
         self.ends = (low - self._centre) / self._scale, (high - self._centre) / self._scale
-        self._regression = regression.fit(self.straight(parameters), scaled, *self.ends)
 
     def at(self, scaled: np.ndarray) -> "Coordinates":
         """The map for observations, by their scaled summaries, `(m, n_scaled)`."""
