@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf.simulations.batch import WHOLE
+from imnn_tf.simulations.batch import Part
 from imnn_tf.simulations.simulations import Simulations
 
 logger = logging.getLogger(__name__)
@@ -38,9 +38,9 @@ def warn_of_shared(name: str, simulations: Simulations, seen: Simulations, role:
         seen: Simulations that had a part in it.
         role: What these are, for the message.
     """
-    for kind in ("fiducial",) if simulations.layout.exact else ("fiducial", "derivative"):
-        found, known = _rows(simulations, kind), _rows(seen, kind)
-        shared = _shared(found, known)
+    known = _rows(seen)
+    for kind, found in _rows(simulations).items():
+        shared = _shared(found, known[kind])
         if shared:
             logger.warning(
                 "`%s%s` should hold simulations that had no part in the fit, with seeds of their "
@@ -53,26 +53,34 @@ def warn_of_shared(name: str, simulations: Simulations, seen: Simulations, role:
             )
 
 
-def _rows(simulations: Simulations, kind: str) -> _Rows:
-    """The simulations of one kind that are at hand: all if they are held, or the first batch."""
+def _rows(simulations: Simulations) -> dict[str, _Rows]:
+    """The simulations at hand, by their kind: all if they are held, or those of the first batch.
+
+    Exact derivatives are no simulations, so there are fiducial ones alone where derivatives are
+    exact.
+    """
     layout, held = simulations.layout, simulations.feed.held
     if held is None:
-        data = simulations.feed.rows(0, WHOLE)(tf.constant(0))[0]
+        first = Part(0, layout.n_batches)  # a stream reads ahead, but not beyond its part
+        data = simulations.feed.rows(0, first)(tf.constant(0))[0]
     else:
         data = tf.reshape(held[0], [-1, *held[0].shape[2:]])
-    real = layout.fiducial_weights > 0, (layout.slope_weights != 0).any(axis=-1)
-    if layout.exact:
-        places = real[0]
-    else:
-        places = np.zeros((layout.n_batches, layout.rows), bool)
-        first = layout.blocks[0]
-        chosen = slice(first) if kind == "fiducial" else slice(first, None)
-        places[:, chosen] = real[0 if kind == "fiducial" else 1]
-    where = np.flatnonzero(places if held is not None else places[0])
     flat = tf.reshape(data, [len(data), -1])
     size = int(np.prod(simulations.input_shape))
     probed = np.random.default_rng(0).permutation(size)[:_PROBED]
-    return _Rows(flat, where, tf.gather(flat, probed, axis=1).numpy()[where])
+    probes = tf.gather(flat, probed, axis=1).numpy()
+    # Where each kind stands, `[n_batches, rows]`.
+    places = {"fiducial": layout.fiducial_weights > 0}
+    if not layout.exact:
+        fiducial, derivative = np.zeros((2, layout.n_batches, layout.rows), bool)
+        fiducial[:, : layout.blocks[0]] = places["fiducial"]
+        derivative[:, layout.blocks[0] :] = (layout.slope_weights != 0).any(axis=-1)
+        places = {"fiducial": fiducial, "derivative": derivative}
+    rows = {}
+    for kind, each in places.items():
+        where = np.flatnonzero(each if held is not None else each[0])
+        rows[kind] = _Rows(flat, where, probes[where])
+    return rows
 
 
 def _shared(found: _Rows, known: _Rows) -> int:
