@@ -108,7 +108,7 @@ class TFRecords:
                 the first.
         """
         n_sims = checks.integer("n_sims", n_sims, minimum=1)
-        simulator = Labelled(checks.function("get_simulation", get_simulation))
+        checks.function("get_simulation", get_simulation)
         execution = Execution(executor=executor, batch_size=batch_size, progress=False)
         counts: tuple[int, ...] = (n_sims,)
         if not checks.flag("fiducial", fiducial):
@@ -125,7 +125,8 @@ class TFRecords:
             delete_abandoned(place)
 
         first_label = (0,) * len(counts)
-        first = simulator.one(first_label)
+        first = Labelled(get_simulation).one(first_label)
+        simulator = Labelled(get_simulation, first.shape)
         total, size = int(np.prod(counts)), len(serialise(first, first_label))
         per_file = max(1, int(np.ceil(self.record_size / size)))
         n_files = -(-total // per_file)
@@ -165,18 +166,13 @@ class TFRecords:
     def _write_file(
         self, path: Path, about: dict[str, Any], simulator: Labelled, execution: Execution
     ) -> None:
-        digest, shape = "", tuple(about["shape"])
+        digest = ""
 
         def write(aside: Path) -> None:
             nonlocal digest
             options = tf.io.TFRecordOptions("GZIP" if self.compression else "")
             with tf.io.TFRecordWriter(str(aside), options) as writer:
                 for label, simulation in _simulations(about, simulator, execution):
-                    if simulation.shape != shape:
-                        raise ValueError(
-                            "`get_simulation` must return simulations of one shape, "
-                            f"{shape}, got {simulation.shape} at {label}."
-                        )
                     writer.write(serialise(simulation, label))
             digest = sha256(aside)
 
