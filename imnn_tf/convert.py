@@ -15,19 +15,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from imnn_tf.estimator import Estimator
+from imnn_tf.estimator import STATISTICS, STATISTICS_FILE, Estimator
 from imnn_tf.utils.types import KerasModel
 
-# The names in `estimator.npz` of version 0.2, for arguments of `Estimator`.
-_STATISTICS = {
-    "theta_fid": "θ_fid",
-    "mean": "μ",
-    "slope": "dμ_dθ",
-    "inverse_covariance": "Cinv",
-    "inverse_fisher": "Finv",
-}
-
-# How far the summaries of the two models may differ, relative to their scatter. Float32 gives 1e-6.
+# How far the summaries of the two models may differ, relative to the largest. Float32 gives 1e-6.
 _TOLERANCE = 1e-4
 
 
@@ -61,15 +52,17 @@ def convert(
     if source.resolve() == target.resolve():
         raise ValueError(f"`new` must be another folder than `old`, got {target} twice.")
     weights = source / f"{weight_file}.h5"
-    for path in (source / "saved_model.pb", weights, source / "estimator.npz"):
+    for path in (source / "saved_model.pb", weights, source / STATISTICS_FILE):
         if not path.exists():
             raise FileNotFoundError(f"There is no {path.name} in `old`, {source}.")
     model = _converted(source, weights)
-    with np.load(source / "estimator.npz") as stored:
-        missing = [name for name in _STATISTICS.values() if name not in stored]
+    with np.load(source / STATISTICS_FILE) as stored:
+        missing = [name for name in STATISTICS if name not in stored]
         if missing:
-            raise ValueError(f"`old` must have {missing[0]} in estimator.npz, got {list(stored)}.")
-        statistics = {name: stored[written] for name, written in _STATISTICS.items()}
+            raise ValueError(
+                f"`old` must have {missing[0]} in {STATISTICS_FILE}, got {list(stored)}."
+            )
+        statistics = {argument: stored[name] for name, argument in STATISTICS.items()}
     for name in ("theta_fid", "mean"):
         statistics[name] = statistics[name].ravel()
     Estimator(model, **statistics).save(target)

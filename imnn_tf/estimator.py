@@ -30,8 +30,9 @@ from imnn_tf.utils.types import Json, KerasModel, Numbers
 MODEL_FILE = "model.keras"
 STATISTICS_FILE = "estimator.npz"
 
-# The names of the papers for arguments of `Estimator`, in the order in the file.
-_STATISTICS = {
+# The names of the papers for arguments of `Estimator`, in the order in the file. Those of imnn-tf
+# 0.2 are the same.
+STATISTICS = {
     "Finv": "inverse_fisher",
     "θ_fid": "theta_fid",
     "dμ_dθ": "slope",
@@ -166,7 +167,7 @@ class Estimator(display.Shown):
 
     def save_statistics(self, path: str | Path) -> None:
         """Writes everything but the model to an `.npz` file, under the names of the papers."""
-        arrays = {name: getattr(self, stored).numpy() for name, stored in _STATISTICS.items()}
+        arrays = {name: getattr(self, stored).numpy() for name, stored in STATISTICS.items()}
         checkpoint.write_arrays(Path(path), arrays)
 
     def save(self, path: str | Path, *, also: Sequence[str] = ()) -> None:
@@ -213,10 +214,10 @@ class Estimator(display.Shown):
             model = _parse_model(folder / MODEL_FILE, files[MODEL_FILE], custom_objects)
         place = folder / STATISTICS_FILE
         stored: dict[str, Any] = checkpoint.parse_arrays(place, files[STATISTICS_FILE])
-        missing = [name for name in _STATISTICS if name not in stored]
+        missing = [name for name in STATISTICS if name not in stored]
         if missing:
             raise checkpoint.CorruptFileError(f"{place} is damaged: it has no {missing[0]}.")
-        return cls(model, **{argument: stored[name] for name, argument in _STATISTICS.items()})
+        return cls(model, **{argument: stored[name] for name, argument in STATISTICS.items()})
 
 
 def _real_tensor(name: str, value: Numbers) -> tf.Tensor:
