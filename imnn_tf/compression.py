@@ -114,8 +114,9 @@ class Compression(display.Shown):
         if self._measured is not None:  # nothing is computed to be shown
             info = self._measured.information
             where = "training set" if self._validation is None else "validation set"
-            det, relative = np.exp(float(info.log_det_fisher)), info.log_det_fisher_std
-            facts["det F"] = f"{display.number(det, det * relative)} on the {where}"
+            det = float(information.determinant(info.log_det_fisher))
+            shown = display.number(det, det * info.log_det_fisher_std)
+            facts["det F"] = f"{shown} on the {where}"
             facts["forecast errors"] = display.numbers(info.parameter_std, info.parameter_std_error)
         return facts
 

@@ -135,7 +135,7 @@ class Evaluation(display.Shown, Information):
         self.parameter_std_error = np.hypot(self.parameter_std_error, std)
 
     def _facts(self) -> dict[str, str]:
-        det, low, high = float(np.exp(self.log_det_fisher)), *self.interval()
+        det, (low, high) = information.determinant(self.log_det_fisher), self.interval()
         facts = {
             "det F": f"{display.number(det)}, 68 % interval {low:.4g} to {high:.4g}",
             "forecast errors": display.numbers(self.parameter_std, self.parameter_std_error),

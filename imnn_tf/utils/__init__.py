@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 __all__ = ["TFRecords"]
 
 
+# The writer stands above this room, because it uses workers. Its public name is here.
 def __getattr__(name: str) -> object:
     if name == "TFRecords":
         return import_module("imnn_tf.simulations.writer").TFRecords

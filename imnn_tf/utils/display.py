@@ -2,10 +2,12 @@
 
 import html
 import sys
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm.auto import tqdm
+
+Class = TypeVar("Class", bound=type)
 
 # Seconds between two lines of a bar in a log file, where nothing overwrites a line.
 _SECONDS_IN_A_LOG = 30.0
@@ -40,6 +42,13 @@ class Shown:
 
     def _repr_html_(self) -> str:
         return table(self, self._facts())
+
+
+def shown(named_tuple: Class) -> Class:
+    """Gives a named tuple, which takes no base class, what `Shown` gives."""
+    for name in ("__repr__", "_repr_html_"):
+        setattr(named_tuple, name, getattr(Shown, name))
+    return named_tuple
 
 
 def line(shown: object, facts: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ from imnn_tf.utils import checks, display
 from imnn_tf.utils.seeds import Seed, child, seed_sequence
 
 
+@display.shown
 class Coverage(NamedTuple):
     """How often credible regions hold the truth.
 
@@ -34,12 +35,6 @@ class Coverage(NamedTuple):
             "largest deviation": display.numbers(self.deviation()),
             "levels outside the 99 % band": f"{int(outside.sum())} of {outside.size}",
         }
-
-    def __repr__(self) -> str:
-        return display.line(self, self._facts())
-
-    def _repr_html_(self) -> str:
-        return display.table(self, self._facts())
 
     def deviation(self) -> np.ndarray:
         """Largest difference between coverage and credibility, `(n_curves,)`."""

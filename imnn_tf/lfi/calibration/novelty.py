@@ -13,6 +13,7 @@ from imnn_tf.utils.seeds import Seed, seed_sequence
 logger = logging.getLogger(__name__)
 
 
+@display.shown
 class Novelty(NamedTuple):
     """How far observations are from the simulations.
 
@@ -31,12 +32,6 @@ class Novelty(NamedTuple):
             "unlike the simulations": f"{int(self.unlike.sum())} of {len(self.unlike)}",
             "smallest p-value": display.number(self.p_values.min()),
         }
-
-    def __repr__(self) -> str:
-        return display.line(self, self._facts())
-
-    def _repr_html_(self) -> str:
-        return display.table(self, self._facts())
 
 
 def novelty(
