@@ -40,9 +40,10 @@ class Labelled:
         if isinstance(answer, tuple):
             answer = answer[0]
         simulation = checks.simulation("get_simulation", answer, label).astype(np.float32)
+        simulation = np.ascontiguousarray(checks.simulation("get_simulation", simulation, label))
         if self._shape not in (None, simulation.shape):
             raise ValueError(
                 f"`get_simulation` must return simulations of one shape, {self._shape}, got "
                 f"{simulation.shape} at {label}."
             )
-        return np.ascontiguousarray(checks.simulation("get_simulation", simulation, label))
+        return simulation

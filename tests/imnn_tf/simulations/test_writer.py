@@ -10,6 +10,7 @@ from distributed import Client, LocalCluster
 
 from imnn_tf.lfi import SimulationError
 from imnn_tf.utils import TFRecords
+from imnn_tf.utils.tfrecords import read_records
 
 
 def simulation(*label):
@@ -100,3 +101,11 @@ def test_simulations_of_two_shapes_are_refused(tmp_path):
             write(tmp_path, ragged, executor=ThreadPoolExecutor(2), batch_size=batch_size)
     with pytest.raises(ValueError, match="`executor` must be"):
         write(tmp_path, executor=0)
+
+
+@pytest.mark.parametrize("executor", [None, lambda: ThreadPoolExecutor(2)])
+def test_single_numbers_are_simulations(tmp_path, executor):
+    (file,) = write(tmp_path, lambda *label: float(sum(label)), True, executor=executor)[:1]
+    records = read_records([file], derivative=False, input_shape=None)
+    for record in records:
+        np.testing.assert_array_equal(record.data, [record.label[0]])
