@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from imnn_tf.lfi.methods.regression_warnings import warn_of_poor_fit
 from imnn_tf.utils import checks
 
 
@@ -23,7 +24,8 @@ def regression_adjusted(
     `1 - (distance / tolerance)^2` (their equation 3), and the slope times the difference of
     the estimates is subtracted (their equation 5). A parameter with two bounds is regressed as
     its logit, one with a single bound as a log, so that it stays inside. The result does not
-    depend on the units of parameters and estimates.
+    depend on the units of parameters and estimates. A warning says where samples are too few for
+    the coefficients, the target lies outside them, or they are not linear in the estimates.
 
     Args:
         parameters: Accepted parameters, `(n, p)`.
@@ -62,7 +64,14 @@ def regression_adjusted(
     x = x / np.where(scale > 0, scale, 1.0)
     design = np.column_stack([np.ones(n), x])
     solution = np.linalg.lstsq(root * design, root * unbounded, rcond=None)[0]
-    return _bounded(unbounded - x @ solution[1:], low, high), weights / weights.sum()
+    weights, near = weights / weights.sum(), weights > 0
+    residuals = unbounded - design @ solution
+    # Residuals of rounding errors are no noise to measure.
+    exact = np.abs(residuals[near]).max(axis=0) <= 1e-9 * np.abs(unbounded[near]).max(axis=0)
+    residuals = np.where(exact, 0.0, residuals)
+    if x.shape[1]:
+        warn_of_poor_fit(x[near], residuals[near], weights[near], tolerance)
+    return _bounded(unbounded - x @ solution[1:], low, high), weights
 
 
 def _unbounded(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
