@@ -56,7 +56,8 @@ class IMNN(Compression):
         fiducial: Simulations at `θ_fid`, `[n_s, *input_shape]`, or labelled by `seed`.
         derivative: Simulations `[n_d, 2, n_params, *input_shape]`: `[:, 0, α]` has parameter α at
             `θ_fid − δθ/2`, `[:, 1, α]` at `θ_fid + δθ/2`, both with the noise of one seed; or
-            labelled by `(seed, derivative, parameter)`. Without `δθ`, exact derivatives `∂d/∂θ`
+            labelled by `(seed, derivative, parameter)`. Nothing in them tells sides that are
+            reversed: estimates then move the wrong way. Without `δθ`, exact derivatives `∂d/∂θ`
             of the first `n_d` fiducial simulations, `[n_d, *input_shape, n_params]`, or labelled
             by `seed`.
         validation_fiducial: Simulations at `θ_fid` with other seeds, `[n, *input_shape]`. The fit

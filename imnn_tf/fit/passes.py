@@ -13,6 +13,7 @@ from imnn_tf.fit.precision import warn_of_rounding
 from imnn_tf.fit.replicas import Replicas
 from imnn_tf.information import Moments, Statistics, merge
 from imnn_tf.simulations.batch import WHOLE, Batch, Part
+from imnn_tf.simulations.exchanged import warn_of_exchanged
 from imnn_tf.simulations.feeds.stream import reading_errors
 from imnn_tf.simulations.simulations import Simulations
 from imnn_tf.utils.autodiff import pushforward
@@ -78,6 +79,7 @@ class Summariser:
             first = simulations.batches().at(0).data
             n_network = count_summaries(model, first)
             warn_of_rounding(model, first, simulations)
+        warn_of_exchanged("derivative", first, simulations.layout)
         if model.losses:
             logger.warning(
                 "`model` has losses of its own, by `kernel_regularizer` or `add_loss`, which a fit "

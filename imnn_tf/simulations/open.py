@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imnn_tf.simulations.augmentation import Augmentation
+from imnn_tf.simulations.exchanged import warn_of_exchanged
 from imnn_tf.simulations.feeds import Feed
 from imnn_tf.simulations.feeds.memory import MemoryFeed
 from imnn_tf.simulations.feeds.simulator import SimulatorFeed, SimulatorFunction
@@ -135,6 +136,8 @@ def open_like(
                 f"`{role}{argument}` must hold {kind} of the training set's shape, {want}, got "
                 f"{got}."
             )
+    if found.feed.held is not None:
+        warn_of_exchanged(f"{role}derivative", found.feed.held[0][0], found.layout)
     if not isinstance(training.feed, SimulatorFeed):
         with reading_errors(found, training):
             warn_of_shared(role, found, training, "training set")
