@@ -37,13 +37,15 @@ class Prior:
 
     Raises:
         TypeError: If `distribution` lacks one of the three, or has several events.
-        ValueError: If its event is not a vector, or the bounds do not fit it.
+        ValueError: If its event is not a vector, the bounds do not fit it, or it has no density:
+            `log_prob` fails at draws of its own, gives another shape, or is nowhere finite.
     """
 
     distribution: Any
 
     def __init__(self, distribution: Any) -> None:
-        if isinstance(distribution, Prior):
+        known = isinstance(distribution, Prior)
+        if known:
             distribution = distribution.distribution
         for needed in ("event_shape", "sample", "log_prob"):
             if not hasattr(distribution, needed):
@@ -60,6 +62,31 @@ class Prior:
         # down by one rounding step before the distribution sees them.
         self._clip_low, top = low.astype(self.dtype), high.astype(self.dtype)
         self._clip_high = np.where(np.isfinite(top), np.nextafter(top, self._clip_low), top)
+        if not known:
+            self._require_density()
+
+    def _require_density(self) -> None:
+        """Evaluates the density at a few draws, so that nothing fails after simulations.
+
+        Raises:
+            ValueError: If that fails, gives another shape, or is nowhere finite.
+        """
+        # As many as there are parameters could not tell a sum over the wrong axis.
+        draws = self.sample(self.n_params + 1, seed=0)
+        try:
+            values = self._density(draws.astype(self.dtype))
+        except Exception as error:  # whatever a user's function raises
+            raise ValueError(
+                "`prior` must have a density, got a `log_prob` that raises "
+                f"{type(error).__name__} at a draw of its `sample`: {error}"
+            ) from error
+        if values.shape != draws.shape[:1]:
+            raise _wrong_shape(draws.shape, values.shape)
+        if not self.supports(draws).any():
+            raise ValueError(
+                "`prior` must have a density that is finite at draws of its `sample`, got a "
+                f"`log_prob` of {values.tolist()}."
+            )
 
     @property
     def event_shape(self) -> tuple[int]:
@@ -136,13 +163,13 @@ class Prior:
         points = np.asarray(parameters).astype(self.dtype)
         outside = ((points < self.low) | (points > self.high)).any(axis=-1)
         within = np.clip(points, self._clip_low, self._clip_high)
-        values = np.asarray(self.distribution.log_prob(within), dtype=float)
+        values = self._density(within)
         if values.shape != outside.shape:
-            raise ValueError(
-                f"`prior.log_prob` must give one number for each point, of shape {outside.shape} "
-                f"for points of shape {points.shape}, got {values.shape}."
-            )
+            raise _wrong_shape(points.shape, values.shape)
         return np.where(outside | np.isnan(values), -np.inf, values)
+
+    def _density(self, points: np.ndarray) -> np.ndarray:
+        return np.asarray(self.distribution.log_prob(points), dtype=float)
 
     def prob(self, parameters: ArrayLike) -> np.ndarray:
         """Density, zero outside the support.
@@ -218,6 +245,13 @@ class Prior:
         draws = self.sample(10_000, seed=child(seed_sequence(seed), 0))
         lower, upper = np.quantile(draws, [0.001, 0.999], axis=0)
         return np.where(np.isfinite(low), low, lower), np.where(np.isfinite(high), high, upper)
+
+
+def _wrong_shape(points: tuple[int, ...], got: tuple[int, ...]) -> ValueError:
+    return ValueError(
+        f"`prior.log_prob` must give one number for each point, of shape {points[:-1]} for points "
+        f"of shape {points}, got {got}."
+    )
 
 
 def _event_size(event_shape: Any) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from imnn_tf.simulations.layout import Layout
+from imnn_tf.utils.tensors import known_shape
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +32,8 @@ def warn_of_exchanged(name: str, data: tf.Tensor, layout: Layout) -> None:
     """
     if layout.exact or layout.n_params != 2 or layout.n_d < _LEAST:
         return
-    varied = data[layout.blocks[0] :]
-    varied = tf.reshape(varied, [2, 2, layout.blocks[1], -1])
-    size = max(int(varied.shape[-1]), 1)
+    varied = tf.reshape(data[layout.blocks[0] :], [2, 2, layout.blocks[1], -1])
+    size = max(known_shape(varied)[-1], 1)
     rows = min(layout.blocks[1], _MOST, max(_LEAST, _NUMBERS // size))
     if rows < _LEAST:
         return

@@ -2,8 +2,15 @@ import copy
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_probability as tfp
 
+from imnn_tf.lfi import (
+    ApproximateBayesianComputation,
+    GaussianApproximation,
+    NeuralPosterior,
+    PopulationMonteCarlo,
+)
 from imnn_tf.lfi.prior import Prior
 
 tfd = tfp.distributions
@@ -147,9 +154,69 @@ class Columns(Scaled):
 
 
 def test_a_log_density_for_each_parameter_is_refused():
-    prior = Prior(Columns(tfd.MultivariateNormalDiag(np.zeros(2), np.ones(2)), 1))
-    with pytest.raises(ValueError, match=r"`prior.log_prob` must give .* got \(5, 2\)"):
-        prior.log_prob(np.zeros((5, 2)))
+    with pytest.raises(ValueError, match=r"`prior.log_prob` must give .* got \(3, 2\)"):
+        Prior(Columns(tfd.MultivariateNormalDiag(np.zeros(2), np.ones(2)), 1))
+
+
+class Summed(Disc):
+    """A prior whose log density is summed over the wrong axis."""
+
+    def log_prob(self, x):
+        return np.asarray(x).sum(axis=0)
+
+
+class Failing(Disc):
+    def log_prob(self, x):
+        raise KeyError("no table")
+
+
+class Nowhere(Disc):
+    def log_prob(self, x):
+        return np.full(np.shape(x)[:-1], np.nan)
+
+
+class Undefined(tfd.Distribution):
+    """A distribution of TensorFlow Probability that can be sampled and has no density."""
+
+    def __init__(self):
+        super().__init__(tf.float32, tfd.NOT_REPARAMETERIZED, False, True)
+
+    def _event_shape(self):
+        return tf.TensorShape([2])
+
+    def _sample_n(self, n, seed=None):
+        return tf.random.stateless_normal([n, 2], seed)
+
+
+class Sampler:
+    event_shape = (2,)
+
+    def sample(self, n, seed=None):
+        return np.zeros((n, 2))
+
+
+@pytest.mark.parametrize(
+    ("prior", "error", "said"),
+    [
+        (Sampler(), TypeError, "`prior` must have `log_prob`, got Sampler without it"),
+        (Summed(), ValueError, r"`prior.log_prob` must give one number for each .*got \(2,\)"),
+        (Failing(), ValueError, "`prior` must have a density, got a `log_prob` that raises Key"),
+        (Undefined(), ValueError, "`prior` must have a density, .* NotImplementedError"),
+        (Nowhere(), ValueError, "`prior` must have a density that is finite at draws"),
+    ],
+)
+def test_methods_refuse_a_prior_without_a_density(prior, error, said):
+    def estimate(data):
+        return data
+
+    with pytest.raises(error, match=said):
+        GaussianApproximation(np.zeros((1, 2)), prior, np.eye(2), estimate)
+    with pytest.raises(error, match=said):
+        ApproximateBayesianComputation(np.zeros((1, 2)), prior, np.eye(2), estimate, estimate)
+    with pytest.raises(error, match=said):
+        PopulationMonteCarlo(np.zeros((1, 2)), prior, np.eye(2), estimate, estimate)
+    with pytest.raises(error, match=said):
+        NeuralPosterior(np.zeros((1, 2)), prior, estimate, estimate)
 
 
 @pytest.mark.parametrize(
