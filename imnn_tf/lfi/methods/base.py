@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -16,13 +17,18 @@ from imnn_tf.utils.types import Numbers
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+logger = logging.getLogger(__name__)
+
+# Simulations of which some have another estimate than the first.
+_ENOUGH_TO_VARY = 10
+
 
 @described(
     Fisher="The Fisher information of the estimates, symmetric and positive definite: "
     "`(n_params, n_params)`, or one for each target, `(targets, n_params, n_params)`. `None` for a "
     "method that needs none.",
     get_estimate="Takes data, `(n,) + input shape`, and returns estimates of the parameters, "
-    "`(n, n_params)`. `None` for a method that needs none.",
+    "`(n, n_params)`, each of its own row alone. `None` for a method that needs none.",
 )
 class LikelihoodFreeInference:
     """Target data compressed to estimates, a prior, and the Fisher information.
@@ -240,6 +246,9 @@ def _with_shape(name: str, data: Numbers) -> Any:
 class CheckedEstimator:
     """A user's estimator, whose results are checked and converted to float64.
 
+    In the first answer for several simulations, the estimate of the first one is compared with
+    that of the same one alone. The first answer for ten or more must differ between them.
+
     Args:
         function: Takes data, `(n,) + input shape`, and returns estimates, `(n, length)`.
         length: The length of an estimate. `None` for that of the first answer.
@@ -248,15 +257,64 @@ class CheckedEstimator:
     def __init__(self, function: Callable[..., Any], length: int | None) -> None:
         self.function = checks.function("get_estimate", function)
         self._length = length
+        self._compared = self._varies = False
 
     def __call__(self, data: Numbers) -> np.ndarray:
-        """The estimates of some data, `(n, length)`."""
+        """The estimates of some data, `(n, length)`.
+
+        Raises:
+            TypeError: If they are no numbers.
+            ValueError: If they have another shape, or the estimate of one simulation depends on
+                the others.
+        """
+        alone = None
+        if not self._compared and len(data) > 1:
+            alone = own_data("data", data[:1])
+        estimates = self._estimates(data)
+        if alone is not None and np.isfinite(estimates).all():
+            self._require_independent(alone, estimates)
+            self._compared = True
+        if not self._varies and len(estimates) >= _ENOUGH_TO_VARY:
+            _warn_of_constant(estimates, data)
+            self._varies = True
+        return estimates
+
+    def _estimates(self, data: Numbers) -> np.ndarray:
         found, shape = self.function(data), (None, self._length)
         estimates = checks.array(
             "get_estimate(data)", found, shape=shape, dtype=float, finite=False
         )
         self._length = estimates.shape[1]
         return estimates
+
+    def _require_independent(self, alone: Numbers, estimates: np.ndarray) -> None:
+        """Checks that a simulation alone, `(1,) + input shape`, has its estimate in a batch."""
+        first = self._estimates(own_data("data", alone))
+        # Other orders of summation in another batch change digits, not a part of the scatter.
+        tolerated = 1e-4 * np.abs(estimates).max(axis=0) + 1e-2 * estimates.std(axis=0)
+        if (np.abs(first[0] - estimates[0]) <= tolerated).all():
+            return
+        again = self._estimates(own_data("data", alone))
+        if (np.abs(first[0] - again[0]) > tolerated).any():
+            return  # it draws at random, which is no fault of the batch
+        raise ValueError(
+            "`get_estimate` must give a simulation the same estimate in any batch, got "
+            f"{first[0].tolist()} for one alone and {estimates[0].tolist()} among "
+            f"{len(estimates)}. Normalise by fixed numbers, and call a Keras model with "
+            "`training=False`."
+        )
+
+
+def _warn_of_constant(estimates: np.ndarray, data: Numbers) -> None:
+    """Warns of estimates, `(n, length)`, that are the same for all of different data."""
+    constant = np.flatnonzero((estimates == estimates[0]).all(axis=0))
+    if constant.size and (np.asarray(data) != np.asarray(data[:1])).any():
+        logger.warning(
+            "`get_estimate` gives all of %d different simulations the same value as component %s "
+            "of the estimate, so it says nothing about them.",
+            len(estimates),
+            ", ".join(map(str, constant)),
+        )
 
 
 def _checked_fisher(Fisher: Numbers, targets: int, n_params: int) -> np.ndarray:
