@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf.simulations.sources.files import FileReader
+from imnn_tf.simulations.sources.files import FileReader, FileState
 from imnn_tf.simulations.sources.readers import ArrayReader, FunctionReader, Reader, pieces
 from imnn_tf.simulations.sources.unordered import (
     Source,
@@ -140,8 +140,11 @@ def open_source(
 
 
 def _open_array(name: str, value: Given, n_label_axes: int) -> Reader:
+    mapped = _mapping_of(value)
+    if mapped is not None and mapped.mode in ("r+", "w+"):
+        mapped.flush()  # what is still to be written must not count as a change
     if not _is_mapped_file(value):
-        return ArrayReader(checks.array(name, value), n_label_axes)
+        return ArrayReader(checks.array(name, value), n_label_axes, _file_of(mapped))
     # Read as a file, it does not fill the memory with the pages of a map.
     counts, shape = value.shape[:n_label_axes], value.shape[n_label_axes:]
     reader = FileReader.of_one_file(Path(value.filename), value.offset, counts, shape, value.dtype)
@@ -158,13 +161,31 @@ def _open_array(name: str, value: Given, n_label_axes: int) -> Reader:
     return reader
 
 
+def _mapping_of(value: Given) -> np.memmap | None:
+    """The map of a file that an array is a part of, or `None`."""
+    array: Any = value
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap) and isinstance(getattr(array, "base", None), mmap.mmap):
+            return array
+        array = array.base
+    return None
+
+
+def _file_of(mapped: np.memmap | None) -> Path | None:
+    """The file of a map; `None` if there is none of that name, as of one that was deleted."""
+    if mapped is None or mapped.filename is None or not Path(mapped.filename).exists():
+        return None
+    return Path(mapped.filename)
+
+
 def _is_mapped_file(value: Given) -> bool:
     """Whether an array is all of the numbers that a file holds, in C order."""
     return (
         isinstance(value, np.memmap)
+        and value.mode != "c"  # numbers may have changed in memory alone
         and isinstance(getattr(value, "base", None), mmap.mmap)  # not a view of another array
         and value.flags.c_contiguous
-        and value.filename is not None
+        and _file_of(value) is not None
         and value.dtype.kind in "biuf"
     )
 
@@ -207,11 +228,11 @@ def _open_files(
     n_seeds = counts.n_seeds
     if n_seeds is None and manifests:
         n_seeds = checks.integer(counts.argument, manifests[files[0]]["counts"][0], minimum=1)
+    about = [(path, path.stat()) for path in files]
     opened = records()
     first = next(opened, None)
     if first is None:
         raise ValueError(f"`{name}` must hold simulations, got {len(files)} empty files.")
-    about = [(path, path.stat()) for path in files]
     identity = [[str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in about]
     if any(is_compressed(path) for path in files):
 
@@ -230,7 +251,8 @@ def _open_files(
     starts = np.zeros((*counts.of(n), 2), np.int64)
     by_label = ((tuple(row[:-2].tolist()), row[-2:]) for row in rows)
     write_by_label(name, by_label, starts.shape[:-1], (2,), starts)
-    return FileReader(files, starts, first.data.shape, identity=identity)
+    states = [FileState.of(stat) for _, stat in about]
+    return FileReader(files, starts, first.data.shape, identity=identity, states=states)
 
 
 def _with_bar(simulations: Iterator[Any], name: str, verbose: bool) -> Iterator[Any]:

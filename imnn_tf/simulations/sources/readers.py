@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from inspect import isgenerator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from imnn_tf.simulations.sources.files import FileState
 from imnn_tf.utils import checks
 from imnn_tf.utils.labels import Label, label_at
 from imnn_tf.utils.types import Json
@@ -65,13 +67,15 @@ class ArrayReader:
     Args:
         array: The simulations, `[*counts, *shape]`.
         n_label_axes: Number of axes in `counts`.
+        file: The file that the array is mapped from, or `None`.
     """
 
     parallel = True
     identity = None
 
-    def __init__(self, array: np.ndarray, n_label_axes: int) -> None:
-        self._array = array
+    def __init__(self, array: np.ndarray, n_label_axes: int, file: Path | None = None) -> None:
+        self._array, self._file = array, file
+        self._state = None if file is None else FileState.of(file.stat())
         self.counts, self.shape = array.shape[:n_label_axes], array.shape[n_label_axes:]
 
     def read(self, indices: np.ndarray, out: np.ndarray) -> None:
@@ -80,10 +84,19 @@ class ArrayReader:
         Args:
             indices: Which simulations, as indices into the flattened `counts`, `[rows]`.
             out: The array they are written to, `[rows, *shape]`, converted to its type.
+
+        Raises:
+            CorruptFileError: If the file has changed since it was opened.
         """
+        self._require_same_file()  # the system kills a process that reads behind the end of a map
         for start in range(0, len(indices), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
             out[rows] = self._array[np.unravel_index(indices[rows], self.counts)]
+        self._require_same_file()
+
+    def _require_same_file(self) -> None:
+        if self._file is not None and self._state is not None:
+            self._state.require_same(self._file, self._file.stat())
 
 
 class FunctionReader:

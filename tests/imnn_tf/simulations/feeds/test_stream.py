@@ -1,5 +1,8 @@
 """Simulations read at every pass come in the same batches as simulations held in memory."""
 
+import os
+import re
+
 import numpy as np
 import pytest
 import reference
@@ -119,6 +122,72 @@ def test_a_file_cut_short_later_is_named(tmp_path):
     with pytest.raises(tf.errors.OpError, match="has become shorter"):
         batches_of(streamed)
     assert isinstance(streamed.feed.failure, CorruptFileError)
+
+
+def rewrite(path, *, later=1_000_000):
+    """Changes the last numbers of a file, which keeps its size, a millisecond later."""
+    modified = path.stat().st_mtime_ns
+    with path.open("r+b") as file:
+        file.seek(-64, os.SEEK_END)
+        file.write(bytes(64))
+    os.utime(path, ns=(modified, modified + later))
+
+
+def mapped(path, array, mode="r"):
+    np.save(path, array)
+    return np.load(path, mmap_mode=mode)
+
+
+@pytest.mark.parametrize("kind", ["records", "map", "part of a map", "map in Fortran order"])
+def test_a_file_that_changes_during_a_fit_is_named(tmp_path, kind):
+    path = tmp_path / "fiducial.npy"
+    if kind == "records":
+        sources = written(tmp_path)
+        path = sources[0][-1]
+    elif kind == "map":
+        sources = mapped(path, FIDUCIAL), DERIVATIVE
+    elif kind == "part of a map":
+        sources = mapped(path, np.concatenate([FIDUCIAL, FIDUCIAL]))[: len(FIDUCIAL)], DERIVATIVE
+    else:
+        sources = mapped(path, np.asfortranarray(FIDUCIAL)), DERIVATIVE
+    imnn = imnn_of(sources, cache=False)
+    imnn.fit(1)
+    rewrite(path)
+    with pytest.raises(CorruptFileError, match=f"{re.escape(str(path))} has changed since it was"):
+        imnn.fit(1)
+    imnn.model.set_weights([each + 1e-3 for each in imnn.model.get_weights()])
+    with pytest.raises(CorruptFileError, match="has changed since it was opened"):
+        _ = imnn.F
+
+
+def test_a_file_that_changes_during_an_evaluation_is_named(tmp_path):
+    imnn = imnn_of((FIDUCIAL, DERIVATIVE), cache=False)
+    path = tmp_path / "other.npy"
+    other = mapped(path, FIDUCIAL + 1)
+
+    def derivative(*label):
+        if label == (0, 0, 0):
+            rewrite(path)
+        return DERIVATIVE[label] + 1
+
+    with pytest.raises(CorruptFileError, match="has changed since it was opened"):
+        imnn.evaluate(other, derivative)
+
+
+def test_what_was_written_to_a_map_before_is_no_change(tmp_path):
+    held = batches_of(simulations_of((FIDUCIAL, DERIVATIVE)))
+    for mode in ("r+", "c"):
+        array = mapped(tmp_path / f"{mode}.npy", np.zeros_like(FIDUCIAL), mode)
+        array[:] = FIDUCIAL
+        streamed = simulations_of((array, DERIVATIVE), cache=Cache(False))
+        assert_same_batches(batches_of(streamed), held)
+
+
+def test_a_map_of_a_deleted_file_is_read_from_memory(tmp_path):
+    array = mapped(tmp_path / "gone.npy", FIDUCIAL)
+    (tmp_path / "gone.npy").unlink()
+    streamed = simulations_of((array, DERIVATIVE), cache=Cache(False))
+    assert_same_batches(batches_of(streamed), batches_of(simulations_of((FIDUCIAL, DERIVATIVE))))
 
 
 @pytest.mark.parametrize(
