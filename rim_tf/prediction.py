@@ -69,6 +69,7 @@ def predict(
     if kwargs:
         raise TypeError(f"`predict` must be given a data set for the arguments {list(kwargs)}.")
     inputs = tuple(y) + args if isinstance(y, tuple | list) else (y, *args)
+    _require_arguments(rim, y, len(inputs) - 1)
     steps = rim.T if T is None else checks.integer("T", T, minimum=1)
     key = (steps, trajectory, resolve_jit(rim, jit_compile) is True)
     # Kept, because a new function would be compiled again.
@@ -76,6 +77,22 @@ def predict(
     if key not in predictors:
         predictors[key] = compiled(rim, *key)
     return in_batches(predictors[key], inputs, batch_size, rim.variable_dtype)
+
+
+def _require_arguments(rim: KerasModel, y: Data, got: int) -> None:
+    """Checks the number of the arguments of the score after `y`."""
+    least, most = rim.argument_counts
+    if got < least or (most is not None and got > most):
+        wanted = f"{least}" if most == least else f"at least {least}"
+        if most is not None and most > least:
+            wanted = f"{least} to {most}"
+        words = f"`y` must come with {wanted} more arguments of the score, got {got}"
+        if isinstance(y, tuple | list):
+            words += (
+                f"; a {type(y).__name__} is the observation and these arguments, and several "
+                "observations are one array, as of `np.stack`"
+            )
+        raise ValueError(f"{words}.")
 
 
 def plot_trajectory(

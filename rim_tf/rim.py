@@ -30,7 +30,7 @@ from rim_tf.problem.observation import as_channels, as_tensors, observed_sizes, 
 from rim_tf.problem.parameters import COMPLEX_PARAMETERS, Parameters, Values, check_shape
 from rim_tf.problem.preprocessing import Preprocessing, Scaled, get_preprocessing
 from rim_tf.problem.scales import Scales, Unscaled
-from rim_tf.problem.scores import EnergyFunction, ScoreFunction, unlinked_score
+from rim_tf.problem.scores import EnergyFunction, ScoreFunction, named, unlinked_score
 from rim_tf.recomputation import check_recomputable, recomputed
 
 
@@ -151,8 +151,8 @@ class RIM(keras.Model):
         )
         self._score = unlinked_score(
             self.parameters.link,
-            score_fn=score_fn if likelihood is None else likelihood.score,
-            energy_fn=energy_fn,
+            score_fn=named("score_fn", score_fn) if likelihood is None else likelihood.score,
+            energy_fn=named("energy_fn", energy_fn),
             vectorize=self.vectorize and likelihood is None,
             gradient=self.score_gradient,
         )

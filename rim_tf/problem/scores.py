@@ -34,6 +34,55 @@ def vectorized(function: Callable[..., Any]) -> Callable[..., Any]:
     return batched
 
 
+def named(name: str, function: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """Makes what a user's function raises say which argument it was, and what it got.
+
+    Args:
+        name: The argument that the function was passed in.
+        function: `function(x, y, *args)`, which returns anything; or `None`, which stays `None`.
+
+    Returns:
+        The same function. It raises a ValueError where the function raises anything but that
+        memory is exhausted.
+    """
+    if function is None:
+        return None
+
+    def called(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except (MemoryError, tf.errors.ResourceExhaustedError):
+            raise
+        except Exception as error:  # whatever a user's function raises
+            kind = type(error).__name__
+            got = ", ".join(_described(each) for each in arguments)
+            raise ValueError(
+                f"`{name}` must take (x, y, *args), here {got}. It raised {kind}: {error}"
+            ) from error
+
+    return called
+
+
+def _described(value: Any) -> str:
+    """Shape and type of a tensor, or of each field."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_described(each)}" for key, each in value.items()) + "}"
+    return f"{tuple(value.shape)} {value.dtype.name}"
+
+
+def _as_tensor(name: str, value: Any, dtype: tf.DType) -> Any:
+    """What a user's function returned, as a tensor; `None` and tensors are left as they are."""
+    if value is None or tf.is_tensor(value):
+        return value
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (TypeError, ValueError):
+        got = type(value).__name__
+        raise TypeError(f"`{name}` must return tensors, got {got}.") from None
+    # NumPy computes in float64 whatever it is given.
+    return tf.cast(tensor, dtype) if tensor.dtype.is_floating and dtype.is_floating else tensor
+
+
 def score_from_energy(energy_fn: EnergyFunction) -> ScoreFunction:
     """The score that belongs to an energy.
 
@@ -68,8 +117,11 @@ def score_from_energy(energy_fn: EnergyFunction) -> ScoreFunction:
     return score_fn
 
 
-def _check_energies(energies: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
+def _check_energies(energies: Any, u: tf.Tensor) -> tf.Tensor:
     batch = u.shape[:1]
+    energies = _as_tensor("energy_fn", energies, u.dtype)
+    if energies is None:
+        raise ValueError(f"`energy_fn` must return the shape {tuple(batch)}, got None.")
     if not energies.shape.is_compatible_with(batch):
         raise ValueError(
             f"`energy_fn` must return the shape {tuple(batch)}, got {tuple(energies.shape)}."
@@ -95,8 +147,7 @@ def through_link(score_fn: ScoreFunction, link: Callable[[tf.Tensor], Values]) -
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(u)
             x = link(u)
-        score = score_fn(x, *args)
-        _check_score(score, x)
+        score = _checked_score(score_fn(x, *args), x)
         # A vector-Jacobian product, J_link(u)^T score: the Jacobian itself is never formed.
         return tape.gradient(
             x, u, output_gradients=score, unconnected_gradients=tf.UnconnectedGradients.ZERO
@@ -105,16 +156,23 @@ def through_link(score_fn: ScoreFunction, link: Callable[[tf.Tensor], Values]) -
     return unlinked_score_fn
 
 
-def _check_score(score: Values, x: Values) -> None:
+def _checked_score(score: Any, x: Values) -> Values:
     names = list(x) if isinstance(x, Mapping) else None
     if names is not None and (not isinstance(score, Mapping) or set(score) != set(names)):
         got = list(score) if isinstance(score, Mapping) else type(score).__name__
         raise ValueError(f"`score_fn` must return the fields {names}, got {got}.")
-    for ours, like in zip(tf.nest.flatten(score), tf.nest.flatten(x), strict=True):
+
+    def checked(ours: Any, like: tf.Tensor) -> tf.Tensor:
+        ours = _as_tensor("score_fn", ours, like.dtype)
         shape = None if ours is None else tf.TensorShape(ours.shape)
         if shape is None or not shape.is_compatible_with(like.shape):
             raise ValueError(f"`score_fn` must return the shape of `x`, {like.shape}, got {shape}.")
         require_real("`score_fn`'s result", ours, COMPLEX_PARAMETERS)
+        return ours
+
+    if names is None or not isinstance(x, Mapping):
+        return checked(score, x)
+    return {name: checked(score[name], x[name]) for name in names}
 
 
 def unlinked_score(
@@ -152,9 +210,7 @@ def unlinked_score(
     elif energy_fn is not None:
         energy = batched(energy_fn)
         # Differentiated as a whole: one backward pass goes through the energy and the link.
-        score = score_from_energy(
-            lambda u, *args: _check_energies(tf.convert_to_tensor(energy(link(u), *args)), u)
-        )
+        score = score_from_energy(lambda u, *args: _check_energies(energy(link(u), *args), u))
     else:
         raise ValueError("One of `score_fn` and `energy_fn` must be given, got neither.")
     if gradient:

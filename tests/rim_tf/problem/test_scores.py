@@ -1,4 +1,5 @@
 import numpy as np
+import problems
 import pytest
 import tensorflow as tf
 
@@ -140,6 +141,55 @@ def test_scores_that_do_not_fit_are_named(fields, options, words):
 def test_energies_of_another_shape_are_refused(energy, error, words):
     with pytest.raises(error, match=words):
         unlinked_score(tf.identity, energy_fn=energy)(tf.ones((3, 4, 1), "float64"))
+
+
+def test_scores_of_numpy_are_converted():
+    score = np.random.default_rng(6).normal(size=(3, 4, 1))
+    for dtype in ("float32", "float64"):
+        found = unlinked_score(tf.identity, score_fn=lambda x: score)(tf.ones((3, 4, 1), dtype))
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, score, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["score_fn", "energy_fn"])
+@pytest.mark.parametrize("fit", [False, True])
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (
+            lambda x, y, a, sigma: {}["table"],
+            r"must take \(x, y, \*args\), here .*5, 1\) float32, .*KeyError: 'table'",
+        ),
+        (lambda x, y, a, sigma: tf.linalg.matvec(a, y), "It raised .*Dimensions must be equal"),
+        (lambda x, y, a, sigma: np.asarray(x), "It raised NotImplementedError"),
+        (lambda x, y, a, sigma: None, "must return the shape .*, got None"),
+        (lambda x, y, a, sigma: [x, y], "must return"),
+        (lambda x, y, a, sigma: object(), "must return tensors, got object"),
+    ],
+)
+def test_a_function_that_fails_is_named(kind, fit, function, words):
+    y, x, a, sigma = problems.draw(6, 0)
+    rim = problems.small_rim(**{kind: function})
+    rim.compile()
+    data = y, a, sigma
+    run = (lambda: rim.fit(data, x, verbose=0)) if fit else lambda: rim.predict(*data)
+    with pytest.raises((ValueError, TypeError), match=f"`{kind}` (?s:.*){words}"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (lambda y, a, s: (list(y), a, s), "got 7; a list is the observation and these arguments"),
+        (lambda y, a, s: ([y, y],), r"`y` must come with 2 more arguments .*, got 1; a list"),
+        (lambda y, a, s: (y,), r"`y` must come with 2 more arguments of the score, got 0\."),
+        (lambda y, a, s: (y, a, s, s), r"2 more arguments of the score, got 3\."),
+    ],
+)
+def test_predict_says_how_many_arguments_there_are(more, words):
+    y, _, a, sigma = problems.draw(6, 0)
+    with pytest.raises(ValueError, match=words):
+        problems.small_rim().predict(*more(y, a, sigma))
 
 
 def test_fields_share_the_chain_rule():
