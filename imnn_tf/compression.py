@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -312,12 +311,36 @@ class Compression(display.Shown):
         """Writes `Finv, θ_fid, dμ_dθ, Cinv, μ` to an `.npz` file."""
         self._get_estimator().save_statistics(filename)
 
-    F = property(attrgetter("measurement.information.fisher"))
-    F_std = property(attrgetter("measurement.information.fisher_std"))
-    C = property(attrgetter("measurement.information.covariance"))
-    Cinv = property(attrgetter("measurement.information.inverse_covariance"))
-    μ = property(attrgetter("measurement.information.mean"))
-    dμ_dθ = property(attrgetter("measurement.information.slope"))
+    F = display.attribute(
+        "measurement.information.fisher",
+        "tf.Tensor",
+        "Fisher information of the summaries as measured, `[n_params, n_params]`.",
+    )
+    F_std = display.attribute(
+        "measurement.information.fisher_std",
+        "tf.Tensor",
+        "Standard deviation of each element of `F`, `[n_params, n_params]`.",
+    )
+    C = display.attribute(
+        "measurement.information.covariance",
+        "tf.Tensor",
+        "Covariance of the summaries, `[n_summaries, n_summaries]`.",
+    )
+    Cinv = display.attribute(
+        "measurement.information.inverse_covariance",
+        "tf.Tensor",
+        "The inverse of `C`, `[n_summaries, n_summaries]`.",
+    )
+    μ = display.attribute(
+        "measurement.information.mean",
+        "tf.Tensor",
+        "Mean of the summaries at `θ_fid`, `[n_summaries]`.",
+    )
+    dμ_dθ = display.attribute(
+        "measurement.information.slope",
+        "tf.Tensor",
+        "Slope of the mean of the summaries, `[n_params, n_summaries]`.",
+    )
 
     @property
     def Finv(self) -> tf.Tensor:
@@ -358,18 +381,38 @@ class Compression(display.Shown):
 
     # What was passed, and what was read off it.
 
-    model = property(attrgetter("_summariser.model"))
-    n_summaries = property(attrgetter("_summariser.n_network"))
-    n_external = property(attrgetter("_summariser.n_external"))
-    n_s = property(attrgetter("_training.n_s"))
-    n_d = property(attrgetter("_training.n_d"))
-    n_params = property(attrgetter("_training.n_params"))
-    input_shape = property(attrgetter("_training.input_shape"))
-    data = property(attrgetter("_training.fiducial"))
-    derivative = property(attrgetter("_training.derivative"))
-    dtype = property(attrgetter("options.dtype"))
-    at_once = property(attrgetter("options.at_once"))
-    map_fn = property(attrgetter("options.map_fn"))
+    model = display.attribute(
+        "_summariser.model", "keras.Model", "The model that summarises a simulation."
+    )
+    n_summaries = display.attribute(
+        "_summariser.n_network", "int", "Number of summaries that the model makes."
+    )
+    n_external = display.attribute("_summariser.n_external", "int", "Number of external summaries.")
+    n_s = display.attribute("_training.n_s", "int", "Number of fiducial simulations.")
+    n_d = display.attribute(
+        "_training.n_d", "int", "Number of derivative simulations, of each parameter and side."
+    )
+    n_params = display.attribute("_training.n_params", "int", "Number of parameters.")
+    input_shape = display.attribute(
+        "_training.input_shape", "tuple[int, ...]", "Shape of one simulation."
+    )
+    data = display.attribute(
+        "_training.fiducial",
+        "tf.Tensor | None",
+        "Fiducial simulations, `[n_s, *input_shape]`, if in memory.",
+    )
+    derivative = display.attribute(
+        "_training.derivative",
+        "tf.Tensor | None",
+        "Derivative simulations as they were passed, if in memory.",
+    )
+    dtype = display.attribute("options.dtype", "tf.DType", "Floating type of data and statistics.")
+    at_once = display.attribute(
+        "options.at_once", "int | None", "The most fiducial simulations in a batch; `None` for all."
+    )
+    map_fn = display.attribute(
+        "options.map_fn", "Callable | None", "Function applied to each simulation at every update."
+    )
 
 
 def _shape_of_data(model: KerasModel, shape: tuple[int, ...]) -> tuple[int | None, ...]:

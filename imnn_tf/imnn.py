@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from imnn_tf.regularisation import Loss, Regularisation
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_sets
 from imnn_tf.simulations.augmentation import Symmetries
 from imnn_tf.simulations.feeds.simulator import SimulatorFunction
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.atomic import delete_abandoned
 from imnn_tf.utils.types import KerasModel, Numbers
 
@@ -416,15 +415,39 @@ class IMNN(Compression):
 
     # What a fit changes.
 
-    history = property(attrgetter("_state.history"))
-    optimiser = property(attrgetter("_state.optimiser"))
-    unfinished = property(attrgetter("_state.unfinished"))
-    regulariser = property(attrgetter("_state.regularisation.name"))
-    λ = property(attrgetter("_state.regularisation.strength"))
-    ϵ = property(attrgetter("_state.regularisation.closeness"))
-    α = property(attrgetter("_state.regularisation.rate"))
-    reg = property(attrgetter("_loss.regularisation"))
-    r = property(attrgetter("_loss.coupling"))
+    history = display.attribute(
+        "_state.history", "dict[str, list]", "Numbers of every update of all fits, by name."
+    )
+    optimiser = display.attribute(
+        "_state.optimiser",
+        "keras.optimizers.Optimizer",
+        "The optimiser, which no other object uses.",
+    )
+    unfinished = display.attribute(
+        "_state.unfinished", "int", "Updates of a killed fit that the next `fit` goes on with."
+    )
+    regulariser = display.attribute(
+        "_state.regularisation.name", "str", "Name of the regulariser of the last fit."
+    )
+    λ = display.attribute(
+        "_state.regularisation.strength", "float", "Strength of the regularisation of the last fit."
+    )
+    ϵ = display.attribute(
+        "_state.regularisation.closeness",
+        "float",
+        'How close `"published"` is to bring the covariance to one.',
+    )
+    α = display.attribute(
+        "_state.regularisation.rate", "float", 'Rate of the coupling of `"published"`.'
+    )
+    reg = display.attribute(
+        "_loss.regularisation", "tf.Tensor", "The regulariser at the present weights, `[]`."
+    )
+    r = display.attribute(
+        "_loss.coupling",
+        "tf.Tensor",
+        "The coupling of the regulariser at the present weights, `[]`.",
+    )
 
     @property
     def _loss(self) -> Loss:

@@ -2,6 +2,7 @@
 
 import html
 import sys
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,6 +26,17 @@ def bar(**options: Any) -> "tqdm[Any]":
         options.setdefault("mininterval", _SECONDS_IN_A_LOG)
         options.setdefault("maxinterval", _SECONDS_IN_A_LOG)
     return tqdm(**options)
+
+
+def attribute(path: str, kind: str, meaning: str) -> Any:
+    """A property that reads what a part of the object holds, and that `help` can describe.
+
+    Args:
+        path: Where it is, from the object on, such as `"part.name"`.
+        kind: Its type.
+        meaning: What it is.
+    """
+    return property(attrgetter(path), doc=f"{kind}: {meaning}")
 
 
 class Shown:

@@ -1,8 +1,11 @@
+import inspect
 import io
+import pydoc
 
 import numpy as np
 import pytest
 
+from imnn_tf import IMNN
 from imnn_tf.utils import display
 
 
@@ -32,3 +35,15 @@ def test_a_bar_writes_few_lines_into_a_file(terminal):
             bar.update()
     lines = file.getvalue().count("\r")
     assert lines > 100 if terminal else lines <= 3
+
+
+def test_help_has_the_type_and_the_meaning_of_every_attribute():
+    text = pydoc.plain(pydoc.render_doc(IMNN))
+    for wanted in (
+        "F\n |      tf.Tensor: Fisher information of the summaries",
+        "n_s\n |      int: Number of fiducial simulations",
+        "history\n |      dict[str, list]: Numbers of every update",
+    ):
+        assert wanted in text
+    for name, member in inspect.getmembers(IMNN, lambda each: isinstance(each, property)):
+        assert name.startswith("_") or member.__doc__, name
