@@ -318,7 +318,7 @@ class Compression(display.Shown):
     )
     F_std = display.attribute(
         "measurement.information.fisher_std",
-        "tf.Tensor",
+        "np.ndarray",
         "Standard deviation of each element of `F`, `[n_params, n_params]`.",
     )
     C = display.attribute(

@@ -59,6 +59,16 @@ def explain(statistics: Statistics) -> str:
     if degenerate.size:
         listed = _listed("parameter", degenerate)
         return f"{listed} changes the summaries in the same direction as the others"
+    dtype = statistics.slope.dtype
+    # A product of a few such numbers must be held as well.
+    least, most = 100 * np.finfo(dtype.name).tiny, np.finfo(dtype.name).max / 100
+    beyond = np.flatnonzero((width**2 > most) | (width**2 < least))
+    if beyond.size:
+        return (
+            f"the information of {_listed('parameter', beyond)}, {width[beyond[0]] ** 2:.0e}, is "
+            f"beyond the range of {dtype.name}; use units in which its error is of order one, in "
+            "`θ_fid` and `δθ` alike, or `dtype=tf.float64`"
+        )
     return "a matrix cannot be told from a singular one in this precision"
 
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import reference
 from summaries import draws, dtypes, modes, statistics_of
 
-from imnn_tf import degeneracy
+from imnn_tf import IMNN, degeneracy
 from imnn_tf import information as info
 
 
@@ -51,3 +52,37 @@ def test_strong_but_resolved_correlations_are_no_error(dtype):
     x[:, 1] = x[:, 0] + np.asarray(0.01 * x[:, 1], dtype)
     statistics = statistics_of(x, np.eye(2, dtype=dtype))
     degeneracy.require_finite(statistics, info.fisher_information(statistics), "training set")
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e30])
+def test_units_beyond_the_range_of_a_type_are_told_with_the_remedy(unit):
+    def statistics(dtype, unit):
+        return statistics_of(draws(dtype), np.array(np.eye(2, 3) / unit, dtype))
+
+    single = statistics("float32", unit)
+    said = r"information of parameter 0, parameter 1, [01]e[+-]\d\d, is beyond the range of float32"
+    with pytest.raises(info.InformationError, match=f"{said}; use units .* `dtype=tf.float64`"):
+        degeneracy.require_finite(single, info.fisher_information(single), "training set")
+    double = statistics("float64", unit)
+    degeneracy.require_finite(double, info.fisher_information(double), "training set")
+
+
+@pytest.mark.parametrize("unit", [1e-17, 1e17])
+def test_results_in_float32_do_not_depend_on_the_units_of_the_parameters(unit):
+    def results(unit):
+        fiducial, derivative = reference.simulations(0, 100)
+        imnn = IMNN(
+            θ_fid=unit * reference.THETA_FID,
+            δθ=unit * reference.DELTA_THETA,
+            fiducial=fiducial,
+            derivative=derivative,
+            model=reference.dense_model(width=8),
+            verbose=False,
+        )
+        imnn.fit(5)
+        fisher = np.asarray(imnn.F, float) * unit**2
+        error = np.asarray(imnn.F_std, float) * unit**2
+        return fisher, error, np.asarray(imnn.get_estimate(fiducial[:5]), float) / unit
+
+    for got, expected in zip(results(unit), results(1.0), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=2e-3, atol=1e-3)
