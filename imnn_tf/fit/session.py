@@ -37,6 +37,10 @@ _CAPACITY = 256
 # By how much ln det F may be below that of a linear compression: both are measured on a finite set.
 _LINEAR_MARGIN = 0.1
 
+# What is added for each parameter where both are measured on the simulations that they were fitted
+# to. A weight for every ten simulations gains 0.1 by learning their covariance by heart.
+_FITTED_MARGIN = 0.3
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -252,19 +256,22 @@ class Session:
                 "larger `λ`, and end the model with a `Dense` layer without an activation."
             )
             return
-        if self._validation is None:
-            return
+        validation, margin = self._validation, _LINEAR_MARGIN
+        if validation is None:
+            validation, margin = self._training, margin + self._training.n_params * _FITTED_MARGIN
         if moves not in self._linear:
             self._linear = {
-                moves: linear_log_det_fisher(self._summariser, self._training, self._validation)
+                moves: linear_log_det_fisher(self._summariser, self._training, validation)
             }
         kept, linear = best.score.numpy(), self._linear[moves]
-        if kept < linear - _LINEAR_MARGIN:
+        if kept < linear - margin:
             logger.warning(
-                "The fit keeps det F = %.4g on the validation set. A linear compression of the "
-                "same simulations keeps %.4g. Fit for longer (`patience`), with another learning "
-                "rate, or start from a network of `imnn_tf.networks`.",
+                "The fit keeps det F = %.4g on the %s set. A linear compression of the same "
+                "simulations keeps %.4g. Fit for longer (`patience`), with another learning rate, "
+                "divide the simulations by their standard deviation if that is far from one, or "
+                "start from a network of `imnn_tf.networks`.",
                 np.exp(kept),
+                "training" if self._validation is None else "validation",
                 np.exp(linear),
             )
 

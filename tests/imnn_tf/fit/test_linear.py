@@ -98,3 +98,28 @@ def test_a_fit_that_keeps_as_much_says_nothing(caplog):
     imnn.model.layers[-1].set_weights([w, np.zeros(2)])
     imnn.fit(3)
     assert not caplog.records
+
+
+def without_validation(n=1000, seed=1):
+    fiducial, derivative = signals((30,), n, seed)
+    model = keras.Sequential([keras.Input((30,)), keras.layers.Dense(2)])
+    return IMNN(
+        θ_fid=THETA, δθ=STEP, fiducial=fiducial, derivative=derivative, model=model, verbose=False
+    )
+
+
+@pytest.mark.parametrize(("n", "seed"), [(100, 0), (100, 1), (300, 2), (1000, 3)])
+def test_without_validation_the_exact_score_is_as_good(caplog, n, seed):
+    imnn = without_validation(n=n, seed=seed)
+    w = templates((30,)).T
+    w = w @ np.linalg.inv(np.linalg.cholesky(w.T @ w)).T
+    imnn.model.layers[-1].set_weights([w, np.zeros(2)])
+    imnn.fit(1)
+    assert "A linear compression" not in caplog.text
+
+
+def test_without_validation_a_fit_that_keeps_less_says_so(caplog):
+    imnn = without_validation()
+    imnn.model.layers[-1].set_weights([np.eye(30, 2) + 0.1 * np.eye(30, 2, -7), np.zeros(2)])
+    imnn.fit(1)
+    assert "on the training set. A linear compression of the same simulations" in caplog.text
