@@ -25,8 +25,9 @@ from imnn_tf.regularisation import Loss, Regularisation
 from imnn_tf.simulations import SetArguments, SimulationOptions, Simulations, open_sets
 from imnn_tf.simulations.augmentation import Symmetries
 from imnn_tf.simulations.feeds.simulator import SimulatorFunction
-from imnn_tf.utils import checks, display
+from imnn_tf.utils import checks
 from imnn_tf.utils.atomic import delete_abandoned
+from imnn_tf.utils.display import attribute
 from imnn_tf.utils.types import KerasModel, Numbers
 
 
@@ -415,39 +416,15 @@ class IMNN(Compression):
 
     # What a fit changes.
 
-    history = display.attribute(
-        "_state.history", "dict[str, list]", "Numbers of every update of all fits, by name."
-    )
-    optimiser = display.attribute(
-        "_state.optimiser",
-        "keras.optimizers.Optimizer",
-        "The optimiser, which no other object uses.",
-    )
-    unfinished = display.attribute(
-        "_state.unfinished", "int", "Updates of a killed fit that the next `fit` goes on with."
-    )
-    regulariser = display.attribute(
-        "_state.regularisation.name", "str", "Name of the regulariser of the last fit."
-    )
-    λ = display.attribute(
-        "_state.regularisation.strength", "float", "Strength of the regularisation of the last fit."
-    )
-    ϵ = display.attribute(
-        "_state.regularisation.closeness",
-        "float",
-        'How close `"published"` is to bring the covariance to one.',
-    )
-    α = display.attribute(
-        "_state.regularisation.rate", "float", 'Rate of the coupling of `"published"`.'
-    )
-    reg = display.attribute(
-        "_loss.regularisation", "tf.Tensor", "The regulariser at the present weights, `[]`."
-    )
-    r = display.attribute(
-        "_loss.coupling",
-        "tf.Tensor",
-        "The coupling of the regulariser at the present weights, `[]`.",
-    )
+    history = attribute("_state.history", "dict[str, list]", "Numbers of each update, by name.")
+    optimiser = attribute("_state.optimiser", "keras.optimizers.Optimizer", "The optimiser.")
+    unfinished = attribute("_state.unfinished", "int", "Updates of a killed fit to go on with.")
+    regulariser = attribute("_state.regularisation.name", "str", "Name of the last regulariser.")
+    λ = attribute("_state.regularisation.strength", "float", "Strength of the regularisation.")
+    ϵ = attribute("_state.regularisation.closeness", "float", "Closeness of the covariance to one.")
+    α = attribute("_state.regularisation.rate", "float", "Rate of the coupling.")
+    reg = attribute("_loss.regularisation", "tf.Tensor", "The regulariser at present, `[]`.")
+    r = attribute("_loss.coupling", "tf.Tensor", "The coupling of the regulariser, `[]`.")
 
     @property
     def _loss(self) -> Loss:

@@ -42,7 +42,7 @@ def test_help_has_the_type_and_the_meaning_of_every_attribute():
     for wanted in (
         "F\n |      tf.Tensor: Fisher information of the summaries",
         "n_s\n |      int: Number of fiducial simulations",
-        "history\n |      dict[str, list]: Numbers of every update",
+        "history\n |      dict[str, list]: Numbers of each update",
     ):
         assert wanted in text
     for name, member in inspect.getmembers(IMNN, lambda each: isinstance(each, property)):
