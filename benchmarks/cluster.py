@@ -58,18 +58,23 @@ def simulator_of(seconds: float, failing: float, folder: Path | None) -> Callabl
     return simulator
 
 
+def die() -> None:
+    """Kills the process that calls it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @contextmanager
-def killing(cluster: Any, every: float) -> Iterator[list[int]]:
-    """Kills a worker of a local cluster again and again; gives the processes killed so far."""
-    killed: list[int] = []
+def killing(client: Any, every: float) -> Iterator[list[str]]:
+    """Kills a worker of a cluster again and again; gives the addresses of those killed so far."""
+    killed: list[str] = []
     over, chance = threading.Event(), random.Random(0)
 
     def kill() -> None:
         while not over.wait(every):
-            process = chance.choice(list(cluster.workers.values())).pid
-            if process is not None:  # otherwise its successor is still starting
-                os.kill(process, signal.SIGKILL)
-                killed.append(process)
+            alive = sorted(client.scheduler_info(n_workers=-1)["workers"])
+            if alive:  # otherwise all successors are still starting
+                killed.append(chance.choice(alive))
+                client.run(die, workers=killed[-1:], on_error="ignore")  # it cannot answer
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -137,7 +142,7 @@ def measure(given: Any) -> dict[str, Any]:
         calls, store = Path(place) / "calls", Path(place) / "store"
         calls.mkdir()
         simulator = simulator_of(given.milliseconds / 1e3, given.failing, calls)
-        with killing(cluster, given.kill_every) as killed:
+        with killing(client, given.kill_every) as killed:
             started = time.perf_counter()
             got = simulate(simulator, theta, executor=client, store=store, **options)
             seconds = time.perf_counter() - started
