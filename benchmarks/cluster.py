@@ -6,6 +6,7 @@ process makes of the same parameters and seeds, in values, failures and the orde
 store must hold every simulation once.
 """
 
+import logging
 import os
 import random
 import signal
@@ -135,7 +136,10 @@ def measure(given: Any) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory() as place,
         LocalCluster(
-            n_workers=given.workers, threads_per_worker=1, dashboard_address=None
+            n_workers=given.workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,  # it reports every death
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -47,7 +47,8 @@ def train(folder, updates):
         load=(folder / "fits" / "fit.npz").exists(),
         **files,
     )
-    imnn.fit(updates - len(imnn.history["loss"]), λ=0.1, checkpoint=10)
+    if imnn.unfinished or not imnn.history["loss"]:
+        imnn.fit(updates - imnn.unfinished, λ=0.1, checkpoint=10)
     return imnn
 
 

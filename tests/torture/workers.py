@@ -68,8 +68,9 @@ def fit(folder: Path, slow: int | None) -> None:
         load=(folder / "fit" / "fit.npz").exists(),
         **given,
     )
-    left = 150 - len(imnn.history["loss"])
-    imnn.fit(left, patience=100, checkpoint=7, callbacks=callbacks)
+    if imnn.unfinished or not imnn.history["loss"]:
+        left = 100 - imnn.unfinished
+        imnn.fit(left, patience=80, checkpoint=7, callbacks=callbacks)
     digest = hashlib.sha256()
     found = [*imnn.model.get_weights(), imnn.F, *map(np.array, imnn.history.values())]
     for values in found:

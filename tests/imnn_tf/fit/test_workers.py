@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reference
+
+from imnn_tf.utils import TFRecords
 
 # A user's script. It runs unchanged in one process and in several.
 SCRIPT = """
@@ -57,21 +60,41 @@ arrays = dict(zip(["fiducial", "derivative"], reference.simulations(0, n_s=200))
 validation = dict(zip(["validation_fiducial", "validation_derivative"],
                       reference.simulations(1, n_s=200)))
 fit("arrays", callbacks=[Slow()], **arrays, **validation)
-fit("stream", cache=False, **arrays, **validation)
+files = {{name: sorted(str(path) for path in (folder / "data").glob(f"{{name}}_*.tfrecords"))
+         for name in [*arrays, *validation]}}
+fit("files", cache=False, **files)
 # Without callbacks each worker measures for itself how long an update takes.
 def simulator(parameters, seed):
     noise = tf.random.stateless_normal([tf.shape(parameters)[0], 10], seed, dtype="float64")
     return parameters[:, :1] + tf.sqrt(parameters[:, 1:]) * noise
-fit("simulator", simulator=simulator, n_s=200)
+fit("simulator", simulator=simulator, n_s=200, **validation)
 """
 
 
 # The number of updates from each source.
-ALL = {"arrays": 60, "stream": 20, "simulator": 100}
+ALL = {"arrays": 60, "files": 30, "simulator": 100}
+
+
+def write_files(folder):
+    """The simulations of the reference problem in TFRecord files, some 20 in each."""
+    writer = TFRecords(record_size=0.001, verbose=False)
+    for validation in (False, True):
+        fiducial, varied = reference.simulations(2 + validation, n_s=200)
+        given = {"directory": folder, "validation": validation}
+        writer.write_record(200, lambda seed, fiducial=fiducial: fiducial[seed], **given)
+        writer.write_record(
+            50,
+            lambda *label, varied=varied: varied[label],
+            fiducial=False,
+            n_params=2,
+            **given,
+        )
 
 
 def run(folder, workers, kill_after=0, updates=ALL):
     folder.mkdir(exist_ok=True)
+    if "files" in updates:
+        write_files(folder / "data")
     script = folder / "script.py"
     script.write_text(SCRIPT.format(tests=str(Path(__file__).parents[2])))
     launcher = ["-m", "imnn_tf.launch", "--workers", str(workers)] if workers > 1 else []
