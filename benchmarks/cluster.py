@@ -22,7 +22,7 @@ import numpy as np
 
 FULL = {
     "simulations": 100_000,
-    "milliseconds": 10.0,  # one simulation
+    "milliseconds": 5.0,  # one simulation
     "batch_size": 20,
     "failing": 0.05,
     "workers": 4,
@@ -59,23 +59,23 @@ def simulator_of(seconds: float, failing: float, folder: Path | None) -> Callabl
     return simulator
 
 
-def die() -> None:
-    """Kills the process that calls it."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 @contextmanager
-def killing(client: Any, every: float) -> Iterator[list[str]]:
-    """Kills a worker of a cluster again and again; gives the addresses of those killed so far."""
-    killed: list[str] = []
+def killing(cluster: Any, every: float) -> Iterator[list[int]]:
+    """Kills a worker of a local cluster again and again; gives the processes killed so far."""
+    killed: list[int] = []
     over, chance = threading.Event(), random.Random(0)
 
     def kill() -> None:
         while not over.wait(every):
-            alive = sorted(client.scheduler_info(n_workers=-1)["workers"])
-            if alive:  # otherwise all successors are still starting
-                killed.append(chance.choice(alive))
-                client.run(die, workers=killed[-1:], on_error="ignore")  # it cannot answer
+            # Dask does not start a worker again that dies while it starts.
+            started = [
+                nanny.pid
+                for nanny in cluster.workers.values()
+                if nanny.process is not None and nanny.process.status.name == "running"
+            ]
+            if started:
+                killed.append(chance.choice(started))
+                os.kill(killed[-1], signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -146,7 +146,7 @@ def measure(given: Any) -> dict[str, Any]:
         calls, store = Path(place) / "calls", Path(place) / "store"
         calls.mkdir()
         simulator = simulator_of(given.milliseconds / 1e3, given.failing, calls)
-        with killing(client, given.kill_every) as killed:
+        with killing(cluster, given.kill_every) as killed:
             started = time.perf_counter()
             got = simulate(simulator, theta, executor=client, store=store, **options)
             seconds = time.perf_counter() - started

@@ -1,7 +1,7 @@
 """Kills and slows workers of a fit over several processes: `python tests/torture/workers.py`.
 
-A worker is killed at a random moment, from the start of the script to its end, and the same command
-is run again. In other runs every worker waits at random before it goes on after an update. The fit
+A worker is killed at a random moment, most often after the first checkpoint, and the same command is
+run again. In other runs every worker waits at random before it goes on after an update. The fit
 must end each time, with the same bits as a fit that nothing disturbed. The exit code is the number
 of kinds of failure.
 """
@@ -83,8 +83,17 @@ class Ended(NamedTuple):
 
     code: int | None  # of the launcher; None if it hung
     seconds: float
+    fitting: float  # seconds from the first checkpoint to the end
     killed: bool
     told: str
+
+
+class Moment(NamedTuple):
+    """When a worker is killed, and which."""
+
+    seconds: float  # after the start, or after the first checkpoint
+    fitting: bool  # whether it is after the first checkpoint
+    chance: random.Random  # chooses the worker
 
 
 def children(process: int) -> list[int]:
@@ -98,28 +107,32 @@ def children(process: int) -> list[int]:
         return []
 
 
-def run(folder: Path, workers: int, slow: int | None = None, after: float | None = None,
-        chance: random.Random | None = None) -> Ended:  # fmt: skip
-    """Runs the fit, and kills one of its workers after some seconds if `after` says so."""
+def run(folder: Path, workers: int, slow: int | None = None, moment: Moment | None = None) -> Ended:
+    """Runs the fit, and kills one of its workers if there is a moment for it."""
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "imnn_tf.launch", "--workers", str(workers), __file__]
     command += ["--fit", str(folder), *([] if slow is None else ["--slow", str(slow)])]
-    started, killed = time.monotonic(), False
+    started, checkpoint, killed = time.monotonic(), None, False
     environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
     with open(folder / "told.txt", "w") as told:
         process = subprocess.Popen(command, env=environment, stdout=told, stderr=told)
         try:
             while (code := process.poll()) is None and time.monotonic() - started < HUNG:
-                if after is not None and not killed and time.monotonic() - started > after:
+                if checkpoint is None and (folder / "fit" / "fit.npz").exists():
+                    checkpoint = time.monotonic()
+                if moment is not None and not killed:
+                    since = checkpoint if moment.fitting else started
                     alive = children(process.pid)
-                    if alive:
-                        os.kill((chance or random.Random(0)).choice(alive), signal.SIGKILL)
+                    if since is not None and time.monotonic() - since > moment.seconds and alive:
+                        os.kill(moment.chance.choice(alive), signal.SIGKILL)
                         killed = True
-                time.sleep(0.02)
+                time.sleep(0.01)
         finally:
             process.terminate()
             process.wait()
-    return Ended(code, time.monotonic() - started, killed, (folder / "told.txt").read_text())
+    ended = time.monotonic()
+    fitting = 0.0 if checkpoint is None else ended - checkpoint
+    return Ended(code, ended - started, fitting, killed, (folder / "told.txt").read_text())
 
 
 def results(folder: Path) -> set[str]:
@@ -142,7 +155,10 @@ def torture(workers: int, kills: int, slowed: int, seed: int) -> Counter[str]:
     for number in range(kills + slowed):
         folder, slow = place / str(number), number if number >= kills else None
         if slow is None:
-            ended = run(folder, workers, after=chance.uniform(0, whole.seconds), chance=chance)
+            fitting = chance.random() < 0.75
+            longest = whole.fitting if fitting else whole.seconds
+            moment = Moment(chance.uniform(0, longest), fitting, chance)
+            ended = run(folder, workers, moment=moment)
             counts["killed"] += ended.killed
             counts["ended before the kill"] += not ended.killed
             counts["hung after a kill"] += ended.code is None

@@ -72,7 +72,7 @@ fit("simulator", simulator=simulator, n_s=200, **validation)
 
 
 # The number of updates from each source.
-ALL = {"arrays": 60, "files": 30, "simulator": 100}
+ALL = {"arrays": 60, "files": 30, "simulator": 60}
 
 
 def write_files(folder):
@@ -102,7 +102,7 @@ def run(folder, workers, kill_after=0, updates=ALL):
         [sys.executable, *launcher, str(script), str(folder), str(kill_after), json.dumps(updates)],
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
         check=False,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1"},
     )
