@@ -1,7 +1,7 @@
 """Kills and slows workers of a fit over several processes: `python tests/torture/workers.py`.
 
-A worker is killed at a random moment, most often after the first checkpoint, and the same command is
-run again. In other runs every worker waits at random before it goes on after an update. The fit
+A worker is killed at a random moment, most often after the first checkpoint, and the same command
+is run again. In other runs every worker waits at random before it goes on after an update. The fit
 must end each time, with the same bits as a fit that nothing disturbed. The exit code is the number
 of kinds of failure.
 """
