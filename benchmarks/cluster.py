@@ -22,7 +22,7 @@ import numpy as np
 
 FULL = {
     "simulations": 100_000,
-    "milliseconds": 5.0,  # one simulation
+    "milliseconds": 10.0,  # one simulation
     "batch_size": 20,
     "failing": 0.05,
     "workers": 4,
