@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,27 +44,27 @@ def kill_training(launcher, chance):
     return f"process {worker.pid}"
 
 
-def run(command, kill=None, files=(), code=0):
+def run(command, kill=None, files=(), survives=True):
     """Runs Python with some arguments, and kills a worker when the first of `files` is there.
 
     Args:
         command: The arguments of Python.
         kill: Kills a worker of the process that it is given, and says which. `None` for no kill.
         files: A folder, and a pattern of files in it.
-        code: The exit code that is expected.
+        survives: Whether the command must get over the kill, rather than fail.
     """
     started = time.monotonic()
     process = subprocess.Popen([sys.executable, *command])
     try:
         while kill is not None and process.poll() is None:
-            if any(files[0].rglob(files[1])):
+            if any(files[0].glob(files[1])):
                 print(f"  killed {kill(process)} after {time.monotonic() - started:.0f} s")
                 kill = None
             time.sleep(0.01)
         process.wait()
     finally:
         process.terminate()
-    if kill is not None or process.returncode != code:
+    if kill is not None or (process.returncode == 0) != survives:
         raise RuntimeError(f"{command} ended with {process.returncode}")
     print(f"  {time.monotonic() - started:.0f} s", flush=True)
 
@@ -77,15 +78,15 @@ def pipeline(folder, client, short, chance=None):
     simulating = chance and (lambda _: kill_simulating(client, chance))
 
     print(f"{folder}: simulate", flush=True)
-    run([str(HERE / "simulate.py"), *cluster], simulating, (folder, "*.tfrecords"))
+    run([str(HERE / "simulate.py"), *cluster], simulating, (folder, "data/*.tfrecords"))
     print(f"{folder}: train", flush=True)
     if chance:
-        # The launcher ends as the worker did; the same command goes on from the last checkpoint.
-        killed = 256 - signal.SIGKILL
-        run(train, lambda launcher: kill_training(launcher, chance), (folder, "fit.npz"), killed)
+        # All workers end with the one that is killed. The same command goes on from the checkpoint.
+        training = partial(kill_training, chance=chance)
+        run(train, training, (folder, "fits/fit.npz"), survives=False)
     run(train)
     print(f"{folder}: infer", flush=True)
-    run([str(HERE / "infer.py"), *cluster], simulating, (folder, "shard-*.npz"))
+    run([str(HERE / "infer.py"), *cluster], simulating, (folder, "simulations/*/shard-*.npz"))
 
 
 def digests(folder):
