@@ -67,7 +67,7 @@ def killing(cluster: Any, every: float) -> Iterator[list[int]]:
 
     def kill() -> None:
         while not over.wait(every):
-            # Dask does not start a worker again that dies while it starts.
+            # Dask gives up a worker that dies while it starts.
             started = [
                 nanny.pid
                 for nanny in cluster.workers.values()
@@ -123,6 +123,7 @@ def differences(got: Any, expected: Any) -> int:
 
 def measure(given: Any) -> dict[str, Any]:
     """Runs the simulations on a cluster with kills, and in this process without waiting."""
+    import dask
     from distributed import Client, LocalCluster
 
     from imnn_tf.lfi import simulate
@@ -134,6 +135,8 @@ def measure(given: Any) -> dict[str, Any]:
     }  # fmt: skip
     expected = simulate(simulator_of(0.0, given.failing, None), theta, **options)
     with (
+        # A cluster gives up a worker whose successor is not there after 15 s, by default.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
         tempfile.TemporaryDirectory() as place,
         LocalCluster(
             n_workers=given.workers,

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cloudpickle
+import dask
 import fields
 from distributed import Client, LocalCluster
 
@@ -31,6 +32,8 @@ def connected(scheduler):
             yield client
     else:
         with (
+            # The cluster gives up a worker whose successor is not there after 15 s, by default.
+            dask.config.set({"distributed.deploy.lost-worker-timeout": "10 minutes"}),
             LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers,
             Client(workers) as client,
         ):
