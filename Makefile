@@ -33,9 +33,10 @@ test: $(VENV)/installed
 test-fast: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not slow"
 
-# 300 kills, 1,000 damages, faults of the disk, and savers against a loader.
+# 300 kills, 1,000 damages, faults of the disk, savers against a loader, and workers of a fit.
 torture: $(VENV)/installed
 	$(BIN)/python tests/torture/run.py
+	$(BIN)/python tests/torture/workers.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -94,6 +95,7 @@ SBI := --sbibm $(PEERS)/sbibm-1.1.0/bin/python --sbi $(PEERS)/sbi-0.27.0/bin/pyt
 
 # The benchmarks run one after the other. STREAM_FOLDER is a folder with 16 GB of free space.
 bench bench-quick: $(VENV)/installed $(PEERS_INSTALLED)
+	$(BIN)/python benchmarks/cluster.py $(QUICK)
 	$(BIN)/python benchmarks/imnn_defaults.py $(QUICK)
 	$(BIN)/python benchmarks/imnn_in_memory.py $(QUICK) $(PREDECESSOR)
 	$(BIN)/python benchmarks/imnn_sources.py $(QUICK) $(PREDECESSOR)

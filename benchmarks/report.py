@@ -284,6 +284,27 @@ def workers(result: Any) -> list[str]:
     return [table(header, rows), note]
 
 
+def cluster(result: Any) -> list[str]:
+    """What a cluster with dying workers lost, doubled or changed, and how busy it was."""
+    wanted = ("killed", "failed", "lost", "doubled", "different")
+    header = [f"{result['simulations']:,} simulations", "seconds", *wanted]
+    row = [f"{result['workers']} workers", number(result["seconds"])]
+    row += [f"{result[key]:,}" for key in wanted]
+    shares = {
+        "busy": "of all the time",
+        "busy between the first and the last call of a process": "but for starting successors",
+    }
+    busy = [[text, f"{100 * result[key]:.1f} %"] for key, text in shares.items()]
+    note = (
+        f"One simulation waits {result['milliseconds']:g} ms, {result['batch_size']} are a task, "
+        f"{100 * result['failing']:g} % fail, and a worker is killed every "
+        f"{result['kill_every']:g} s. Lost, doubled and different are numbers of simulations, "
+        "against a run in one process. A call that was running when its worker was killed does not "
+        "count as busy."
+    )
+    return [table(header, [row]), table(["workers busy", "share"], busy), note]
+
+
 def imnn_defaults(result: Any) -> list[str]:
     """The share of det F that fits keep by default and with other settings, and what they cost."""
     problems = result["problems"]
@@ -312,6 +333,7 @@ def _fits(fits: Any | None) -> str:
 
 
 SECTIONS = {
+    "cluster": ("Simulating on a cluster whose workers are killed", cluster),
     "imnn_defaults": ("IMNN, defaults over many problems", imnn_defaults),
     "imnn_in_memory": ("IMNN, the reference problem in memory", imnn_in_memory),
     "imnn_sources": ("IMNN, every source of simulations", imnn_sources),

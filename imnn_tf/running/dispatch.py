@@ -4,11 +4,13 @@ import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 
-import numpy as np
-
 from imnn_tf.running.executors import Pool
 from imnn_tf.running.run import Rows, Run, SimulationError
-from imnn_tf.running.tasks import Raised
+from imnn_tf.running.tasks import Outcome, Raised, Task
+
+# How often a worker may die with some rows before they are to blame. The last time they run alone. Twice
+# alone, because workers of a cluster also die of what has nothing to do with their rows.
+_MOST_LOST = 2
 
 # Seconds to wait for workers before looking at the clock and for Ctrl-C again.
 _PATIENCE = 0.1
@@ -25,7 +27,7 @@ class Dispatcher:
     def __init__(self, run: Run, pool: Pool) -> None:
         self._run, self._pool = run, pool
         # Rows that the workers have, and when they got them.
-        self._pending: dict[Future[np.ndarray | Raised], tuple[Rows, float]] = {}
+        self._pending: dict[Future[list[Outcome]], tuple[Rows, float]] = {}
         # Rows that were running when a worker died. They go to the workers one at a time, to
         # find the one that is to blame.
         self._suspects: deque[Rows] = deque()
@@ -62,12 +64,18 @@ class Dispatcher:
     def _submit(self, rows: Rows) -> bool:
         """Sends rows to the workers, unless these have died since the last look."""
         try:
-            self._pending[self._pool.submit(self._run.task(rows))] = (rows, time.monotonic())
+            self._pending[self._pool.submit(self._task(rows))] = (rows, time.monotonic())
         except BrokenExecutor as error:
             if not self._pending:  # otherwise the pending rows will tell, and name the suspects
                 self._restart(error)
             return False
         return True
+
+    def _task(self, rows: Rows) -> Task:
+        """The task of some rows, which the worker may halve unless a time limit holds for calls."""
+        execution = self._run.execution
+        whole = execution.on_error == "raise" or execution.timeout is not None
+        return self._run.task(rows, divisible=not whole)
 
     def _collect(self) -> list[tuple[Rows, BrokenExecutor]]:
         """Takes the results that are there; returns the rows whose worker died."""
@@ -75,7 +83,7 @@ class Dispatcher:
         for future in [future for future in self._pending if future.done()]:
             rows, _ = self._pending.pop(future)
             try:
-                x = future.result()
+                outcomes = future.result()
             except BrokenExecutor as error:
                 lost.append((rows, error))
             except (Exception, CancelledError) as error:
@@ -85,20 +93,26 @@ class Dispatcher:
                     raise
                 self._run.queue.appendleft(rows)
             else:
-                if isinstance(x, Raised):
-                    self._run.failed(rows, x.error)
-                else:
-                    self._run.finished(rows, x)
+                self._keep(rows, outcomes)
         return lost
+
+    def _keep(self, rows: Rows, outcomes: list[Outcome]) -> None:
+        """Takes what came of some rows, of which a worker may have found those that fail."""
+        for start, stop, found in outcomes:
+            some = rows._replace(start=rows.start + start, stop=rows.start + stop)
+            if isinstance(found, Raised):
+                self._run.failed(some, found.error)
+            else:
+                self._run.finished(some, found)
 
     def _failed_outside(self, rows: Rows, error: BaseException) -> None:
         """Deals with a task that failed for another reason than what the simulator raised.
 
         Dask gives up a task whose workers died several times. Others may have been to blame, so
-        its rows run once more, alone. Whatever else an executor raises counts as a failure.
+        its rows run again, alone. Whatever else an executor raises counts as a failure.
         """
-        if type(error).__name__ == "KilledWorker" and not rows.suspect:
-            self._suspects.append(rows._replace(suspect=True))
+        if type(error).__name__ == "KilledWorker" and rows.lost < _MOST_LOST:
+            self._suspects.append(rows._replace(lost=rows.lost + 1))
         else:
             self._run.failed(rows, error)
 
@@ -108,10 +122,10 @@ class Dispatcher:
         self._restart(error)
         running = [rows for rows, _ in lost] + [rows for rows, _ in self._pending.values()]
         self._pending.clear()
-        if len(running) == 1 and running[0].suspect:  # these rows ran alone and did it again
+        if len(running) == 1 and running[0].lost >= _MOST_LOST:
             self._run.failed(running[0], error)
         else:
-            self._suspects.extend(rows._replace(suspect=True) for rows in sorted(running))
+            self._suspects.extend(rows._replace(lost=rows.lost + 1) for rows in sorted(running))
 
     def _restart(self, error: BrokenExecutor) -> None:
         """Ends the workers that are left; the next task starts new ones."""

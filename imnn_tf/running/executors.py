@@ -8,11 +8,9 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from types import TracebackType
 from typing import Any, TypeAlias, Union
 
-import numpy as np
-
 from imnn_tf.running.tasks import (
+    Outcome,
     PackedSimulator,
-    Raised,
     Task,
     attempt,
     pack,
@@ -87,10 +85,10 @@ class Pool:
                 return number
         return os.cpu_count() or 1
 
-    def submit(self, task: Task) -> "Future[np.ndarray | Raised]":
+    def submit(self, task: Task) -> "Future[list[Outcome]]":
         """Hands a task to the workers.
 
-        The future gives the simulations, `(n,) + shape`, or what the simulator raised.
+        The future gives what came of its rows, all of them, in their order.
         """
         executor = self._started()
         if isinstance(executor, ThreadPoolExecutor):

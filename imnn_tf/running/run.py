@@ -88,13 +88,13 @@ class Rows(NamedTuple):
         start: The first row.
         stop: The row after the last.
         failed: How often these rows have failed with seeds of their own.
-        suspect: Whether a worker died while the call was running.
+        lost: How often a worker died while the call was running.
     """
 
     start: int
     stop: int
     failed: int = 0
-    suspect: bool = False
+    lost: int = 0
 
 
 class Run:
@@ -188,15 +188,21 @@ class Run:
             else:
                 self.finished(rows, x)
 
-    def task(self, rows: Rows) -> Task:
-        """The call of the simulator for some rows: `m` parameters, `(m, n_params)`, and seeds."""
+    def task(self, rows: Rows, *, divisible: bool = False) -> Task:
+        """The call of the simulator for some rows: `m` parameters, `(m, n_params)`, and seeds.
+
+        Args:
+            rows: The rows.
+            divisible: Whether to halve them where they run if the call fails.
+        """
         self._started = True
         # A generator is made from the seed of the first row. Simulators that take no seeds get
         # that key too: Dask regards tasks as the same that differ in nothing.
-        stop = rows.stop if self.random_argument == "seeds" else rows.start + 1
+        seeds = self.random_argument == "seeds"
+        stop = rows.stop if seeds or divisible else rows.start + 1
         keys = [self._spawn_key(i, rows.failed) for i in range(rows.start, stop)]
         theta = self.theta[rows.start : rows.stop]
-        return Task(theta, self.random_argument, self.seed.entropy, keys)
+        return Task(theta, self.random_argument, self.seed.entropy, keys, divisible)
 
     def finished(self, rows: Rows, x: np.ndarray) -> None:
         """Checks, reduces and keeps the simulations of some rows.

@@ -127,8 +127,8 @@ def run_simulations(
             try:
                 if workers is None:
                     return run_task(simulator, task)
-                found = workers.submit(task).result(execution.timeout)
-                return None if isinstance(found, Raised) else found
+                (outcome,) = workers.submit(task).result(execution.timeout)
+                return None if isinstance(outcome.found, Raised) else outcome.found
             except Exception:
                 if workers is not None:
                     workers.stop(kill=True)

@@ -24,14 +24,20 @@ class Task(NamedTuple):
         theta: Parameters, `(n, n_params)`.
         random_argument: The simulator's second argument: "nothing", "rng" or "seeds".
         entropy: Entropy of the run's `SeedSequence`.
-        spawn_keys: Keys of children of that sequence: with "seeds" one for each simulation,
-            otherwise that of the first.
+        spawn_keys: Keys of children of that sequence: one for each simulation with "seeds" or if
+            the task is divisible, otherwise that of the first.
+        divisible: Whether to halve the task if it fails, until the simulations that fail are found.
     """
 
     theta: np.ndarray
     random_argument: str
     entropy: Any
     spawn_keys: list[tuple[int, ...]]
+    divisible: bool = False
+
+    def part(self, rows: slice) -> "Task":
+        """Some rows of a divisible task as a task."""
+        return self._replace(theta=self.theta[rows], spawn_keys=self.spawn_keys[rows])
 
 
 class PackedSimulator(NamedTuple):
@@ -66,6 +72,20 @@ class Raised(NamedTuple):
         except Exception:
             error = RuntimeError(f"{type(error).__name__}: {error}")
         return Raised, (error,)
+
+
+class Outcome(NamedTuple):
+    """What came of some rows of a task.
+
+    Attributes:
+        start: The first row, counted from the first of the task.
+        stop: The row after the last.
+        found: Their simulations, `(stop - start,) + shape`, or what the simulator raised.
+    """
+
+    start: int
+    stop: int
+    found: np.ndarray | Raised
 
 
 _UNPACKED: dict[str, Callable[..., Any]] = {}
@@ -130,20 +150,31 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run_packed(packed: PackedSimulator, task: Task) -> np.ndarray | Raised:
+def run_packed(packed: PackedSimulator, task: Task) -> list[Outcome]:
     """Runs a task with a pickled simulator; see `attempt`."""
     end_with_parent()
     return attempt(unpack(packed), task)
 
 
-def attempt(simulator: Callable[..., Any], task: Task) -> np.ndarray | Raised:
-    """Calls the simulator, and returns its simulations, `(n,) + shape`, or what it raised."""
+def attempt(simulator: Callable[..., Any], task: Task) -> list[Outcome]:
+    """Calls the simulator, and returns what came of all rows of a task, in their order.
+
+    A divisible task that fails is halved here, in the worker, until the rows that fail are found.
+    If each half travelled as a task of its own, workers would wait for most of the time where some
+    rows of every task fail.
+    """
+    rows = len(task.theta)
     try:
-        return run_task(simulator, task)
+        return [Outcome(0, rows, run_task(simulator, task))]
     except Exception as error:
-        # What is pickled has no traceback.
-        error.add_note("Where it was raised:\n" + traceback.format_exc())
-        return Raised(error)
+        if rows == 1 or not task.divisible:
+            # What is pickled has no traceback.
+            error.add_note("Where it was raised:\n" + traceback.format_exc())
+            return [Outcome(0, rows, Raised(error))]
+    middle = rows // 2
+    first = attempt(simulator, task.part(slice(middle)))
+    second = attempt(simulator, task.part(slice(middle, rows)))
+    return first + [Outcome(middle + at, middle + to, found) for at, to, found in second]
 
 
 def run_task(simulator: Callable[..., Any], task: Task) -> np.ndarray:
@@ -151,7 +182,8 @@ def run_task(simulator: Callable[..., Any], task: Task) -> np.ndarray:
     theta = task.theta.copy()  # a simulator that works in place must not change what is kept
     if task.random_argument == "nothing":
         return checks.unmasked("simulator", simulator(theta))
-    children = [np.random.SeedSequence(task.entropy, spawn_key=key) for key in task.spawn_keys]
+    keys = task.spawn_keys if task.random_argument == "seeds" else task.spawn_keys[:1]
+    children = [np.random.SeedSequence(task.entropy, spawn_key=key) for key in keys]
     if task.random_argument == "rng":
         return checks.unmasked("simulator", simulator(theta, np.random.default_rng(children[0])))
     return checks.unmasked("simulator", simulator(theta, integer_seeds(children)))

@@ -53,3 +53,15 @@ def test_fits_that_were_not_run_are_said_so():
 
 def test_the_report_is_that_of_the_results():
     assert (BENCHMARKS / "results.md").read_text() == report.report(BENCHMARKS / "results")
+
+
+def test_what_a_cluster_lost_and_how_busy_it_was():
+    counts = {"killed": 3, "failed": 50, "lost": 0, "doubled": 1, "different": 2000}
+    settings = {"simulations": 4000, "milliseconds": 10.0, "batch_size": 20, "failing": 0.05}
+    settings |= {"workers": 4, "kill_every": 5.0, "seconds": 59.7}
+    shares = {"busy": 0.866, "busy between the first and the last call of a process": 0.964}
+    lost, busy, note = report.cluster({**settings, **counts, **shares})
+    assert "| 4 workers | 59.7 | 3 | 50 | 0 | 1 | 2,000 |" in lost
+    assert "| of all the time | 86.6 % |" in busy
+    assert "| but for starting successors | 96.4 % |" in busy
+    assert "waits 10 ms, 20 are a task, 5 % fail, and a worker is killed every 5 s" in note

@@ -48,12 +48,10 @@ def run(folder, script, *command, **environment):
 def test_the_script_of_the_page_trains_in_two_processes(tmp_path):
     script = str(blocks()[0].parsed)
     assert "imnn.fit(2000" in script
-    done = run(
-        tmp_path,
-        GIVEN + script.replace("2000", "20") + '\nassert len(imnn.history["loss"]) == 20',
-        *("-m", "imnn_tf.launch", "--workers", "2"),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    script = GIVEN + script.replace("2000", "20") + '\nassert len(imnn.history["loss"]) == 20'
+    for _ in range(2):  # the second time there is nothing left to do
+        done = run(tmp_path, script, "-m", "imnn_tf.launch", "--workers", "2")
+        assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "fits" / "spread" / "fit.npz").exists()
 
 

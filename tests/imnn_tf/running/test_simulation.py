@@ -262,6 +262,39 @@ def test_failures_are_of_rows_not_of_batches(batch_size, executor):
         assert {failure.attempts for failure in result.failures} == {1 + options.get("retries", 0)}
 
 
+@pytest.mark.parametrize("argument", ["nothing", "rng", "seeds"])
+def test_a_worker_finds_the_rows_that_fail_in_one_task(argument):
+    class Counting(ThreadPoolExecutor):
+        tasks = 0
+
+        def submit(self, *args):
+            self.tasks += 1
+            return super().submit(*args)
+
+    def failing(theta, noise=None):
+        if (theta % 1 < 0.1).any():
+            raise RuntimeError("too small")
+        if noise is None:
+            return theta
+        return theta + (noise[:, None] if argument == "seeds" else noise.normal(size=theta.shape))
+
+    simulator = {
+        "nothing": lambda theta: failing(theta),
+        "rng": lambda theta, rng: failing(theta, rng),
+        "seeds": lambda theta, seeds: failing(theta, seeds),
+    }[argument]
+    theta = np.random.default_rng(0).uniform(size=(230, 1))
+    here = run(simulator, theta, batch_size=20, on_error="skip")
+    assert 10 < len(here.failures) < 40
+    with Counting(2) as executor:
+        there = run(simulator, theta, batch_size=20, on_error="skip", executor=executor)
+    assert executor.tasks == 12
+    np.testing.assert_array_equal(there.x, here.x)
+    np.testing.assert_array_equal(there.ok, here.ok)
+    for got, expected in zip(there.failures, here.failures, strict=True):
+        assert (got.index, got.seed, got.error) == (expected.index, expected.seed, expected.error)
+
+
 def test_a_time_limit_and_a_dying_worker_cost_only_the_rows_to_blame():
     def bad(theta):
         if (theta == 3).any():
