@@ -8,8 +8,8 @@ from imnn_tf.running.executors import Pool
 from imnn_tf.running.run import Rows, Run, SimulationError
 from imnn_tf.running.tasks import Outcome, Raised, Task
 
-# How often a worker may die with some rows before they are to blame. The last time they run alone. Twice
-# alone, because workers of a cluster also die of what has nothing to do with their rows.
+# How often a worker may have died with some rows before the next time is their fault. They run
+# alone after the first, and again, because workers also die of what their rows have no part in.
 _MOST_LOST = 2
 
 # Seconds to wait for workers before looking at the clock and for Ctrl-C again.

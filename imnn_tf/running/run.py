@@ -248,7 +248,7 @@ class Run:
     def _retry_rows(self, rows: Rows, indices: np.ndarray, error: BaseException) -> None:
         """Puts rows that failed back into the queue, one by one, or gives them up."""
         if rows.failed + 1 < self.execution.attempts:
-            again = [Rows(i, i + 1, rows.failed + 1, rows.suspect) for i in indices.tolist()]
+            again = [Rows(i, i + 1, rows.failed + 1, rows.lost) for i in indices.tolist()]
             self.queue.extendleft(reversed(again))
         else:
             self._give_up(rows, indices, error)

@@ -7,9 +7,9 @@ import numpy as np
 
 logger = logging.getLogger(__name__)
 
-# What is tolerated of each measure in `Quality`, chosen over runs with 20 seeds, 1 to 5 parameters and
-# 100 to 5,000 samples. None that was right to 10 % gave a warning. Of those that were wrong, most did
-# from 1,000 samples on, and about half with 300.
+# What is tolerated of each measure in `Quality`, chosen over runs with 20 seeds, 1 to 5 parameters
+# and 100 to 5,000 samples. None that was right to 10 % gave a warning. Of those that were wrong,
+# most did from 1,000 samples on, and about half with 300.
 _NARROWED, _OUTSIDE, _SHIFT, _WIDTH = 0.95, 2.0, 0.2, 0.18
 
 # A curvature counts if it is as many standard errors from zero, and is looked for only if its fit
