@@ -19,8 +19,7 @@ from rim_tf.networks.protocol import StepNetwork, check_network
 from rim_tf.prediction import in_batches
 from rim_tf.problem.observation import as_tensors
 from rim_tf.problem.parameters import Values
-from rim_tf.problem.preprocessing import Scaled
-from rim_tf.problem.scales import MeasuredScales, or_one, root_mean_square, typical_score
+from rim_tf.problem.scales import MeasuredScales, or_one, root_mean_square
 from rim_tf.rim import RIM
 from rim_tf.uncertainty.calibration import interval_factors, unlinked
 from rim_tf.uncertainty.likelihood import PixelLikelihood, PixelMetrics
@@ -32,7 +31,7 @@ _LARGEST = 12.0
 
 @keras.saving.register_keras_serializable("rim_tf")
 class ErrorScales(MeasuredScales):
-    """The typical sizes of parameters, residuals and scores, one for each channel.
+    """The typical sizes of parameters and of residuals, one for each channel.
 
     Args:
         channels: The number of channels of the parameters.
@@ -41,21 +40,19 @@ class ErrorScales(MeasuredScales):
 
     def __init__(self, channels: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.of_parameters, self.of_residuals, self.of_scores = self._add_scales(
-            of_parameters=channels, of_residuals=channels, of_scores=channels
+        self.of_parameters, self.of_residuals = self._add_scales(
+            of_parameters=channels, of_residuals=channels
         )
 
-    def measure(self, target: tf.Tensor, estimate: tf.Tensor, scores: Sequence[tf.Tensor]) -> None:
+    def measure(self, target: tf.Tensor, estimate: tf.Tensor) -> None:
         """Measures the scales of some examples.
 
         Args:
             target: The true parameters, unlinked, `[batch, *sizes, channels]`. NaN does not count.
             estimate: What the RIM makes of their data, of the same shape.
-            scores: Scores of the same examples, `[batch, *sizes, channels]` each.
         """
         self.of_parameters.assign(or_one(root_mean_square(target)))
         self.of_residuals.assign(or_one(root_mean_square(target - estimate)))
-        self.of_scores.assign(typical_score(scores))
         self._measured.assign(1.0)
 
 
@@ -63,25 +60,26 @@ class ErrorScales(MeasuredScales):
 class PixelErrors(keras.Model):
     """Learns the standard deviation of each pixel of a trained RIM.
 
-    With the estimate `u` of the RIM, a typical variance `exp(s_0)`, and white noise `e_k`,
+    With the estimate `u` of the RIM, a typical variance `exp(s_0)`, and random signs `e_k`,
 
-        z_k = exp(s_k / 2) e_k
-        g_k, h_{k+1} = network([u, score(u), s_k - s_0, e_k, score(u + z_k) - score(u) (, y)], h_k)
+        d_k = exp(s_k / 2),   c_k = d_k (score(u + d_k e_k) - score(u))
+        g_k, h_{k+1} = network([u, s_k - s_0, d_k score(u), e_k, c_k, -e_k c_k (, y)], h_k)
         s_{k+1} = s_k + g_k,      k = 0 ... probes - 1
 
-    The probes tell the network how strongly the data hold each pixel: for a Gaussian likelihood of
-    a linear operator `A`, the change of the score is `-A^T N^-1 A z_k`. They make it work for
-    operators and noise levels that were not in training, as the RIM does. The log-variances are
-    trained by the likelihood of the true parameters, with the estimate held fixed, so the
-    estimate stays what it is. Where the RIM gives the posterior mean, the variance is that of the
-    posterior; what the RIM gets wrong is counted as an error too.
+    The network sees `arcsinh` of what has no limit. The probes tell it how strongly the data hold
+    each pixel: for a Gaussian likelihood of a linear operator `A`, the mean of `-e_k c_k` is the
+    diagonal of `A^T N^-1 A` times the present variance. They make it work for operators and noise
+    levels that were not in training, as the RIM does. The log-variances are trained by the
+    likelihood of the true parameters, with the estimate held fixed, so the estimate stays what it
+    is. Where the RIM gives the posterior mean, the variance is that of the posterior; what the RIM
+    gets wrong is counted as an error too.
 
     Args:
         rim: A trained RIM. It is copied, and the copy is never trained.
         network: The network of the log-variances, which needs as many channels as that of the RIM.
             It may be of any kind that a RIM takes, and of the same size or smaller.
         probes: How often the data are probed, at least 1. Defaults to 4.
-        seed: The seed of the noise in the probes. Defaults to 0.
+        seed: The seed of the signs. Defaults to 0.
         **kwargs: Arguments of `keras.Model`, such as `name`.
 
     Call arguments:
@@ -116,7 +114,7 @@ class PixelErrors(keras.Model):
             raise ValueError(
                 f"`network` must have as many channels as the RIM, {rim.channels}, got {channels}."
             )
-        check_network(network, self.dimensions, 5 * channels + rim.observation_channels)
+        check_network(network, self.dimensions, 6 * channels + rim.observation_channels)
         self.scales = ErrorScales(channels, dtype=self.dtype_policy)
         self.factors = self.add_weight(
             name="factors",
@@ -124,7 +122,7 @@ class PixelErrors(keras.Model):
             initializer=lambda shape, dtype=None: tf.constant(DEVIATIONS, dtype),
             trainable=False,
         )
-        self._noise = keras.random.SeedGenerator(self.seed)
+        self._generator = keras.random.SeedGenerator(self.seed)
         self.built = True
         self.compilation = Compilation(PixelMetrics(self.parameters))
 
@@ -139,16 +137,18 @@ class PixelErrors(keras.Model):
         state = self.network.initial_state(tf.shape(u)[0], spatial_sizes(u))
         variances = []
         for probe in range(self.probes):
-            noise = self._draw(u, probe, training)
+            # The slope through the probes is left out, as that through the score of a RIM is.
             distance = tf.clip_by_value(variance - typical, -_LARGEST, _LARGEST)
-            moved = u + tf.stop_gradient(tf.exp(0.5 * (distance + typical)) * noise)
-            change = self._score(moved, y, args) - at_estimate
+            deviation = tf.stop_gradient(tf.exp(0.5 * (distance + typical)))
+            signs = self._signs(u, probe, training)
+            change = deviation * (self._score(u + deviation * signs, y, args) - at_estimate)
             seen = [
                 u / tf.convert_to_tensor(self.scales.of_parameters),
-                self._compressed(at_estimate),
                 distance,
-                noise,
-                self._compressed(change),
+                tf.asinh(deviation * at_estimate),
+                signs,
+                tf.asinh(change),
+                tf.asinh(-signs * change),
                 *shown,
             ]
             step, state = self.network(tf.concat(seen, -1), state)
@@ -160,24 +160,21 @@ class PixelErrors(keras.Model):
         """The score of `u`, of its shape `[batch, *sizes, channels]`, through which none trains."""
         return tf.stop_gradient(tf.ensure_shape(self.rim.score(u, y, *args), u.shape))
 
-    def _compressed(self, score: tf.Tensor) -> tf.Tensor:
-        """A score in units of its scale, and of order one, `[batch, *sizes, channels]`."""
-        return Scaled()(score / tf.convert_to_tensor(self.scales.of_scores), (), 0)[0]
+    def _signs(self, u: tf.Tensor, probe: int, training: bool) -> tf.Tensor:
+        """Random signs, `[batch, *sizes, channels]`.
 
-    def _draw(self, u: tf.Tensor, probe: int, training: bool) -> tf.Tensor:
-        """White noise, `[batch, *sizes, channels]`.
-
-        In training it is new for every example. Otherwise it is the same for all, so that the
-        error of an example does not depend on those beside it.
+        In training they are new for every example. Otherwise they are the same for all, so that
+        the error of an example does not depend on those beside it.
         """
         if training:
-            return keras.random.normal(tf.shape(u), dtype=u.dtype, seed=self._noise)
-        shape = tf.concat([[1], tf.shape(u)[1:]], 0)
-        noise = tf.random.stateless_normal(shape, (self.seed, probe), dtype=u.dtype)
-        return tf.broadcast_to(noise, tf.shape(u))
+            uniform = keras.random.uniform(tf.shape(u), dtype=u.dtype, seed=self._generator)
+        else:
+            shape = tf.concat([[1], tf.shape(u)[1:]], 0)
+            uniform = tf.random.stateless_uniform(shape, (self.seed, probe), dtype=u.dtype)
+        return tf.where(uniform < 0.5, -tf.ones_like(u), tf.ones_like(u))
 
     def measure_scales(self, inputs: Data, x: Values, sample_weight: Numbers = None) -> None:
-        """Measures the scales of parameters, residuals and scores, which `fit` does once by itself.
+        """Measures the scales of parameters and residuals, which `fit` does once by itself.
 
         Args:
             inputs: The observation `y`, or `(y, *args)`, of some examples, `[batch, ...]`.
@@ -187,14 +184,9 @@ class PixelErrors(keras.Model):
         Raises:
             ValueError: If a shape is wrong.
         """
-        y, *args = as_tensors(inputs, self.variable_dtype)
-        u = self.rim((y, *args), training=False)
-        target = self.parameters.target(x, u)
-        estimate = u[:, -1]
-        size = or_one(root_mean_square(target - estimate))
-        moved = estimate + size * self._draw(estimate, 0, training=False)
-        scores = [self._score(each, y, args) for each in (estimate, moved)]
-        self.scales.measure(target, estimate, [scores[0], scores[1] - scores[0]])
+        inputs = as_tensors(inputs, self.variable_dtype)
+        trajectory = self.rim(tuple(inputs), training=False)
+        self.scales.measure(self.parameters.target(x, trajectory), trajectory[:, -1])
 
     fit = keywords.fit
     evaluate = keywords.evaluate

@@ -9,6 +9,7 @@ import tensorflow as tf
 from scipy.special import erf, erfinv
 
 from imnn_tf.utils import checks
+from imnn_tf.utils.display import Shown, number
 from rim_tf.problem.parameters import Values
 
 DEVIATIONS = np.linspace(0.0, 4.0, 33)
@@ -18,8 +19,8 @@ ONE_SIGMA = float(erf(np.sqrt(0.5)))
 """The level of one standard deviation of a Gaussian, 0.683."""
 
 
-@dataclass(frozen=True)
-class Reconstruction:
+@dataclass(frozen=True, repr=False)
+class Reconstruction(Shown):
     """Parameters with an error for every pixel.
 
     Attributes:
@@ -31,10 +32,19 @@ class Reconstruction:
             Gaussian has at `DEVIATIONS`, `[33]`. Those of a Gaussian unless they were calibrated.
     """
 
-    u: np.ndarray = field(repr=False)
-    deviation: np.ndarray = field(repr=False)
-    link: Callable[..., Values] = field(repr=False)
-    factors: np.ndarray = field(repr=False, default_factory=DEVIATIONS.copy)
+    u: np.ndarray
+    deviation: np.ndarray
+    link: Callable[..., Values]
+    factors: np.ndarray = field(default_factory=DEVIATIONS.copy)
+
+    def _facts(self) -> dict[str, str]:
+        deviation = np.sqrt(np.mean(np.square(self.deviation, dtype=float)))
+        gaussian = np.allclose(self.factors, DEVIATIONS, rtol=1e-6)
+        return {
+            "shape": str(self.u.shape),
+            "root mean variance": number(deviation),
+            "intervals": "Gaussian" if gaussian else "calibrated",
+        }
 
     @property
     def x(self) -> Values:
