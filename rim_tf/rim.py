@@ -10,7 +10,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import Json, Numbers
-from rim_tf import networks, prediction  # noqa: F401 - importing networks registers them
+from rim_tf import adaptation, networks, prediction  # noqa: F401 - importing networks registers them
 from rim_tf.fitting import checkpoints, compilation, keywords, weights
 from rim_tf.fitting.compilation import Compilation
 from rim_tf.fitting.data import Data
@@ -259,6 +259,7 @@ class RIM(keras.Model):
     fit = keywords.fit
     evaluate = keywords.evaluate
     predict = prediction.predict
+    adapt = adaptation.adapt
     plot_trajectory = prediction.plot_trajectory
     save_weights = weights.save_weights
     load_weights = weights.load_weights
@@ -301,6 +302,11 @@ class RIM(keras.Model):
         """The parameters for one batch of a data set, `[batch, *dimensions, channels]`."""
         inputs = keras.utils.unpack_x_y_sample_weight(data)[0]
         return self.parameters.link(self(inputs, training=False)[:, -1])
+
+    @property
+    def likelihood(self) -> Likelihood | None:
+        """The likelihood, unless a score or an energy was given."""
+        return self._functions["likelihood"]
 
     def copy(self) -> "RIM":
         """A RIM of its own with the same arguments, functions and weights, not compiled."""
