@@ -69,8 +69,9 @@ def adapt(
     def update() -> None:
         with tf.GradientTape() as tape:
             u = twin(tuple(inputs), training=False)[:, -1]
-            likelihood_gained = tf.reduce_sum(tf.stop_gradient(twin.score(u, *inputs)) * u)
-        gradients = tape.gradient(-likelihood_gained, twin.trainable_variables)
+            # Its slope is that of minus the log likelihood.
+            loss = -tf.reduce_sum(tf.stop_gradient(twin.score(u, *inputs)) * u)
+        gradients = tape.gradient(loss, twin.trainable_variables)
         optimizer.apply_gradients(zip(gradients, twin.trainable_variables, strict=True))
 
     @tf.function(autograph=False)

@@ -29,6 +29,13 @@ _LARGEST = 12.0
 """The largest distance of a log-variance from its typical value at which the data are probed."""
 
 
+_COARSEST = 4
+"""The logarithm to base two of the size of the largest blocks of signs."""
+
+_TINY = 1e-12
+"""Keeps the slope of a root finite; it is far below what the network can tell from zero."""
+
+
 @keras.saving.register_keras_serializable("rim_tf")
 class ErrorScales(MeasuredScales):
     """The typical sizes of parameters and of residuals, one for each channel.
@@ -63,12 +70,15 @@ class PixelErrors(keras.Model):
     With the estimate `u` of the RIM, a typical variance `exp(s_0)`, and random signs `e_k`,
 
         d_k = exp(s_k / 2),   c_k = d_k (score(u + d_k e_k) - score(u))
-        g_k, h_{k+1} = network([u, s_k - s_0, d_k score(u), e_k, c_k, -e_k c_k (, y)], h_k)
+        g_k, h_{k+1} = network([u, s_k - s_0, d_k score(u), e_k, c_k, -e_k c_k, means (, y)], h_k)
         s_{k+1} = s_k + g_k,      k = 0 ... probes - 1
 
-    The network sees `arcsinh` of what has no limit. The probes tell it how strongly the data hold
-    each pixel: for a Gaussian likelihood of a linear operator `A`, the mean of `-e_k c_k` is the
-    diagonal of `A^T N^-1 A` times the present variance. They make it work for operators and noise
+    The network sees `arcsinh` of what has no limit. The means are those of `-e_k c_k` and `c_k^2`
+    over the pixels. The probes tell it how strongly the data hold each pixel: for a Gaussian
+    likelihood of a linear operator `A` and signs without blocks, the mean of `-e_k c_k` is the
+    diagonal of `A^T N^-1 A` times the present variance. The signs of probe `k` are the same in
+    blocks of `2^k` pixels, at most 16, because data hold large structures otherwise than small
+    ones. The probes make it work for operators and noise
     levels that were not in training, as the RIM does. The log-variances are trained by the
     likelihood of the true parameters, with the estimate held fixed, so the estimate stays what it
     is. Where the RIM gives the posterior mean, the variance is that of the posterior; what the RIM
@@ -114,7 +124,7 @@ class PixelErrors(keras.Model):
             raise ValueError(
                 f"`network` must have as many channels as the RIM, {rim.channels}, got {channels}."
             )
-        check_network(network, self.dimensions, 6 * channels + rim.observation_channels)
+        check_network(network, self.dimensions, 8 * channels + rim.observation_channels)
         self.scales = ErrorScales(channels, dtype=self.dtype_policy)
         self.factors = self.add_weight(
             name="factors",
@@ -142,13 +152,16 @@ class PixelErrors(keras.Model):
             deviation = tf.stop_gradient(tf.exp(0.5 * (distance + typical)))
             signs = self._signs(u, probe, training)
             change = deviation * (self._score(u + deviation * signs, y, args) - at_estimate)
+            held = -signs * change
             seen = [
                 u / tf.convert_to_tensor(self.scales.of_parameters),
                 distance,
                 tf.asinh(deviation * at_estimate),
                 signs,
                 tf.asinh(change),
-                tf.asinh(-signs * change),
+                tf.asinh(held),
+                tf.zeros_like(u) + tf.asinh(_mean(held)),
+                tf.zeros_like(u) + tf.asinh(tf.sqrt(_mean(tf.square(change)) + _TINY)),
                 *shown,
             ]
             step, state = self.network(tf.concat(seen, -1), state)
@@ -161,16 +174,22 @@ class PixelErrors(keras.Model):
         return tf.stop_gradient(tf.ensure_shape(self.rim.score(u, y, *args), u.shape))
 
     def _signs(self, u: tf.Tensor, probe: int, training: bool) -> tf.Tensor:
-        """Random signs, `[batch, *sizes, channels]`.
+        """Random signs in blocks of `2^probe` pixels, `[batch, *sizes, channels]`.
 
         In training they are new for every example. Otherwise they are the same for all, so that
         the error of an example does not depend on those beside it.
         """
+        shape, block = tf.shape(u), 2 ** min(probe, _COARSEST)
+        blocks = tf.concat([shape[:1], -(-shape[1:-1] // block), shape[-1:]], 0)
         if training:
-            uniform = keras.random.uniform(tf.shape(u), dtype=u.dtype, seed=self._generator)
+            uniform = keras.random.uniform(blocks, dtype=u.dtype, seed=self._generator)
         else:
-            shape = tf.concat([[1], tf.shape(u)[1:]], 0)
-            uniform = tf.random.stateless_uniform(shape, (self.seed, probe), dtype=u.dtype)
+            one = tf.concat([[1], blocks[1:]], 0)
+            uniform = tf.random.stateless_uniform(one, (self.seed, probe), dtype=u.dtype)
+            uniform = tf.broadcast_to(uniform, blocks)
+        for axis in range(1, len(u.shape) - 1):
+            uniform = tf.repeat(uniform, block, axis)
+        uniform = tf.ensure_shape(tf.slice(uniform, tf.zeros_like(shape), shape), u.shape)
         return tf.where(uniform < 0.5, -tf.ones_like(u), tf.ones_like(u))
 
     def measure_scales(self, inputs: Data, x: Values, sample_weight: Numbers = None) -> None:
@@ -361,3 +380,9 @@ class PixelErrors(keras.Model):
             ValueError: If there is no such checkpoint, or a function is missing.
         """
         return checkpoints.load(cls, directory, which, functions)
+
+
+def _mean(values: tf.Tensor) -> tf.Tensor:
+    """The mean over the pixels, `[batch, 1, ..., channels]`."""
+    axes = list(range(1, len(values.shape) - 1))
+    return tf.reduce_mean(values, axes, keepdims=True) if axes else values
