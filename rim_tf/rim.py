@@ -10,7 +10,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import Json, Numbers
-from rim_tf import networks, prediction  # noqa: F401 - importing networks registers them
+from rim_tf import adaptation, networks, prediction  # noqa: F401 - importing networks registers them
 from rim_tf.fitting import checkpoints, compilation, keywords, weights
 from rim_tf.fitting.compilation import Compilation
 from rim_tf.fitting.data import Data
@@ -149,7 +149,7 @@ class RIM(keras.Model):
             inverse_link_function=inverse_link_function,
             approximate_inverse_fn=approximate_inverse_fn,
         )
-        self._score = unlinked_score(
+        self.score = unlinked_score(
             self.parameters.link,
             score_fn=named("score_fn", score_fn) if likelihood is None else likelihood.score,
             energy_fn=named("energy_fn", energy_fn),
@@ -166,7 +166,7 @@ class RIM(keras.Model):
     def call(self, inputs: Data, training: bool = False, T: int | None = None) -> tf.Tensor:
         """The unlinked trajectory `[batch, T, *dimensions, channels]` of inputs `[batch, ...]`."""
         y, *args = as_tensors(inputs, self.variable_dtype)
-        shown = self._shown(y)
+        shown = self.shown(y)
         u, state = self._start(y, args, shown)
         moments = self.score_preprocessing.initial_state(u)
         # Scores are not part of it: while it computes, TensorFlow records nothing, and the tape
@@ -175,7 +175,7 @@ class RIM(keras.Model):
         trajectory = []
         for step in range(self.T if T is None else T):
             # With sizes that are known, padding is faster, and a user's score may have lost them.
-            score = tf.ensure_shape(self._score(u, y, *args), u.shape)
+            score = tf.ensure_shape(self.score(u, y, *args), u.shape)
             seen, moments = self.score_preprocessing(self.scales.scores(score), moments, step)
             u, state = advance(u, seen, shown, state)
             trajectory.append(u)
@@ -189,7 +189,7 @@ class RIM(keras.Model):
         update, state = self._propose(inputs, state)
         return u + self.scales.steps(tf.cast(update, u.dtype)), state
 
-    def _shown(self, y: tf.Tensor) -> list[tf.Tensor]:
+    def shown(self, y: tf.Tensor) -> list[tf.Tensor]:
         """The data that the network is shown, `[batch, *dimensions, channels]`, or none."""
         return self.scales.data(as_channels(y, self.dimensions, self.observation_channels))
 
@@ -249,7 +249,7 @@ class RIM(keras.Model):
         if sample_weight is not None:
             without = tf.equal(broadcast_weights(sample_weight, target), 0)
             target = tf.where(without, start, target)
-        scores = [self._score(u, y, *args) for u in (start, target)]
+        scores = [self.score(u, y, *args) for u in (start, target)]
         self.scales.measure(target, start, scores, shown)
 
     # Keras's own, with torch_rim's keywords and layouts of data, which `keywords` translates.
@@ -259,6 +259,7 @@ class RIM(keras.Model):
     fit = keywords.fit
     evaluate = keywords.evaluate
     predict = prediction.predict
+    adapt = adaptation.adapt
     plot_trajectory = prediction.plot_trajectory
     save_weights = weights.save_weights
     load_weights = weights.load_weights
@@ -301,6 +302,18 @@ class RIM(keras.Model):
         """The parameters for one batch of a data set, `[batch, *dimensions, channels]`."""
         inputs = keras.utils.unpack_x_y_sample_weight(data)[0]
         return self.parameters.link(self(inputs, training=False)[:, -1])
+
+    @property
+    def likelihood(self) -> Likelihood | None:
+        """The likelihood, unless a score or an energy was given."""
+        return self._functions["likelihood"]
+
+    def copy(self) -> "RIM":
+        """A RIM of its own with the same arguments, functions and weights, not compiled."""
+        twin = type(self).from_config(self.get_config(), self._functions)
+        for variable, value in zip(twin.variables, self.variables, strict=True):
+            variable.assign(value)
+        return twin
 
     @property
     def argument_counts(self) -> tuple[int, int | None]:
@@ -366,7 +379,4 @@ class RIM(keras.Model):
         Raises:
             ValueError: If there is no such checkpoint, or a function is missing.
         """
-        folder = Path(directory)
-        rim = cls.from_config(checkpoints.read_configuration(folder), functions)
-        checkpoints.restore_weights(rim, folder, which)
-        return rim
+        return checkpoints.load(cls, directory, which, functions)

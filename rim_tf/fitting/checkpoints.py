@@ -35,6 +35,7 @@ _DECISIVE = (
     "vectorize",
     "score_gradient",
     "observation_channels",
+    "probes",
 )
 
 
@@ -248,6 +249,27 @@ def _without_names(config: Json) -> Json:
 def _as_json(value: Any) -> Json:
     """A value as it comes back from a JSON file."""
     return json.loads(json.dumps(value, default=str))
+
+
+def load(
+    kind: Any, directory: str | Path, which: str | int, functions: Mapping[str, Any]
+) -> KerasModel:
+    """Makes the model of a saved fit, with its weights, or their moving average if it kept one.
+
+    Args:
+        kind: The class of the model.
+        directory: The `checkpoints_directory` of the fit.
+        which: "best", "newest", or the number of an epoch.
+        functions: The functions that Keras could not store, by argument.
+
+    Raises:
+        TypeError: If `which` is none of these.
+        ValueError: If there is no such checkpoint, or a function is missing.
+    """
+    folder = Path(directory)
+    model = kind.from_config(read_configuration(folder), functions)
+    restore_weights(model, folder, which)
+    return model
 
 
 def restore_weights(rim: KerasModel, directory: Path, which: str | int) -> None:

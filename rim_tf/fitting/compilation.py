@@ -12,7 +12,6 @@ from imnn_tf.utils import checks
 from imnn_tf.utils.types import KerasModel, KerasOptimizer
 from rim_tf.fitting.keywords import UNITLESS_EPSILON
 from rim_tf.fitting.losses import as_trajectory_losses, check_metrics
-from rim_tf.fitting.metrics import TrajectoryMetrics
 from rim_tf.problem.scales import Scales
 
 
@@ -29,7 +28,7 @@ class Compilation:
         predictors: The functions that `predict` has compiled.
     """
 
-    metrics: TrajectoryMetrics
+    metrics: Any
     arguments: dict[str, Any] = field(default_factory=dict)
     predictors: dict[Any, Callable[..., Any]] = field(default_factory=dict)
 

@@ -20,7 +20,7 @@ from rim_tf.fitting.callbacks import MaxTime, Patience
 from rim_tf.fitting.checkpoints import Checkpoints
 from rim_tf.fitting.data import Data, arrange, arrange_validation, data_may_end, first_batch
 from rim_tf.fitting.schedules import LearningRate, Warmup
-from rim_tf.problem.scales import Scales
+from rim_tf.problem.scales import MeasuredScales
 
 UNITLESS_EPSILON = 1e-12
 """Adam's epsilon for a RIM with scales: Keras's 1e-7 is large beside the gradients of parameters of
@@ -134,7 +134,7 @@ def fit(
     # A new optimiser starts without moments, so the model is only compiled again when it must be.
     changes = (learning_rate, scheduler, warmup or None, clip or None, ema_decay or None)
     if not rim.compiled or any(change is not None for change in changes):
-        epsilon = UNITLESS_EPSILON if isinstance(rim.scales, Scales) else 1e-7
+        epsilon = UNITLESS_EPSILON if isinstance(rim.scales, MeasuredScales) else 1e-7
         optimizer = make_optimizer(learning_rate, scheduler, warmup, clip, ema_decay, epsilon)
         rim.compile(optimizer, **rim.compilation.arguments)
     monitor = "loss" if validation_data is None else "val_loss"
@@ -235,7 +235,7 @@ def evaluate(
 
 def _measure_scales(rim: KerasModel, given: Data, data: Any, form: dict[str, Any]) -> None:
     """Measures the scales of a RIM that has them on the first batch, if that was not done yet."""
-    if not isinstance(rim.scales, Scales):
+    if not isinstance(rim.scales, MeasuredScales):
         return
     streams = isinstance(given, tf.data.Dataset)
     if rim.scales.measured and not streams:

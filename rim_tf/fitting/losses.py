@@ -203,13 +203,15 @@ class TrajectoryLoss(keras.losses.Loss):
         """
         trajectory = tf.convert_to_tensor(y_pred)
         target = tf.expand_dims(tf.cast(y_true, trajectory.dtype), 1)
+        return tf.reduce_sum(self.weights(trajectory) * tf.square(trajectory - target), axis=1)
+
+    def weights(self, trajectory: tf.Tensor) -> tf.Tensor:
+        """How much each step counts, `[T, 1, ...]`, for a trajectory `[batch, T, ...]`."""
         steps = trajectory.shape[1]
         assert steps is not None  # the loop is unrolled
         weights = step_weights(self.schedule, steps)
-        weights = weights.reshape(-1, *[1] * (len(trajectory.shape) - 2))
-        return tf.reduce_sum(
-            tf.constant(weights, trajectory.dtype) * tf.square(trajectory - target), axis=1
-        )
+        shape = (-1, *[1] * (len(trajectory.shape) - 2))
+        return tf.constant(weights.reshape(shape), trajectory.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """All constructor arguments."""

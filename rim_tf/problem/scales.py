@@ -33,8 +33,36 @@ class Unscaled:
         return step
 
 
+class MeasuredScales(keras.layers.Layer):
+    """Scales that are one until they are measured.
+
+    Args:
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(trainable=False, **kwargs)
+
+    def _add_scales(self, **sizes: int) -> list[KerasVariable]:
+        """Variables of the given names and numbers of channels, and whether they are measured."""
+        scales = [
+            self.add_weight(name=name, shape=(size,), initializer="ones", trainable=False)
+            for name, size in sizes.items()
+        ]
+        self._measured = self.add_weight(
+            name="measured", shape=(), initializer="zeros", trainable=False
+        )
+        self.built = True
+        return scales
+
+    @property
+    def measured(self) -> bool:
+        """Whether the scales were measured."""
+        return bool(keras.ops.convert_to_numpy(self._measured))
+
+
 @keras.saving.register_keras_serializable("rim_tf")
-class Scales(keras.layers.Layer):
+class Scales(MeasuredScales):
     """Typical sizes, one for each channel, all one until they are measured.
 
     With `u` the unlinked targets and `u_0` the initial iterate, the scales are the root mean
@@ -50,24 +78,13 @@ class Scales(keras.layers.Layer):
     """
 
     def __init__(self, channels: int, observation_channels: int = 0, **kwargs: Any):
-        super().__init__(trainable=False, **kwargs)
-
-        def scale(name: str, size: int) -> KerasVariable:
-            return self.add_weight(name=name, shape=(size,), initializer="ones", trainable=False)
-
-        self._of_parameters = scale("of_parameters", channels)
-        self._of_steps = scale("of_steps", channels)
-        self._of_scores = scale("of_scores", channels)
-        self._of_data = scale("of_data", observation_channels)
-        self._measured = self.add_weight(
-            name="measured", shape=(), initializer="zeros", trainable=False
+        super().__init__(**kwargs)
+        self._of_parameters, self._of_steps, self._of_scores, self._of_data = self._add_scales(
+            of_parameters=channels,
+            of_steps=channels,
+            of_scores=channels,
+            of_data=observation_channels,
         )
-        self.built = True
-
-    @property
-    def measured(self) -> bool:
-        """Whether the scales were measured."""
-        return bool(keras.ops.convert_to_numpy(self._measured))
 
     def parameters(self, u: tf.Tensor) -> tf.Tensor:
         """Iterates `[batch, *sizes, channels]` in units of their scale."""
@@ -100,16 +117,11 @@ class Scales(keras.layers.Layer):
             scores: The scores of `start` and of `target`, of the same shape.
             shown: The data that are shown, `[batch, *sizes, observation_channels]`, or none.
         """
-        self._of_parameters.assign(_or_one(_root_mean_square(target)))
-        self._of_steps.assign(_or_one(_root_mean_square(target - start)))
-        axes = list(range(1, len(start.shape) - 1))
-        at_start, at_target = (_root_mean_square(score, axes) for score in scores)
-        # The logarithm of zero is not finite, so an example without a score does not count.
-        self._of_scores.assign(
-            tf.exp(_finite_mean(tf.math.log(tf.maximum(at_start, at_target)), [0]))
-        )
+        self._of_parameters.assign(or_one(root_mean_square(target)))
+        self._of_steps.assign(or_one(root_mean_square(target - start)))
+        self._of_scores.assign(typical_score(scores))
         for y in shown:
-            self._of_data.assign(_or_one(_root_mean_square(tf.cast(y, self.variable_dtype))))
+            self._of_data.assign(or_one(root_mean_square(tf.cast(y, self.variable_dtype))))
         self._measured.assign(1.0)
 
     def load_own_variables(self, store: Any) -> None:
@@ -130,16 +142,31 @@ def _finite_mean(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
     return tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(finite, x.dtype), axes))
 
 
-def _root_mean_square(x: tf.Tensor, axes: Sequence[int] | None = None) -> tf.Tensor:
+def typical_score(scores: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The largest root mean square among scores of one example, in the mean over the examples.
+
+    Args:
+        scores: Scores of the same examples, `[batch, *sizes, channels]` each.
+
+    Returns:
+        The geometric mean, `[channels]`.
+    """
+    axes = list(range(1, len(scores[0].shape) - 1))
+    sizes = tf.stack([root_mean_square(score, axes) for score in scores])
+    # The logarithm of zero is not finite, so an example without a score does not count.
+    return tf.exp(_finite_mean(tf.math.log(tf.reduce_max(sizes, axis=0)), [0]))
+
+
+def root_mean_square(x: tf.Tensor, axes: Sequence[int] | None = None) -> tf.Tensor:
     """Over the given axes, or over all but the channels."""
     axes = list(range(len(x.shape) - 1)) if axes is None else axes
     # Divided by the largest number first, because the square of 1e20 is infinite.
     finite = tf.where(tf.math.is_finite(x), tf.abs(x), tf.zeros_like(x))
-    largest = _or_one(tf.reduce_max(finite, axes, keepdims=True))
+    largest = or_one(tf.reduce_max(finite, axes, keepdims=True))
     mean = _finite_mean(tf.square(x / largest), axes)
     return tf.sqrt(mean) * tf.reshape(largest, tf.shape(mean))
 
 
-def _or_one(scale: tf.Tensor) -> tf.Tensor:
+def or_one(scale: tf.Tensor) -> tf.Tensor:
     """One in the place of zero: a channel that is always zero has no scale."""
     return tf.where(scale > 0, scale, tf.ones_like(scale))

@@ -20,6 +20,8 @@ from imnn_tf.networks import dense_network
 from rim_tf import prediction
 from rim_tf.fitting import compilation
 from rim_tf.rim import RIM
+from rim_tf.uncertainty import pixel_errors
+from rim_tf.uncertainty.pixel_errors import PixelErrors
 
 FIELDS = {"θ_fid": np.array([0.25, 1.0]), "δθ": np.array([0.02, 0.1])}
 
@@ -113,11 +115,13 @@ def rim(monkeypatch):
     fit = RIM.fit
 
     def few_epochs(self, *data, epochs=1, **options):
-        self.T = min(self.T, 2)
+        if isinstance(self, RIM):
+            self.T = min(self.T, 2)
         return fit(self, *data, epochs=min(epochs, 2), verbose=0, **options)
 
-    monkeypatch.setattr(RIM, "fit", few_epochs)
-    for module in (compilation, prediction):  # XLA compiles for long
+    for model in (RIM, PixelErrors):
+        monkeypatch.setattr(model, "fit", few_epochs)
+    for module in (compilation, prediction, pixel_errors):  # XLA compiles for long
         monkeypatch.setattr(module, "resolve_jit", lambda rim, jit_compile: False)
 
     def examples(seed, count):
@@ -130,7 +134,7 @@ def rim(monkeypatch):
 
     x, y, A, sigma = examples(0, 8)
     x2, y2, A2, sigma2 = examples(1, 8)
-    _, y_new, A_new, sigma_new = examples(2, 4)
+    x_new, y_new, A_new, sigma_new = examples(2, 4)
 
     def energy(u, data):
         return tf.reduce_sum((u - data) ** 2, axis=[1, 2, 3])
@@ -141,6 +145,7 @@ def rim(monkeypatch):
     names = {
         **{"x": x, "y": y, "A": A, "sigma": sigma, "x2": x2, "y2": y2, "A2": A2},
         **{"sigma2": sigma2, "y_new": y_new, "A_new": A_new, "sigma_new": sigma_new},
+        "x_new": x_new,
         **{"matrix": A[0], "C": np.eye(32, dtype="float32"), "energy": energy, "lens": lens},
         "forward": lambda signal, matrix: tf.linalg.matvec(matrix, signal[..., 0]),
         **{"f": tf.math.softplus, "f_inverse": lambda value: tf.math.log(tf.math.expm1(value))},

@@ -1,0 +1,1 @@
+"""Errors on every pixel: a network that measures them, their intervals, and whether these hold."""

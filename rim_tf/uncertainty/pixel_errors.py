@@ -1,0 +1,388 @@
+"""The error of every pixel of a recurrent inference machine, learnt from what it leaves."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.saving.serialization_lib import SafeModeScope
+
+from imnn_tf.utils import checks
+from imnn_tf.utils.types import Json, KerasOptimizer, Numbers
+from rim_tf.fitting import checkpoints, keywords
+from rim_tf.fitting.compilation import Compilation, resolve_jit
+from rim_tf.fitting.data import Data, inputs_only
+from rim_tf.networks.layers import spatial_sizes
+from rim_tf.networks.protocol import StepNetwork, check_network
+from rim_tf.prediction import in_batches
+from rim_tf.problem.observation import as_tensors
+from rim_tf.problem.parameters import Values
+from rim_tf.problem.scales import MeasuredScales, or_one, root_mean_square
+from rim_tf.rim import RIM
+from rim_tf.uncertainty.calibration import interval_factors, unlinked
+from rim_tf.uncertainty.likelihood import PixelLikelihood, PixelMetrics
+from rim_tf.uncertainty.reconstruction import DEVIATIONS, Reconstruction
+
+_LARGEST = 12.0
+"""The largest distance of a log-variance from its typical value at which the data are probed."""
+
+
+_COARSEST = 4
+"""The logarithm to base two of the size of the largest blocks of signs."""
+
+_TINY = 1e-12
+"""Keeps the slope of a root finite; it is far below what the network can tell from zero."""
+
+
+@keras.saving.register_keras_serializable("rim_tf")
+class ErrorScales(MeasuredScales):
+    """The typical sizes of parameters and of residuals, one for each channel.
+
+    Args:
+        channels: The number of channels of the parameters.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+    """
+
+    def __init__(self, channels: int, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.of_parameters, self.of_residuals = self._add_scales(
+            of_parameters=channels, of_residuals=channels
+        )
+
+    def measure(self, target: tf.Tensor, estimate: tf.Tensor) -> None:
+        """Measures the scales of some examples.
+
+        Args:
+            target: The true parameters, unlinked, `[batch, *sizes, channels]`. NaN does not count.
+            estimate: What the RIM makes of their data, of the same shape.
+        """
+        self.of_parameters.assign(or_one(root_mean_square(target)))
+        self.of_residuals.assign(or_one(root_mean_square(target - estimate)))
+        self._measured.assign(1.0)
+
+
+@keras.saving.register_keras_serializable("rim_tf")
+class PixelErrors(keras.Model):
+    """Learns the standard deviation of each pixel of a trained RIM.
+
+    With the estimate `u` of the RIM, a typical variance `exp(s_0)`, and random signs `e_k`,
+
+        d_k = exp(s_k / 2),   c_k = d_k (score(u + d_k e_k) - score(u))
+        g_k, h_{k+1} = network([u, s_k - s_0, d_k score(u), e_k, c_k, -e_k c_k, means (, y)], h_k)
+        s_{k+1} = s_k + g_k,      k = 0 ... probes - 1
+
+    The network sees `arcsinh` of what has no limit. The means are those of `-e_k c_k` and `c_k^2`
+    over the pixels. The probes tell it how strongly the data hold each pixel: for a Gaussian
+    likelihood of a linear operator `A` and signs without blocks, the mean of `-e_k c_k` is the
+    diagonal of `A^T N^-1 A` times the present variance. The signs of probe `k` are the same in
+    blocks of `2^k` pixels, at most 16, because data hold large structures otherwise than small
+    ones. The probes make it work for operators and noise
+    levels that were not in training, as the RIM does. The log-variances are trained by the
+    likelihood of the true parameters, with the estimate held fixed, so the estimate stays what it
+    is. Where the RIM gives the posterior mean, the variance is that of the posterior; what the RIM
+    gets wrong is counted as an error too.
+
+    Args:
+        rim: A trained RIM. It is copied, and the copy is never trained.
+        network: The network of the log-variances, which needs as many channels as that of the RIM.
+            It may be of any kind that a RIM takes, and of the same size or smaller.
+        probes: How often the data are probed, at least 1. Defaults to 4.
+        seed: The seed of the signs. Defaults to 0.
+        **kwargs: Arguments of `keras.Model`, such as `name`.
+
+    Call arguments:
+        inputs: The observation `y`, or `(y, *args)` as the score takes them, `[batch, ...]` each.
+
+    Returns of a call:
+        The estimate and the log-variances after each probe, unlinked,
+        `[batch, 1 + probes, *dimensions, channels]`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or the network does not fit the RIM.
+
+    References:
+        Nix & Weigend (1994), doi:10.1109/ICNN.1994.374138, for the likelihood.
+    """
+
+    def __init__(
+        self, rim: RIM, network: StepNetwork, *, probes: int = 4, seed: int = 0, **kwargs: Any
+    ):
+        if not isinstance(rim, RIM):
+            raise TypeError(f"`rim` must be a `RIM`, got {type(rim).__name__}.")
+        super().__init__(autocast=False, dtype=rim.dtype_policy, **kwargs)
+        self.rim = rim.copy()
+        self.rim.trainable = False
+        self.network = network
+        self.probes = checks.integer("probes", probes, minimum=1)
+        self.seed = checks.integer("seed", seed, minimum=0)
+        self.parameters, self.dimensions = self.rim.parameters, self.rim.dimensions
+        channels = checks.integer("network.channels", getattr(network, "channels", None))
+        if channels != rim.channels:
+            raise ValueError(
+                f"`network` must have as many channels as the RIM, {rim.channels}, got {channels}."
+            )
+        check_network(network, self.dimensions, 8 * channels + rim.observation_channels)
+        self.scales = ErrorScales(channels, dtype=self.dtype_policy)
+        self.factors = self.add_weight(
+            name="factors",
+            shape=(len(DEVIATIONS),),
+            initializer=lambda shape, dtype=None: tf.constant(DEVIATIONS, dtype),
+            trainable=False,
+        )
+        self._generator = keras.random.SeedGenerator(self.seed)
+        self.built = True
+        self.compilation = Compilation(PixelMetrics(self.parameters))
+
+    def call(self, inputs: Data, training: bool = False) -> tf.Tensor:
+        """The estimate and the log-variances, `[batch, 1 + probes, *dimensions, channels]`."""
+        y, *args = as_tensors(inputs, self.variable_dtype)
+        u = tf.stop_gradient(self.rim((y, *args), training=False)[:, -1])
+        shown = self.rim.shown(y)
+        at_estimate = self._score(u, y, args)
+        typical = 2.0 * tf.math.log(tf.convert_to_tensor(self.scales.of_residuals))
+        variance = tf.zeros_like(u) + typical
+        state = self.network.initial_state(tf.shape(u)[0], spatial_sizes(u))
+        variances = []
+        for probe in range(self.probes):
+            # The slope through the probes is left out, as that through the score of a RIM is.
+            distance = tf.clip_by_value(variance - typical, -_LARGEST, _LARGEST)
+            deviation = tf.stop_gradient(tf.exp(0.5 * (distance + typical)))
+            signs = self._signs(u, probe, training)
+            change = deviation * (self._score(u + deviation * signs, y, args) - at_estimate)
+            held = -signs * change
+            seen = [
+                u / tf.convert_to_tensor(self.scales.of_parameters),
+                distance,
+                tf.asinh(deviation * at_estimate),
+                signs,
+                tf.asinh(change),
+                tf.asinh(held),
+                tf.zeros_like(u) + tf.asinh(_mean(held)),
+                tf.zeros_like(u) + tf.asinh(tf.sqrt(_mean(tf.square(change)) + _TINY)),
+                *shown,
+            ]
+            step, state = self.network(tf.concat(seen, -1), state)
+            variance += tf.cast(step, u.dtype)
+            variances.append(variance)
+        return tf.stack([u, *variances], axis=1)
+
+    def _score(self, u: tf.Tensor, y: tf.Tensor, args: Sequence[Any]) -> tf.Tensor:
+        """The score of `u`, of its shape `[batch, *sizes, channels]`, through which none trains."""
+        return tf.stop_gradient(tf.ensure_shape(self.rim.score(u, y, *args), u.shape))
+
+    def _signs(self, u: tf.Tensor, probe: int, training: bool) -> tf.Tensor:
+        """Random signs in blocks of `2^probe` pixels, `[batch, *sizes, channels]`.
+
+        In training they are new for every example. Otherwise they are the same for all, so that
+        the error of an example does not depend on those beside it.
+        """
+        shape, block = tf.shape(u), 2 ** min(probe, _COARSEST)
+        blocks = tf.concat([shape[:1], -(-shape[1:-1] // block), shape[-1:]], 0)
+        if training:
+            uniform = keras.random.uniform(blocks, dtype=u.dtype, seed=self._generator)
+        else:
+            one = tf.concat([[1], blocks[1:]], 0)
+            uniform = tf.random.stateless_uniform(one, (self.seed, probe), dtype=u.dtype)
+            uniform = tf.broadcast_to(uniform, blocks)
+        for axis in range(1, len(u.shape) - 1):
+            uniform = tf.repeat(uniform, block, axis)
+        uniform = tf.ensure_shape(tf.slice(uniform, tf.zeros_like(shape), shape), u.shape)
+        return tf.where(uniform < 0.5, -tf.ones_like(u), tf.ones_like(u))
+
+    def measure_scales(self, inputs: Data, x: Values, sample_weight: Numbers = None) -> None:
+        """Measures the scales of parameters and residuals, which `fit` does once by itself.
+
+        Args:
+            inputs: The observation `y`, or `(y, *args)`, of some examples, `[batch, ...]`.
+            x: Their true parameters, `[batch, *dimensions, channels]` or a dictionary by field.
+            sample_weight: Not used; what has no weight may count here. Defaults to `None`.
+
+        Raises:
+            ValueError: If a shape is wrong.
+        """
+        inputs = as_tensors(inputs, self.variable_dtype)
+        trajectory = self.rim(tuple(inputs), training=False)
+        self.scales.measure(self.parameters.target(x, trajectory), trajectory[:, -1])
+
+    fit = keywords.fit
+    evaluate = keywords.evaluate
+
+    def compile(
+        self,
+        optimizer: str | KerasOptimizer = "adam",
+        loss: PixelLikelihood | None = None,
+        *,
+        jit_compile: bool | str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        """Keras's `compile`, with the likelihood as the loss.
+
+        Args:
+            optimizer: What `keras.optimizers.get` takes. Defaults to "adam".
+            loss: How the probes are weighted. Defaults to `PixelLikelihood()`.
+            jit_compile: Whether XLA compiles the model, as for `RIM.compile`. Defaults to "auto".
+            **kwargs: Other arguments of Keras's `compile`.
+
+        Raises:
+            TypeError: If the loss is of another kind.
+        """
+        if not isinstance(loss, PixelLikelihood | None):
+            raise TypeError(f"`loss` must be a `PixelLikelihood` or None, got {loss!r}.")
+        self.compilation.arguments = {"loss": loss, "jit_compile": jit_compile, **kwargs}
+        super().compile(
+            optimizer=optimizer,
+            loss=loss or PixelLikelihood(),
+            jit_compile=resolve_jit(self, jit_compile),
+            **kwargs,
+        )
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Keras's metrics, and `within`."""
+        return [*super().metrics, *self.compilation.metrics.metrics]
+
+    def compute_loss(
+        self,
+        x: Data = None,
+        y: Values = None,
+        y_pred: Any = None,
+        sample_weight: Numbers = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        """The compiled loss, a scalar, of parameters `[batch, *dimensions, channels]`."""
+        target = self.parameters.target(y, y_pred)
+        return super().compute_loss(x, target, y_pred, sample_weight, training)
+
+    def compute_metrics(
+        self, x: Data, y: Values, y_pred: tf.Tensor, sample_weight: Numbers = None
+    ) -> dict[str, Any]:
+        """Adds a batch to the metrics, and returns their values, scalars, by name."""
+        self.compilation.metrics.update(y_pred, y, sample_weight)
+        target = self.parameters.target(y, y_pred)
+        return super().compute_metrics(x, target, y_pred, sample_weight)
+
+    def predict(
+        self, y: Data, *args: Any, batch_size: int | None = None, **kwargs: Any
+    ) -> Reconstruction:
+        """The parameters, with an error for every pixel.
+
+        Args:
+            y: The observation, `[batch, ...]`; or a data set, as for `RIM.predict`, in which all
+                batches have the same sizes.
+            *args: The other arguments of the score, `[batch, ...]` each. A scalar holds for every
+                example.
+            batch_size: The number of examples at once. Defaults to `None`, all of them up to 256.
+            **kwargs: Arguments of Keras's own `predict`, if `y` is a data set.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If an argument is out of range, or the batch axes differ.
+        """
+        if isinstance(y, tf.data.Dataset | keras.utils.PyDataset):
+            if args or batch_size is not None:
+                raise ValueError("`y` must hold arrays for `batch_size` or more arguments.")
+            sizes = (*self.dimensions, self.rim.channels)
+            data = inputs_only(y, self.rim.argument_counts, sizes, self.parameters.fields)
+            predicted = super().predict(data, **kwargs)
+        else:
+            if kwargs:
+                raise TypeError(f"`predict` must be given a data set for {list(kwargs)}.")
+            inputs = tuple(y) + args if isinstance(y, tuple | list) else (y, *args)
+            predicted = in_batches(self._predictor(), inputs, batch_size, self.variable_dtype)
+        factors = keras.ops.convert_to_numpy(self.factors)
+        deviation = np.exp(0.5 * predicted[:, -1])
+        return Reconstruction(predicted[:, 0], deviation, self.parameters.link, factors)
+
+    def _predictor(self) -> Callable[..., Any]:
+        """The compiled function from inputs `[batch, ...]` to what a call returns."""
+        jit = resolve_jit(self, "auto") is True
+        predictors = self.compilation.predictors
+        if jit not in predictors:
+            predictors[jit] = tf.function(self.__call__, jit_compile=jit, autograph=False)
+        return predictors[jit]
+
+    def calibrate(self, y: Data, x: Values, *args: Any, batch_size: int | None = None) -> None:
+        """Makes intervals hold as many pixels of these examples as they say.
+
+        Residuals of images are not Gaussian: most are small beside their standard deviation, and
+        some are large. The half-widths of intervals are therefore measured, in units of the
+        standard deviation, on examples that neither network was trained on. They are saved with
+        the weights.
+
+        Args:
+            y: The observation, `[batch, ...]`.
+            x: The true parameters, `[batch, *dimensions, channels]` or a dictionary by field.
+            *args: The other arguments of the score, `[batch, ...]` each.
+            batch_size: The number of examples at once. Defaults to `None`, all of them up to 256.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If a shape is wrong.
+
+        References:
+            Angelopoulos et al. (2022), arXiv:2202.05265, for the method.
+        """
+        reconstruction = self.predict(y, *args, batch_size=batch_size)
+        target = unlinked(self.parameters, x, reconstruction)
+        self.factors.assign(interval_factors(reconstruction, target))
+
+    def get_config(self) -> dict[str, Any]:
+        """All constructor arguments, that of the RIM as its own configuration."""
+        config = self.rim.get_config()
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "probes": self.probes,
+            "seed": self.seed,
+            "rim": config,
+            "functions": config["functions"],
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Json], custom_objects: Mapping[str, Any] | None = None
+    ) -> "PixelErrors":
+        """Makes the model from its configuration.
+
+        Args:
+            config: What `get_config` returned.
+            custom_objects: The functions of the RIM that Keras cannot store, by the name of their
+                argument. Defaults to `None`.
+
+        Raises:
+            ValueError: If a function is missing.
+        """
+        arguments = dict(config)
+        rim = RIM.from_config(arguments.pop("rim"), custom_objects)
+        for derived in ("functions", "dtype"):
+            arguments.pop(derived, None)
+        with SafeModeScope(True):
+            network = keras.saving.deserialize_keras_object(
+                arguments.pop("network"), custom_objects=custom_objects
+            )
+        return cls(rim, network, **arguments)
+
+    @classmethod
+    def from_checkpoints(
+        cls, directory: str | Path, which: str | int = "best", **functions: Any
+    ) -> "PixelErrors":
+        """Makes the model of a saved fit, as `RIM.from_checkpoints` makes a RIM.
+
+        Args:
+            directory: The `checkpoints_directory` of the fit.
+            which: "best" (the default), "newest", or the number of an epoch.
+            **functions: The functions of the RIM that Keras could not store, by argument.
+
+        Raises:
+            ValueError: If there is no such checkpoint, or a function is missing.
+        """
+        return checkpoints.load(cls, directory, which, functions)
+
+
+def _mean(values: tf.Tensor) -> tf.Tensor:
+    """The mean over the pixels, `[batch, 1, ..., channels]`."""
+    axes = list(range(1, len(values.shape) - 1))
+    return tf.reduce_mean(values, axes, keepdims=True) if axes else values
