@@ -30,7 +30,7 @@ _LEAST_GAIN = 1e-4
 
 # The highest degree of polynomials of summaries, and the most of their terms. What a higher degree
 # must gain in the mean log density to be preferred: less is learnt as well by the density.
-_DEGREES, _MOST_TERMS, _GAIN_OF_DEGREE = 3, 40, 0.01
+_DEGREES, _MOST_TERMS, _GAIN_OF_DEGREE = 3, 21, 0.01
 
 # Summaries within this are taken to powers, and others as if they lay there.
 _POWERS_WITHIN = 3.0
@@ -75,7 +75,7 @@ def fit(
     A ridge keeps the coefficients small. Its strength is the one with which a fifth of the pairs is
     most probable after a fit to the others, or a stronger one that is as good up to 1e-4. The
     degree of the polynomials is raised, for each parameter, from 1 to at most 3 while that makes
-    these pairs more probable by 0.01 and there are at most 40 terms.
+    these pairs more probable by 0.01 and there are at most 21 terms.
 
     Args:
         parameters: `[n, n_params]`, of order one.
