@@ -107,6 +107,7 @@ bench bench-quick: $(VENV)/installed $(PEERS_INSTALLED)
 	$(BIN)/python benchmarks/scaling.py $(QUICK)
 	$(BIN)/python benchmarks/workers.py $(QUICK)
 	$(BIN)/python benchmarks/report.py --folder $(RESULTS) --output $(RESULTS).md
+	$(if $(QUICK),,$(BIN)/python benchmarks/posteriors_figure.py)
 
 bench: RESULTS := benchmarks/results
 bench-quick: RESULTS := benchmarks/results-quick

@@ -4,9 +4,11 @@ The field has 128 x 128 pixels and the power spectrum P(k) = A k^-B. Its Fisher 
 and B is a sum over its modes, so the exact answer is known. The input of the network is the image.
 Its first layer computes the mean power in a few broad bands of the Fourier transform. The network
 learns the weight of each band from simulations that are made for one update and never used again.
+A neural posterior then learns from the network's estimates of 4,000 fields at draws from the prior,
+and is compared with the exact posterior.
 
     python examples/gaussian_random_field.py                          train, measure, infer
-    python examples/gaussian_random_field.py --updates 30 --sets 2    a short look
+    python examples/gaussian_random_field.py --updates 30 --sets 2 --draws 500    a short look
     python examples/gaussian_random_field.py --network convolutions --updates 1000
     python examples/gaussian_random_field.py --network field --updates 2500    no Fourier transform
 """
@@ -25,7 +27,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from imnn_tf import IMNN
-from imnn_tf.lfi import GaussianApproximation
+from imnn_tf.lfi import GaussianApproximation, NeuralPosterior, calibration
 from imnn_tf.networks import field_network
 
 SIZE = 128
@@ -35,6 +37,8 @@ THETA_FID = np.array([1.0, 0.5])
 DELTA_THETA = np.array([0.01, 0.01])
 TARGET = np.array([1.03, 0.53])
 LABELS = ["amplitude $A$", "slope $B$"]
+# Each parameter is uniform between these.
+PRIOR = (0.1, 1.25)
 
 # Numbers of simulations: at the fiducial parameters, and on each side of each derivative. The sides
 # share their noise, which cancels, so few are enough for summaries that are linear in the power.
@@ -90,6 +94,12 @@ def fields(parameters, n, seed):
     """An array of `n` fields with the same parameters."""
     repeated = tf.constant(np.repeat([parameters], n, axis=0), tf.float32)
     return _simulate(repeated, tf.constant(seed, tf.int32)).numpy()
+
+
+def fields_at(theta, rng):
+    """Fields `[n, SIZE, SIZE]`, one at each of the parameters `[n, 2]`."""
+    seed = rng.integers(2**31, size=2)
+    return _simulate(tf.constant(theta, tf.float32), tf.constant(seed, tf.int32)).numpy()
 
 
 def simulations(seed, n_s, n_d):
@@ -280,8 +290,41 @@ class ExactPosterior(GaussianApproximation):
         return (-0.5 * (chi2 + log_det)).reshape(-1, *shape)
 
 
-def plot(imnn, exact, fresh, target, path):
-    """Draws the target field, the history of the fit, and both posteriors."""
+class Inferred(NamedTuple):
+    """The exact posterior of the target, and two that know its estimate alone."""
+
+    exact: ExactPosterior
+    neural: NeuralPosterior
+    gaussian: GaussianApproximation
+
+
+def infer(imnn, target, draws, seed):
+    """All posteriors of the target; the neural one learns from fields at draws from the prior."""
+    uniform = tfp.distributions.Uniform(*PRIOR)
+    shared = {
+        "target_data": target,
+        "prior": tfp.distributions.Blockwise([uniform, uniform]),
+        "get_estimate": imnn.get_estimate,
+        "labels": LABELS,
+    }
+    neural = NeuralPosterior(simulator=fields_at, seed=seed, progress=False, **shared)
+    neural(draws, at_once=250)  # 250 fields are in memory at a time
+    exact = ExactPosterior(Fisher=None, **shared)
+    return Inferred(exact, neural, GaussianApproximation(Fisher=imnn.F, **shared))
+
+
+def told_apart(inferred, seed):
+    """How often a classifier tells samples of either from exact ones: 0.5 is as if by chance."""
+    exact = inferred.exact.result(n=10_000, seed=seed)
+    others = (
+        inferred.neural.result(n_samples=10_000, seed=seed + 1),
+        inferred.gaussian.result(n=10_000, seed=seed + 2),
+    )
+    return [calibration.c2st(other, exact, seed=seed) for other in others]
+
+
+def plot(imnn, exact, fresh, target, inferred, path):
+    """Draws the target field, the history of the fit, and the posteriors."""
     figure = plt.figure(figsize=(12, 6.5), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[1, 1.35])
     image, history = left.subplots(2, 1, height_ratios=[1.3, 1])
@@ -296,26 +339,14 @@ def plot(imnn, exact, fresh, target, path):
     history.plot(updates, fresh.share, "o", color="C2", label="fresh, against the score")
     history.set(xlabel="updates", ylabel=r"$\det F$, share of the exact", ylim=(0, 1.5))
     history.legend(fontsize="small", loc="lower right")
-    plot_posterior(imnn, target, right.subplots(2, 2))
+    axes = right.subplots(2, 2)
+    inferred.exact.plot(ax=axes, label="exact posterior", color="C0", known=TARGET)
+    inferred.neural.plot(ax=axes, label="neural posterior", color="C2", n_samples=10_000)
+    inferred.gaussian.plot(ax=axes, label="Gaussian approximation", color="C1")
     figure.savefig(path, dpi=90)
 
 
-def plot_posterior(imnn, target, axes):
-    """Draws the exact and the approximate posterior of the target as a triangle."""
-    uniform = tfp.distributions.Uniform
-    shared = {
-        "target_data": target,
-        "prior": tfp.distributions.Blockwise([uniform(0.1, 1.25), uniform(0.1, 1.25)]),
-        "get_estimate": imnn.get_estimate,
-        "labels": LABELS,
-    }
-    exact = ExactPosterior(Fisher=None, **shared)
-    exact.plot(ax=axes, label="exact posterior", color="C0", known=TARGET)
-    approximation = GaussianApproximation(Fisher=imnn.F, **shared)
-    approximation.plot(ax=axes, label="Gaussian approximation", color="C1")
-
-
-def main(folder, network, updates, sets, seed):
+def main(folder, network, updates, sets, draws, seed):
     """Runs everything, prints the results and saves the figure in `folder`."""
     started, cpu = time.perf_counter(), time.process_time()
     imnn = train(network, updates, seed)
@@ -325,9 +356,13 @@ def main(folder, network, updates, sets, seed):
     estimate = imnn.get_estimate(target).numpy()[0]
     exact = np.linalg.det(exact_fisher(*modes(SIZE)))
 
+    measured = time.perf_counter()
+    inferred = infer(imnn, target, draws, seed)
+    inference = time.perf_counter() - measured
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "gaussian_random_field.png"
-    plot(imnn, exact, fresh, target, path)
+    plot(imnn, exact, fresh, target, inferred, path)
+    neural, gaussian = told_apart(inferred, seed)
 
     numbers = int(modes(SIZE)[1].sum())
     print(f"exact                det F = {exact:.2f}, of {numbers} real numbers")
@@ -337,6 +372,9 @@ def main(folder, network, updates, sets, seed):
     print(f"against the score    {fresh.share:.5f} +- {fresh.share_error:.5f} of the exact")
     print(f"                     measured on {sets} x {FRESH[0]} fields not used in the fit")
     print(f"estimate             A {estimate[0]:.3f}, B {estimate[1]:.3f}; true {TARGET.tolist()}")
+    print(f"told from the exact  neural posterior {neural:.3f}, ", end="")
+    print(f"Gaussian approximation {gaussian:.3f}; by chance 0.5")
+    print(f"inference            {draws} fields simulated and trained on in {inference:.1f} s")
     print(f"training             {updates} updates in {trained - started:.1f} s, with compilation")
     print(f"                     {cpu:.0f} s of processor time")
     print(f"wall time            {time.perf_counter() - started:.1f} s")
@@ -349,6 +387,7 @@ if __name__ == "__main__":
     parser.add_argument("--network", choices=NETWORKS, default="fourier")
     parser.add_argument("--updates", type=int, default=300)
     parser.add_argument("--sets", type=int, default=20, help="sets of fresh fields to measure on")
+    parser.add_argument("--draws", type=int, default=4000, help="fields for the neural posterior")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     mpl.use("Agg")
