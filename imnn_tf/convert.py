@@ -104,7 +104,9 @@ def _converted(folder: Path, weights: Path) -> KerasModel:
 
 def main() -> None:
     """Converts the folder named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m imnn_tf.convert", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("old", type=Path, help="folder of imnn-tf 0.2: directory/filename")
     parser.add_argument("new", type=Path, help="folder to write")
     parser.add_argument("--weight-file", default="weights", help="name of the weights, without .h5")

@@ -8,9 +8,9 @@ import keras
 import tensorflow as tf
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.types import Json, Numbers
-from rim_tf import networks, prediction  # noqa: F401 - importing networks registers them
+from rim_tf import description, networks, prediction  # noqa: F401 - importing networks registers them
 from rim_tf.fitting import checkpoints, compilation, keywords, weights
 from rim_tf.fitting.compilation import Compilation
 from rim_tf.fitting.data import Data
@@ -35,7 +35,7 @@ from rim_tf.recomputation import check_recomputable, recomputed
 
 
 @keras.saving.register_keras_serializable("rim_tf")
-class RIM(keras.Model):
+class RIM(display.Shown, keras.Model):
     """Solves inverse problems by steps that a network proposes from the score.
 
     From an observation `y`, the other arguments of the score, and an initial iterate `u_0`,
@@ -310,6 +310,9 @@ class RIM(keras.Model):
         """
         return count_score_arguments(self._functions)
 
+    def _facts(self) -> dict[str, str]:
+        return description.facts(self, self._functions)
+
     def get_config(self) -> dict[str, Any]:
         """All constructor arguments. Functions that Keras cannot store are marked as missing."""
         serialized = keras.saving.serialize_keras_object
@@ -368,5 +371,5 @@ class RIM(keras.Model):
         """
         folder = Path(directory)
         rim = cls.from_config(checkpoints.read_configuration(folder), functions)
-        checkpoints.restore_weights(rim, folder, which)
+        rim.compilation.loaded_epoch = checkpoints.restore_weights(rim, folder, which)
         return rim

@@ -19,12 +19,19 @@ def bar(**options: Any) -> "tqdm[Any]":
     Args:
         **options: Arguments of `tqdm`.
     """
-    file: Any = options.get("file", sys.stderr)
-    terminal = hasattr(file, "isatty") and file.isatty()
-    if not terminal and "ipykernel" not in sys.modules:
+    if not overwrites(options.get("file", sys.stderr)):
         options.setdefault("mininterval", _SECONDS_IN_A_LOG)
         options.setdefault("maxinterval", _SECONDS_IN_A_LOG)
     return tqdm(**options)
+
+
+def overwrites(file: Any) -> bool:
+    """Whether what is written to a file can be written over: in a terminal and in a notebook.
+
+    Args:
+        file: A file that is open for writing.
+    """
+    return (hasattr(file, "isatty") and file.isatty()) or "ipykernel" in sys.modules
 
 
 class Shown:

@@ -250,13 +250,16 @@ def _as_json(value: Any) -> Json:
     return json.loads(json.dumps(value, default=str))
 
 
-def restore_weights(rim: KerasModel, directory: Path, which: str | int) -> None:
+def restore_weights(rim: KerasModel, directory: Path, which: str | int) -> int:
     """Gives a model the weights of a checkpoint, the averaged ones if the fit kept averages.
 
     Args:
         rim: A model of the configuration that was saved.
         directory: The folder of the checkpoints.
         which: "best", "newest", or the number of an epoch.
+
+    Returns:
+        The number of the epoch.
 
     Raises:
         TypeError: If `which` is none of these.
@@ -277,6 +280,7 @@ def restore_weights(rim: KerasModel, directory: Path, which: str | int) -> None:
         raise ValueError(f"`directory` must hold a checkpoint, got none in {directory}.")
     weights = saved.variables("averaged") or saved.variables("model")
     checkpoint.assign("model", rim.variables, weights)
+    return saved.settings["epoch"]
 
 
 def saved_epochs(directory: Path) -> list[int]:

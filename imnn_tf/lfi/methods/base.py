@@ -10,7 +10,7 @@ import numpy as np
 from imnn_tf.lfi.plots.layout import Label
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.running.arguments import described
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.types import Numbers
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     get_estimate="Takes data, `(n,) + input shape`, and returns estimates of the parameters, "
     "`(n, n_params)`. `None` for a method that needs none.",
 )
-class LikelihoodFreeInference:
+class LikelihoodFreeInference(display.Shown):
     """Target data compressed to estimates, a prior, and the Fisher information.
 
     Attributes:
@@ -77,6 +77,12 @@ class LikelihoodFreeInference:
         # What `IMNN.evaluate` returns holds the information.
         Fisher = getattr(Fisher, "fisher", Fisher)
         self.F = None if Fisher is None else _checked_fisher(Fisher, self.targets, self.n_params)
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"parameters": ", ".join(self.parameter_names), "targets": str(self.targets)}
+        if self.estimate is not None and self.targets == 1:
+            facts["estimate"] = display.numbers(self.estimate[0])
+        return facts
 
     @property
     def n_params(self) -> int:
