@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from imnn_tf.lfi.plots.layout import Label
+from imnn_tf.lfi.plots.layout import Label, root_figure
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.running.arguments import described
 from imnn_tf.utils import checks, display
@@ -148,8 +148,7 @@ class LikelihoodFreeInference(display.Shown):
         ax.set_xticks(np.arange(self.n_params), labels=self.axis_labels)
         ax.set_yticks(np.arange(self.n_params), labels=self.axis_labels)
         ax.set_title(title, wrap=True)
-        figure = ax.get_figure(root=True)
-        assert figure is not None
+        figure = root_figure(ax)
         figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04)
         if save is not None:
             figure.savefig(save, bbox_inches="tight", transparent=True)
