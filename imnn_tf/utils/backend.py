@@ -23,23 +23,28 @@ _START = re.compile(
     re.MULTILINE | re.VERBOSE,
 )
 
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
 
 @contextmanager
 def quiet_start() -> Iterator[None]:
     """Imports TensorFlow without the messages that it writes whenever it starts.
 
     What is written to the standard error meanwhile is shown at the end, without those messages.
-    TensorFlow looks for GPUs at the end too, as it else does before its first operation. With
-    `TF_CPP_MIN_LOG_LEVEL=0` in the environment, everything is shown.
+    TensorFlow looks for GPUs at the end too, as it else does before its first operation. Unless
+    the environment has `TF_CPP_MIN_LOG_LEVEL`, TensorFlow is imported with 1, so that it logs no
+    mere information later either. With 0, everything is shown.
 
     Example:
         >>> from imnn_tf.utils import quiet_start
         >>> with quiet_start():
         ...     import tensorflow as tf
     """
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0":
+    level = os.environ.get(_LEVEL)
+    if level == "0":
         yield
         return
+    os.environ[_LEVEL] = level or "1"  # TensorFlow reads it once
     # They are written by compiled code, so that `sys.stderr` does not see them.
     with tempfile.TemporaryFile() as aside:
         sys.stderr.flush()
@@ -50,6 +55,8 @@ def quiet_start() -> Iterator[None]:
             if "tensorflow" in sys.modules:
                 sys.modules["tensorflow"].config.list_physical_devices()
         finally:
+            if level is None:
+                del os.environ[_LEVEL]
             sys.stderr.flush()
             os.dup2(shown, 2)
             os.close(shown)

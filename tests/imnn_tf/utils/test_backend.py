@@ -59,7 +59,8 @@ with quiet_start():
     import tensorflow as tf
     os.write(2, b"E0000 00:00:1.0 1 cuda.cc:1] a real error\\n")
     print("a warning", file=sys.stderr)
-tf.constant(1.0) + 1.0
+print(os.environ.get("TF_CPP_MIN_LOG_LEVEL"))
+tf.function(lambda x: x + 1.0, jit_compile=True)(tf.constant(1.0))  # XLA starts too
 print("after", file=sys.stderr)
 """
 
@@ -71,6 +72,7 @@ def test_a_quiet_start_shows_all_but_the_start(level):
         environment["TF_CPP_MIN_LOG_LEVEL"] = level
     command = [sys.executable, "-c", QUIET]
     run = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert run.stdout == f"{level}\n"
     ours = ["E0000 00:00:1.0 1 cuda.cc:1] a real error", "a warning", "after"]
     if level == "0":  # the user asked for everything
         assert len(run.stderr.splitlines()) > len(ours)
