@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Hide TensorFlow's start-up messages, which are of no use here.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: help quickstart test test-fast torture lint format docs tutorials notebooks dist lock bench bench-quick gate clean
+.PHONY: help quickstart test test-fast torture lint format docs tutorials notebooks dist release-check lock bench bench-quick gate clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,7p'
@@ -70,6 +70,14 @@ dist: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable ".[dist]"
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m twine check --strict dist/*
+
+# The wheel and what the source distribution brings, in a bare environment of each interpreter. The
+# tutorials run in that of the last one.
+PYTHONS ?= python3.13 python3.12 python3.11
+
+release-check: dist
+	for python in $(PYTHONS); do .ci/release $$python || exit 1; done
+	.ci/release $(lastword $(PYTHONS)) tutorials
 
 # The packages to compare with run in their own environments, which need Python 3.11.
 PEERS := $(VENV)-peers

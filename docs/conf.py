@@ -40,6 +40,7 @@ nb_mime_priority_overrides = [("html", "text/html", 10), ("html", "image/png", 2
 
 # The reference, from docstrings in Google's style. In them, single backticks hold code.
 default_role = "code"
+highlight_language = "none"  # a block that does not name its language is a command or an output
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
@@ -62,7 +63,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": []}
+html_sidebars = {"index": [], "install": [], "benchmarks": []}  # pages without neighbours
 
 
 def copy_tutorials() -> None:

@@ -19,16 +19,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import keras
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
 
-from imnn_tf import IMNN
-from imnn_tf.lfi import GaussianApproximation, NeuralPosterior, calibration
-from imnn_tf.networks import field_network
+from imnn_tf.utils import quiet_start
+
+with quiet_start():
+    import keras
+    import tensorflow as tf
+    import tensorflow_probability as tfp
+
+    from imnn_tf import IMNN
+    from imnn_tf.lfi import GaussianApproximation, NeuralPosterior, calibration
+    from imnn_tf.networks import field_network
 
 SIZE = 128
 THETA_FID = np.array([1.0, 0.5])

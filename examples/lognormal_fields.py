@@ -12,13 +12,17 @@ import argparse
 import time
 from pathlib import Path
 
-import keras
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 
-from imnn_tf import IMNN
-from imnn_tf.networks import field_network
+from imnn_tf.utils import quiet_start
+
+with quiet_start():
+    import keras
+
+    from imnn_tf import IMNN
+    from imnn_tf.networks import field_network
 
 SIZE = 32
 THETA_FID = np.array([0.25, 1.0])

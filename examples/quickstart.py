@@ -9,13 +9,17 @@ import argparse
 import time
 from pathlib import Path
 
-import keras
 import matplotlib as mpl
 import numpy as np
-import tensorflow_probability as tfp
 
-from imnn_tf import IMNN
-from imnn_tf.lfi import GaussianApproximation
+from imnn_tf.utils import quiet_start
+
+with quiet_start():
+    import keras
+    import tensorflow_probability as tfp
+
+    from imnn_tf import IMNN
+    from imnn_tf.lfi import GaussianApproximation
 
 N_DRAWS = 10
 THETA_FID = np.array([0.0, 1.0])

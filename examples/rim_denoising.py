@@ -14,15 +14,19 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import skimage.restoration as restoration
-import tensorflow as tf
 from skimage.transform import rescale
 from sklearn.datasets import load_sample_images
 
-from rim_tf import RIM, TrajectoryLoss, UNet
+from imnn_tf.utils import quiet_start
+
+with quiet_start():
+    import keras
+    import tensorflow as tf
+
+    from rim_tf import RIM, TrajectoryLoss, UNet
 
 LEVELS = (15, 25, 50)
 """Noise levels of the comparison, in grey levels of 255."""

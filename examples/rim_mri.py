@@ -18,14 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import matplotlib.pyplot as plt
 import numpy as np
-import tensorflow as tf
-from mri_scanner import COILS, mask, scan, sense, total_variation, wavelet, zero_filled
 from sklearn.datasets import load_sample_images
 
-from rim_tf import RIM, GaussianLikelihood, UNet
+from imnn_tf.utils import quiet_start
+
+with quiet_start():
+    import keras
+    import tensorflow as tf
+    from mri_scanner import COILS, mask, scan, sense, total_variation, wavelet, zero_filled
+
+    from rim_tf import RIM, GaussianLikelihood, UNet
 
 PATCH = 64
 NOISE = 0.01

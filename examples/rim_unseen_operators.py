@@ -14,12 +14,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import keras
 import matplotlib.pyplot as plt
 import numpy as np
-import tensorflow as tf
 
-from rim_tf import RIM, GaussianLikelihood, UNet
+from imnn_tf.utils import quiet_start
+
+with quiet_start():
+    import keras
+    import tensorflow as tf
+
+    from rim_tf import RIM, GaussianLikelihood, UNet
 
 SIZE = 32
 NOISE = (0.05, 0.3)

@@ -11,12 +11,15 @@ import argparse
 import tempfile
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
-from imnn_tf.estimator import STATISTICS, STATISTICS_FILE, Estimator
+from imnn_tf.utils.backend import quiet_start
 from imnn_tf.utils.types import KerasModel
+
+if TYPE_CHECKING:
+    from imnn_tf.estimator import Estimator
 
 # How far the summaries of the two models may differ, relative to the largest. Float32 gives 1e-6.
 _TOLERANCE = 1e-4
@@ -27,7 +30,7 @@ def convert(
     new: str | Path,
     *,
     weight_file: str = "weights",
-) -> Estimator:
+) -> "Estimator":
     """Converts a saved fit of imnn-tf 0.2, and checks that its network gives the same summaries.
 
     Version 0.2 saved the model before the fit and its weights after it, so the weights are taken
@@ -48,6 +51,8 @@ def convert(
         ValueError: If the folders are the same, a statistic is missing, or the model cannot be
             converted. One with layers of your own cannot.
     """
+    from imnn_tf.estimator import STATISTICS, STATISTICS_FILE, Estimator
+
     source, target = Path(old), Path(new)
     if source.resolve() == target.resolve():
         raise ValueError(f"`new` must be another folder than `old`, got {target} twice.")
@@ -71,6 +76,7 @@ def convert(
 
 def _converted(folder: Path, weights: Path) -> KerasModel:
     """The old model with its trained weights, in Keras 3."""
+    import keras
     import tf_keras  # Keras 2, which TensorFlow Probability needs too
 
     model = tf_keras.models.load_model(folder, compile=False)
@@ -104,11 +110,15 @@ def _converted(folder: Path, weights: Path) -> KerasModel:
 
 def main() -> None:
     """Converts the folder named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m imnn_tf.convert", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("old", type=Path, help="folder of imnn-tf 0.2: directory/filename")
     parser.add_argument("new", type=Path, help="folder to write")
     parser.add_argument("--weight-file", default="weights", help="name of the weights, without .h5")
     arguments = parser.parse_args()
+    with quiet_start():
+        import tensorflow  # noqa: F401 - what `convert` imports
     convert(arguments.old, arguments.new, weight_file=arguments.weight_file)
 
 

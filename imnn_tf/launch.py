@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import IO
 
+from imnn_tf.utils.backend import without_start
+
 # Seconds that the other workers have to say why they stop, before they are killed.
 _GRACE = 30.0
 _POLL = 0.2
@@ -102,10 +104,10 @@ def _free_addresses(count: int) -> list[str]:
 
 
 def _forward(index: int, lines: IO[str] | None) -> None:
-    """Shows the output of a worker with its number in front."""
+    """Shows the output of a worker, but for TensorFlow's start, with its number in front."""
     assert lines is not None
     with lines:
-        for line in lines:
+        for line in filter(without_start, lines):
             sys.stdout.write(f"[worker {index}] {line}")
             sys.stdout.flush()
 

@@ -8,9 +8,14 @@ import keras
 import tensorflow as tf
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.types import Json, Numbers
-from rim_tf import adaptation, networks, prediction  # noqa: F401 - importing networks registers them
+from rim_tf import (  # noqa: F401 - importing networks registers them
+    adaptation,
+    description,
+    networks,
+    prediction,
+)
 from rim_tf.fitting import checkpoints, compilation, keywords, weights
 from rim_tf.fitting.compilation import Compilation
 from rim_tf.fitting.data import Data
@@ -35,7 +40,7 @@ from rim_tf.recomputation import check_recomputable, recomputed
 
 
 @keras.saving.register_keras_serializable("rim_tf")
-class RIM(keras.Model):
+class RIM(display.Shown, keras.Model):
     """Solves inverse problems by steps that a network proposes from the score.
 
     From an observation `y`, the other arguments of the score, and an initial iterate `u_0`,
@@ -322,6 +327,9 @@ class RIM(keras.Model):
         The largest is `None` without a limit.
         """
         return count_score_arguments(self._functions)
+
+    def _facts(self) -> dict[str, str]:
+        return description.facts(self, self._functions)
 
     def get_config(self) -> dict[str, Any]:
         """All constructor arguments. Functions that Keras cannot store are marked as missing."""

@@ -3,10 +3,12 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from imnn_tf.utils.backend import quiet_start
+
 if TYPE_CHECKING:
     from imnn_tf.simulations.writer import TFRecords
 
-__all__ = ["TFRecords"]
+__all__ = ["TFRecords", "quiet_start"]
 
 
 # The writer stands above this room, because it uses workers. Its public name is here.

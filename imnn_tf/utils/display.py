@@ -20,9 +20,7 @@ def bar(**options: Any) -> "tqdm[Any]":
     Args:
         **options: Arguments of `tqdm`.
     """
-    file: Any = options.get("file", sys.stderr)
-    terminal = hasattr(file, "isatty") and file.isatty()
-    if not terminal and "ipykernel" not in sys.modules:
+    if not overwrites(options.get("file", sys.stderr)):
         options.setdefault("mininterval", _SECONDS_IN_A_LOG)
         options.setdefault("maxinterval", _SECONDS_IN_A_LOG)
     return tqdm(**options)
@@ -37,6 +35,15 @@ def attribute(path: str, kind: str, meaning: str) -> Any:
         meaning: What it is.
     """
     return property(attrgetter(path), doc=f"{kind}: {meaning}")
+
+
+def overwrites(file: Any) -> bool:
+    """Whether what is written to a file can be written over: in a terminal and in a notebook.
+
+    Args:
+        file: A file that is open for writing.
+    """
+    return (hasattr(file, "isatty") and file.isatty()) or "ipykernel" in sys.modules
 
 
 class Shown:

@@ -268,17 +268,20 @@ def load(
     """
     folder = Path(directory)
     model = kind.from_config(read_configuration(folder), functions)
-    restore_weights(model, folder, which)
+    model.compilation.loaded_epoch = restore_weights(model, folder, which)
     return model
 
 
-def restore_weights(rim: KerasModel, directory: Path, which: str | int) -> None:
+def restore_weights(rim: KerasModel, directory: Path, which: str | int) -> int:
     """Gives a model the weights of a checkpoint, the averaged ones if the fit kept averages.
 
     Args:
         rim: A model of the configuration that was saved.
         directory: The folder of the checkpoints.
         which: "best", "newest", or the number of an epoch.
+
+    Returns:
+        The number of the epoch.
 
     Raises:
         TypeError: If `which` is none of these.
@@ -299,6 +302,7 @@ def restore_weights(rim: KerasModel, directory: Path, which: str | int) -> None:
         raise ValueError(f"`directory` must hold a checkpoint, got none in {directory}.")
     weights = saved.variables("averaged") or saved.variables("model")
     checkpoint.assign("model", rim.variables, weights)
+    return saved.settings["epoch"]
 
 
 def saved_epochs(directory: Path) -> list[int]:

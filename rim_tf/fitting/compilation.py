@@ -17,7 +17,7 @@ from rim_tf.problem.scales import Scales
 
 @dataclass
 class Compilation:
-    """How a RIM was compiled, and what was compiled since.
+    """How a RIM was compiled, what was compiled since, and where its weights are from.
 
     A RIM holds it in one object because Keras tracks the dictionaries, lists and metrics that a
     model itself holds. It would log the user's metrics twice, and export the functions.
@@ -26,11 +26,13 @@ class Compilation:
         metrics: What is logged besides the loss and the user's metrics.
         arguments: What the last `compile` was given, but for the optimiser.
         predictors: The functions that `predict` has compiled.
+        loaded_epoch: The epoch of the saved fit whose weights it was made with, or `None`.
     """
 
     metrics: Any
     arguments: dict[str, Any] = field(default_factory=dict)
     predictors: dict[Any, Callable[..., Any]] = field(default_factory=dict)
+    loaded_epoch: int | None = None
 
 
 def compile(

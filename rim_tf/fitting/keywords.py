@@ -6,6 +6,7 @@ A new keyword is declared, documented and translated here and nowhere else.
 import contextlib
 import datetime
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.types import KerasModel, KerasOptimizer, Numbers
-from rim_tf.fitting.callbacks import MaxTime, Patience
+from rim_tf.fitting.callbacks import Ending, MaxTime, Patience
 from rim_tf.fitting.checkpoints import Checkpoints
 from rim_tf.fitting.data import Data, arrange, arrange_validation, data_may_end, first_batch
 from rim_tf.fitting.schedules import LearningRate, Warmup
@@ -116,7 +117,8 @@ def fit(
         sample_weight: The weights of examples, pixels or entries, `[batch]`, `[batch, *sizes]` or
             `[batch, *sizes, channels]`, at least 0, if the data are arrays. Defaults to `None`,
             equal weights.
-        **kwargs: Other arguments of Keras's `fit`, such as `verbose`.
+        **kwargs: Other arguments of Keras's `fit`, such as `verbose`, whose "auto" (the default)
+            writes one line for each epoch into a log file.
 
     Returns:
         Keras's history. That of a resumed fit covers the whole fit.
@@ -165,6 +167,13 @@ def fit(
         if saver.memory.spent:
             epochs = first_epoch  # Keras would only ask after another epoch
         callbacks.append(saver)  # the last, because it saves what the others decided
+    reasons = {
+        "Patience" if isinstance(each, Patience) else "`max_time`": each
+        for each in stops
+        if isinstance(each, Patience | MaxTime)
+    }
+    kwargs["verbose"] = _verbosity(kwargs.get("verbose", "auto"))
+    callbacks.append(Ending(monitor, reasons, show=bool(kwargs["verbose"])))
     place: dict[str, Any] = {"seed": seed, "steps": steps, "first_epoch": first_epoch}
     form: dict[str, Any] = {"batch_size": batch_size, "dtype": rim.variable_dtype}
     form["check"] = rim.parameters.check_range
@@ -230,6 +239,7 @@ def evaluate(
     form["check"] = rim.parameters.check_range
     data, steps = arrange(x, y, sample_weight, **form).one_epoch()
     with _traced_anew_after_errors(rim), data_may_end():
+        kwargs["verbose"] = _verbosity(kwargs.get("verbose", "auto"))
         return keras.Model.evaluate(rim, data, **{"steps": steps, **kwargs})
 
 
@@ -339,6 +349,11 @@ def make_callbacks(
     if max_time is not None and max_time != math.inf:
         callbacks.append(MaxTime(max_time))
     return callbacks
+
+
+def _verbosity(verbose: str | int) -> str | int:
+    """Keras's `verbose`, of which "auto" would write a line every 50 ms into a log file."""
+    return 2 if verbose == "auto" and not display.overwrites(sys.stdout) else verbose
 
 
 def _directory(

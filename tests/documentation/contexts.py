@@ -158,7 +158,30 @@ def install(monkeypatch):
     return {}
 
 
-PAGES = ("readme", "install", "imnn", "information", "simulations", "fields", "lfi", "rim")
+def own_maps(monkeypatch):
+    """Few updates, and neural posteriors that are hardly trained."""
+    fit = IMNN.fit
+
+    def few_updates(self, n_iterations, **options):
+        options["validation_freq"] = 2
+        return fit(self, 4, **options)
+
+    monkeypatch.setattr(IMNN, "fit", few_updates)
+    train_little(monkeypatch)
+    return {}
+
+
+PAGES = (
+    "readme",
+    "own_maps",
+    "install",
+    "imnn",
+    "information",
+    "simulations",
+    "fields",
+    "lfi",
+    "rim",
+)
 
 
 def sets(count):

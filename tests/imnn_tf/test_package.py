@@ -1,8 +1,11 @@
 """The installed packages and their import."""
 
+import re
+import runpy
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +56,17 @@ def test_unknown_names_are_unknown():
 @pytest.mark.parametrize("package", ["imnn_tf", "rim_tf"])
 def test_packages_are_typed(package):
     assert files(package).joinpath("py.typed").is_file()
+
+
+def test_the_readme_of_the_distribution_has_no_link_into_a_checkout():
+    root = Path(__file__).parents[2]
+    readme = runpy.run_path(str(root / "setup.py"))["readme"]
+    text = (root / "README.md").read_text(encoding="utf-8")
+    assert "](docs/" in text
+    alone = readme(text, None)
+    assert all(link.startswith("https:") for link in re.findall(r"\]\(([^)]*)\)", alone))
+    assert "- docs/install.md: extras" in alone
+    linked = readme(text, "https://example.org/imnn-tf/")
+    assert "](https://example.org/imnn-tf/blob/main/docs/install.md)" in linked
+    assert "](https://example.org/imnn-tf/raw/main/docs/figures/posterior.png)" in linked
+    assert alone.count("arxiv.org") == linked.count("arxiv.org") == text.count("arxiv.org")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from imnn_tf.lfi.plots.layout import Label
+from imnn_tf.lfi.plots.layout import Label, root_figure
 from imnn_tf.lfi.prior import Prior
 from imnn_tf.running.arguments import described
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.types import Numbers
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _ENOUGH_TO_VARY = 10
     get_estimate="Takes data, `(n,) + input shape`, and returns estimates of the parameters, "
     "`(n, n_params)`, each of its own row alone. `None` for a method that needs none.",
 )
-class LikelihoodFreeInference:
+class LikelihoodFreeInference(display.Shown):
     """Target data compressed to estimates, a prior, and the Fisher information.
 
     Attributes:
@@ -83,6 +83,12 @@ class LikelihoodFreeInference:
         # What `IMNN.evaluate` returns holds the information.
         Fisher = getattr(Fisher, "fisher", Fisher)
         self.F = None if Fisher is None else _checked_fisher(Fisher, self.targets, self.n_params)
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"parameters": ", ".join(self.parameter_names), "targets": str(self.targets)}
+        if self.estimate is not None and self.targets == 1:
+            facts["estimate"] = display.numbers(self.estimate[0])
+        return facts
 
     @property
     def n_params(self) -> int:
@@ -148,8 +154,7 @@ class LikelihoodFreeInference:
         ax.set_xticks(np.arange(self.n_params), labels=self.axis_labels)
         ax.set_yticks(np.arange(self.n_params), labels=self.axis_labels)
         ax.set_title(title, wrap=True)
-        figure = ax.get_figure(root=True)
-        assert figure is not None
+        figure = root_figure(ax)
         figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04)
         if save is not None:
             figure.savefig(save, bbox_inches="tight", transparent=True)

@@ -82,6 +82,9 @@ class AmortisedInference(SimulatedInference):
         """Whether Ctrl-C ended the last simulations early."""
         return self._state.simulated.interrupted
 
+    def _facts(self) -> dict[str, str]:
+        return {**super()._facts(), "trained on": f"{self.trained_on} simulations"}
+
     @property
     def trained_on(self) -> int:
         """The number of simulations that the density was trained on; 0 before a training."""

@@ -1,11 +1,15 @@
 """What the figures have in common: new axes, and how targets are named and told apart."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from imnn_tf.utils import checks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # One or several of Matplotlib's axes, as a user passes them.
 AxesLike: TypeAlias = Any
@@ -16,6 +20,17 @@ FigureSize: TypeAlias = tuple[float, float] | None
 
 # How the lines look that mark true parameters.
 KNOWN: dict[str, Any] = {"color": "black", "linestyle": "dashed", "linewidth": 0.8}
+
+
+def root_figure(axes: "Axes") -> "Figure":
+    """The whole figure that axes are in, perhaps within a part of it.
+
+    Args:
+        axes: The axes.
+    """
+    # What is a part of a figure names the whole one too. `get_figure(root=True)` says the same,
+    # but not in Matplotlib 3.9.
+    return axes.figure.figure
 
 
 def grid_of_axes(

@@ -18,6 +18,7 @@ from imnn_tf.lfi.plots.layout import (
     check_axes,
     grid_of_axes,
     hidden_axes,
+    root_figure,
     target_names,
     target_styles,
 )
@@ -206,7 +207,7 @@ def _add_legend(axes: np.ndarray, entries: list[tuple[str, _Look]], pairs: bool)
         for name, (color, marker) in entries
     ]
     corner = axes[0, -1]
-    figure = corner.get_figure(root=True)
+    figure = root_figure(corner)
     if (pairs and len(axes) > 1) or not figure.get_constrained_layout():
         olds = [corner.get_legend()] if corner.get_legend() else []
         home: Any = corner

@@ -56,6 +56,13 @@ def two_targets(box_prior):
     )
 
 
+def test_a_method_says_what_it_is(two_targets, box_prior):
+    assert repr(two_targets) == "GaussianApproximation(parameters: p1, p2, targets: 2)"
+    one = GaussianApproximation([[0.5, 5.0]], box_prior, F, identity)
+    assert repr(one).endswith("targets: 1, estimate: 0.5, 5)")
+    assert one._repr_html_().count("<tr>") == 3
+
+
 def test_likelihood_is_scipys_gaussian(two_targets):
     points = np.random.default_rng(0).uniform(0.2, 6, (2, 50))
     expected = [

@@ -130,6 +130,7 @@ def test_more_simulations_are_added_to_those_before():
     assert npe.trained_on == 300
     npe.NPE(200)
     assert npe.trained_on == 500
+    assert "trained on: 500 simulations" in repr(npe)
     np.testing.assert_array_equal(npe.parameters[:300], before)
     npe.reset()
     assert npe.trained_on == len(npe.parameters) == 0

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from imnn_tf.utils.backend import quiet_start, without_start
+
 PROGRAMS = ["from imnn_tf import IMNN", "from imnn_tf import Estimator", "from rim_tf import RIM"]
 
 
@@ -48,3 +50,55 @@ def test_the_environment_overrides_the_file(tmp_path, monkeypatch, content):
     if "backend" not in content:
         monkeypatch.delenv("KERAS_BACKEND")
         require_tensorflow()
+
+
+QUIET = """
+import os, sys
+from imnn_tf.utils import quiet_start
+with quiet_start():
+    import tensorflow as tf
+    os.write(2, b"E0000 00:00:1.0 1 cuda.cc:1] a real error\\n")
+    print("a warning", file=sys.stderr)
+print(os.environ.get("TF_CPP_MIN_LOG_LEVEL"))
+tf.function(lambda x: x + 1.0, jit_compile=True)(tf.constant(1.0))  # XLA starts too
+print("after", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("level", ["0", "3", None])
+def test_a_quiet_start_shows_all_but_the_start(level):
+    environment = {key: each for key, each in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    if level is not None:
+        environment["TF_CPP_MIN_LOG_LEVEL"] = level
+    command = [sys.executable, "-c", QUIET]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert run.stdout == f"{level}\n"
+    ours = ["E0000 00:00:1.0 1 cuda.cc:1] a real error", "a warning", "after"]
+    if level == "0":  # the user asked for everything
+        assert len(run.stderr.splitlines()) > len(ours)
+        assert set(ours) < set(run.stderr.splitlines())
+    else:
+        assert run.stderr.splitlines() == ours
+
+
+def test_an_error_of_the_start_is_shown_and_raised(capfd, monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+
+    def start():
+        with quiet_start():
+            os.write(2, b"a library is missing\n")
+            raise ImportError("no library")
+
+    with pytest.raises(ImportError, match="no library"):
+        start()
+    os.write(2, b"later\n")
+    assert capfd.readouterr().err == "a library is missing\nlater\n"
+
+
+def test_other_errors_about_a_gpu_are_no_part_of_the_start():
+    number = (
+        "E0000 00:00:1796.5 10 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error"
+    )
+    missing = f"{number}: Failed call to cuInit: UNKNOWN ERROR (303)\n"
+    broken = f"{number}: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH\n"
+    assert without_start(missing + broken) == broken

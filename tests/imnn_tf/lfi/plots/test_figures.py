@@ -5,6 +5,7 @@ from matplotlib.colors import to_rgb
 from scipy import stats
 
 from imnn_tf.lfi import Marginals, triangle
+from imnn_tf.lfi.plots.layout import root_figure
 from imnn_tf.lfi.plots.scatter import Cloud, scatter
 
 COVARIANCE = np.array([[1.0, 0.6, 0.1], [0.6, 2.0, -0.3], [0.1, -0.3, 0.5]])
@@ -164,3 +165,10 @@ def test_legend_of_a_scatter_plot_is_not_cut_off(targets):
     assert box.x1 <= figure.bbox.width
     assert box.y1 <= figure.bbox.height
     assert len(legend.get_texts()) == targets
+
+
+def test_the_whole_figure_of_axes_in_a_part_of_it():
+    whole = plt.figure()
+    part = whole.subfigures(1, 2)[0]
+    assert root_figure(part.subplots()) is whole
+    assert root_figure(whole.subplots()) is whole
