@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from scipy.stats import norm
 
-from rim_tf import RIM, PixelErrors, PutzkyWelling, UNet, pixel_coverage
+from rim_tf import RIM, GaussianLikelihood, PixelErrors, PutzkyWelling, UNet, pixel_coverage
 from rim_tf.uncertainty.likelihood import PixelLikelihood
 
 SIZE = 16
@@ -34,7 +34,11 @@ def white_signals(count, seed, unit=1.0):
     return tuple(each.astype("float32") for each in arrays), variance * unit**2
 
 
-def exact_rim(unit=1.0):
+def scaled(x, gain):
+    return gain[..., None] * x
+
+
+def exact_rim(unit=1.0, likelihood=None):
     """An untrained RIM returns its start, which is the posterior mean."""
 
     def start(y, gain, sigma):
@@ -43,7 +47,8 @@ def exact_rim(unit=1.0):
     return RIM(
         [SIZE],
         PutzkyWelling(1, features=(4, 4, 4), dimensions=1, seed=0),
-        score_fn=gain_score,
+        score_fn=gain_score if likelihood is None else None,
+        likelihood=likelihood,
         initialization_method="approximate_inverse",
         approximate_inverse_fn=start,
         T=1,
@@ -78,6 +83,39 @@ def test_variances_are_those_of_the_posterior(errors):
     coverage = pixel_coverage(predicted, x)
     for share, level, error in zip(coverage.shares, coverage.levels, coverage.errors, strict=True):
         assert abs(share - level) < 0.01 + 3 * error
+
+
+@pytest.mark.parametrize("dimension", [SIZE, None])
+def test_simulations_give_the_typical_error_of_any_problem_without_training(dimension):
+    (y, x, *args), _ = white_signals(200, 12)
+    rim = exact_rim(likelihood=GaussianLikelihood(scaled))
+    if dimension is None:
+        rim = RIM(
+            [None],
+            PutzkyWelling(1, features=(4, 4, 4), dimensions=1, seed=0),
+            likelihood=GaussianLikelihood(scaled),
+            initialization_method="approximate_inverse",
+            approximate_inverse_fn=wiener,
+            T=1,
+        )
+    errors = PixelErrors(rim, network(), probes=16)
+    errors.measure_scales((y, *args), x)
+    gain, sigma = args[0][:40], np.geomspace(0.03, 30.0, 40).astype("float32")
+    y = scaled(x[:40], gain) + sigma[:, None, None] * np.random.default_rng(0).normal(
+        size=(40, SIZE, 1)
+    )
+    found = errors.predict(y, gain, sigma).deviation[..., 0] ** 2
+    exact = (1.0 / (1.0 + (gain / sigma[:, None]) ** 2)).mean(axis=1)
+    ratio = found.mean(axis=1) / exact
+    np.testing.assert_array_equal(np.ptp(found, axis=1), 0)  # the network was not trained
+    if dimension is None:
+        # Simulated from the estimate, which is smoother than the truth: right where data are good.
+        assert np.all(np.abs(ratio[:8] - 1) < 0.4)
+        assert np.all(ratio < 1.4)
+    else:
+        # 16 draws of 16 independent pixels each: 9 % of Monte Carlo error, from all but a few.
+        assert np.all(np.abs(ratio - 1) < 0.4)
+        assert abs(np.mean(ratio) - 1) < 0.15
 
 
 def test_a_fit_does_not_depend_on_units(errors):
