@@ -11,7 +11,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import Json, KerasOptimizer, Numbers
-from rim_tf.fitting import checkpoints, keywords
+from rim_tf.fitting import checkpoints, compilation, keywords
 from rim_tf.fitting.compilation import Compilation, resolve_jit
 from rim_tf.fitting.data import Data, inputs_only
 from rim_tf.networks.layers import spatial_sizes
@@ -227,6 +227,13 @@ class PixelErrors(keras.Model):
             jit_compile=resolve_jit(self, jit_compile),
             **kwargs,
         )
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """What `compile_from_config` takes; empty if the model was never compiled."""
+        config = super().get_compile_config()
+        return {**config, "optimizer_built": self.optimizer.built} if config else config
+
+    compile_from_config = compilation.compile_from_config
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
