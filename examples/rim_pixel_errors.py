@@ -13,14 +13,18 @@ import argparse
 import time
 from pathlib import Path
 
-import keras
 import matplotlib.pyplot as plt
 import numpy as np
-import tensorflow as tf
-from rim_mri import patches
 from sklearn.datasets import load_sample_images
 
-from rim_tf import RIM, GaussianLikelihood, PixelErrors, UNet, pixel_coverage
+from imnn_tf.utils import quiet_start
+
+with quiet_start():
+    import keras
+    import tensorflow as tf
+    from rim_mri import patches
+
+    from rim_tf import RIM, GaussianLikelihood, PixelErrors, UNet, pixel_coverage
 
 PATCH = 40
 SIGMA = (0.04, 0.2)
@@ -110,7 +114,7 @@ def make_rim() -> RIM:
 
 def make_errors(rim: RIM) -> PixelErrors:
     """The errors of its pixels, by a network of the same kind."""
-    network = UNet(1, 2, nf=16, ch_mult=(2, 2), hidden_units=32, activation="relu", seed=2)
+    network = UNet(1, 2, nf=16, ch_mult=(2, 2), hidden_units=32, seed=2)
     return PixelErrors(rim, network, probes=3)
 
 

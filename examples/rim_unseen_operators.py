@@ -166,16 +166,7 @@ def make_errors(rim: RIM) -> PixelErrors:
     The likelihood simulates, so that they start from what the RIM leaves of data with the operator
     and noise of each observation.
     """
-    network = UNet(
-        1,
-        2,
-        nf=16,
-        ch_mult=(2, 2),
-        hidden_units=32,
-        activation="relu",
-        padding="periodic",
-        seed=2,
-    )
+    network = UNet(1, 2, nf=16, ch_mult=(2, 2), hidden_units=32, padding="periodic", seed=2)
     return PixelErrors(rim, network, probes=8)
 
 
@@ -261,7 +252,7 @@ def main() -> None:
     """Trains the RIM, compares it with the Wiener filter and reports the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=1200)
-    parser.add_argument("--error-updates", type=int, default=200, help="of the network of errors")
+    parser.add_argument("--error-updates", type=int, default=100, help="of the network of errors")
     parser.add_argument("--sigma", type=float, default=0.1, help="noise level of the comparison")
     options = parser.parse_args()
     rim = make_rim()
