@@ -19,13 +19,12 @@ def frequencies(size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.meshgrid(k, k, indexing="ij")
 
 
-def mask(kind: str, size: int, seed: int, kept: float = 0.25, centre: float = 0.04) -> np.ndarray:
+def mask(kind: str, size: int, seed: int, kept: float = 0.25) -> np.ndarray:
     """A mask `(size, size)` with ones for the fraction `kept` of the modes, zero frequency first.
 
-    "cartesian" keeps random lines, more of them at low frequencies, and all lines up to the
-    fraction `centre` of the size. "radial" keeps lines through the centre at a random angle, and
-    "patches" keeps connected patches of random size anywhere. The others are never used in
-    training: "equidistant" lines, "points" at random and a "spiral".
+    "cartesian" keeps random lines, more of them at low frequencies, and "radial" keeps lines
+    through the centre at a random angle. The others are never used in training: "equidistant"
+    lines, "points" at random and a "spiral".
     """
     random = np.random.default_rng(seed)
     kx, ky = frequencies(size)
@@ -38,11 +37,7 @@ def mask(kind: str, size: int, seed: int, kept: float = 0.25, centre: float = 0.
     if kind == "cartesian":
         # Gumbel noise on the logarithm of a density draws from it without drawing a line twice.
         order = -2.0 * np.log(1 + 8 * line / size) + random.gumbel(size=size)
-        return _largest(np.where(line <= centre * size, np.inf, order), kept)
-    if kind == "patches":
-        order = -random.uniform(0, 4) * np.log(1 + 8 * radius / size)
-        order += 1.5 * _smooth(size, random.uniform(0.5, 4), random)
-        return _largest(np.where(radius < 2, np.inf, order), kept)
+        return _largest(np.where(line <= 0.04 * size, np.inf, order), kept)
     if kind == "points":
         order = -4.0 * np.log(1 + 8 * radius / size) + random.gumbel(size=radius.shape)
         return _largest(np.where(radius <= 0.06 * size, np.inf, order), kept)
@@ -54,14 +49,6 @@ def mask(kind: str, size: int, seed: int, kept: float = 0.25, centre: float = 0.
         return _largest(-np.abs(turn - np.round(turn)) / lines * radius, kept)
     turn = radius / (size / 2) * kept * size / 2 - (angle - start) / (2 * np.pi)
     return _largest(-np.abs(turn - np.round(turn)) - (radius < 2) * -1e3, kept)
-
-
-def _smooth(size: int, width: float, random: np.random.Generator) -> np.ndarray:
-    """Noise `(size, size)` of unit variance, smoothed over `width` modes."""
-    square = sum(k**2 for k in frequencies(size))
-    transfer = np.exp(-2 * (np.pi * width / size) ** 2 * square)
-    noise = np.fft.ifft2(np.fft.fft2(random.normal(size=(size, size))) * transfer).real
-    return noise / noise.std()
 
 
 def _largest(order: np.ndarray, kept: float) -> np.ndarray:

@@ -4,9 +4,10 @@ The images are periodic Gaussian random fields with a known spectrum. The best p
 reconstruction, the Wiener filter with the true operator, is therefore known for every problem.
 The network sees an operator only through the score and the start. It is trained on Gaussian blurs
 of random widths and on random gains of the Fourier modes, and tested on motion blur, defocus, a
-square blur and the loss of random Fourier modes.
+square blur and the loss of random Fourier modes. A second network learns the errors of its pixels,
+whose exact variance is known too.
 
-    python examples/rim_unseen_operators.py                  train (seven minutes of processor time)
+    python examples/rim_unseen_operators.py                train (twelve processor minutes)
     python examples/rim_unseen_operators.py --updates 50     a short run
 """
 
@@ -23,7 +24,7 @@ with quiet_start():
     import keras
     import tensorflow as tf
 
-    from rim_tf import RIM, GaussianLikelihood, UNet
+    from rim_tf import RIM, GaussianLikelihood, PixelErrors, UNet, pixel_coverage
 
 SIZE = 32
 NOISE = (0.05, 0.3)
@@ -130,6 +131,12 @@ def wiener(y: np.ndarray, transfer: np.ndarray, sigma: float) -> np.ndarray:
     return np.fft.ifft2(gain * np.fft.fft2(y[..., 0])).real[..., None]
 
 
+def posterior_variance(transfer: np.ndarray, sigma: float) -> float:
+    """The exact variance of every pixel, given the spectrum: the same for all, by symmetry."""
+    power = spectrum() / SIZE**2
+    return float(np.mean(power * sigma**2 / (transfer**2 * power + sigma**2)))
+
+
 def make_rim() -> RIM:
     """A RIM with a periodic U-Net that has a memory on every level; it takes eight steps."""
     network = UNet(
@@ -153,6 +160,16 @@ def make_rim() -> RIM:
     )
 
 
+def make_errors(rim: RIM) -> PixelErrors:
+    """The errors of its pixels, by a network of the same kind.
+
+    The likelihood simulates, so that they start from what the RIM leaves of data with the operator
+    and noise of each observation.
+    """
+    network = UNet(1, 2, nf=16, ch_mult=(2, 2), hidden_units=32, padding="periodic", seed=2)
+    return PixelErrors(rim, network, probes=8)
+
+
 def log_error(x: tf.Tensor, trajectory: tf.Tensor) -> tf.Tensor:
     """The logarithm of the error of each example and step, `(batch, T)`.
 
@@ -172,8 +189,19 @@ def train(rim: RIM, updates: int) -> None:
     )
 
 
-def compare(rim: RIM, sigma: float, count: int = 64) -> dict[str, dict[str, Any]]:
-    """Errors, chi-squared and one example for every operator, at noise level `sigma`."""
+def train_errors(errors: PixelErrors, updates: int) -> None:
+    """Trains on simulations that neither network has seen."""
+    schedule = keras.optimizers.schedules.CosineDecay(1e-3, updates)
+    errors.compile(keras.optimizers.Adam(schedule, epsilon=1e-12, global_clipnorm=1.0))
+    steps = max(updates // 4, 1)
+    data = training_data(8, seed=1000)
+    errors.fit(data, epochs=updates // steps, n_iterations_in_epoch=steps, verbose=2)
+
+
+def compare(
+    rim: RIM, errors: PixelErrors, sigma: float, count: int = 64
+) -> dict[str, dict[str, Any]]:
+    """Errors, chi-squared, variances and one example for every operator, at noise `sigma`."""
     random = np.random.default_rng(3)
     white = random.normal(size=(count, SIZE, SIZE, 1)).astype("float32")
     x = blur(white, np.sqrt(spectrum()) / SIZE).numpy()
@@ -186,21 +214,27 @@ def compare(rim: RIM, sigma: float, count: int = 64) -> dict[str, dict[str, Any]
         estimate, best = rim.predict(y, repeated, levels), wiener(y, transfer, sigma)
         begun = start(y, repeated, tf.constant(levels)).numpy()
         chi2 = GaussianLikelihood(blur).chi2(estimate, y, repeated, levels)
+        found = errors.predict(y, repeated, levels, batch_size=16)
         results[name] = {
             "images": {"truth": x[0], "data": y[0], "RIM": estimate[0], "Wiener": best[0]},
             "errors": [float(np.mean((each - x) ** 2)) for each in (y, begun, estimate, best)],
             "chi2": float(np.mean(chi2) / SIZE**2),
+            "variance": float(np.mean(found.deviation**2) / posterior_variance(transfer, sigma)),
+            "coverage": pixel_coverage(found, x, [0.683]),
         }
     return results
 
 
 def report(results: dict[str, dict[str, Any]]) -> None:
     """Prints a table of errors and draws the first example of every operator."""
-    print(f"{'operator':14}{'data':>9}{'start':>9}{'RIM':>9}{'Wiener':>9}{'ratio':>8}{'chi2/n':>8}")
+    names = ("data", "start", "RIM", "Wiener", "ratio", "chi2/n", "variance", "in 68.3 %")
+    print(f"{'operator':14}" + "".join(f"{name:>10}" for name in names))
     for name, result in results.items():
         data, begun, ours, best = result["errors"]
         ratio, chi2 = ours / best, result["chi2"]
-        print(f"{name:14}{data:9.4f}{begun:9.4f}{ours:9.4f}{best:9.4f}{ratio:8.2f}{chi2:8.2f}")
+        measured = (data, begun, ours, best, ratio, chi2, result["variance"])
+        share = result["coverage"].shares[0]
+        print(f"{name:14}" + "".join(f"{each:10.4f}" for each in measured) + f"{share:10.3f}")
     figure, axes = plt.subplots(len(results), 4, figsize=(9, 11), layout="constrained")
     for row, (name, result) in zip(axes, results.items(), strict=True):
         limit = np.abs(result["images"]["truth"]).max()
@@ -218,11 +252,14 @@ def main() -> None:
     """Trains the RIM, compares it with the Wiener filter and reports the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=1200)
+    parser.add_argument("--error-updates", type=int, default=100, help="of the network of errors")
     parser.add_argument("--sigma", type=float, default=0.1, help="noise level of the comparison")
     options = parser.parse_args()
     rim = make_rim()
     train(rim, options.updates)
-    report(compare(rim, options.sigma))
+    errors = make_errors(rim)
+    train_errors(errors, options.error_updates)
+    report(compare(rim, errors, options.sigma))
 
 
 if __name__ == "__main__":

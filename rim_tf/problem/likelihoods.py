@@ -184,6 +184,29 @@ class GaussianLikelihood:
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
 
+    def simulate(self, x: Values, normals: tf.Tensor, *args: Any) -> tf.Tensor:
+        """Data of parameters, `[batch, *data]`, with noise where data are not masked.
+
+        Args:
+            x: The parameters, `[batch, *sizes, channels]` or a dictionary by field.
+            normals: Independent standard normals, `[batch, *data]`; those of complex data are
+                complex, with standard normals in both parts.
+            *args: The operands, then the noise and the mask if they are "given".
+        """
+        operands, noise, mask = self._unpack(args)
+        prediction = self.predict(x, *operands)
+        normals = tf.cast(normals, prediction.dtype)
+        # The precision of each datum is what a residual of one is weighed with.
+        precision = self._weigh(prediction + tf.ones_like(prediction), prediction, noise, mask)[1]
+        if self._full:
+            factor = tf.linalg.cholesky(_hermitian(tf.cast(noise, prediction.dtype)))
+            flat = tf.reshape(normals, [tf.shape(prediction)[0], -1, 1])
+            return prediction + tf.reshape(tf.matmul(factor, flat), tf.shape(prediction))
+        counts = tf.math.real(precision) > 0
+        safe = tf.where(counts, precision, tf.ones_like(precision))
+        deviation = tf.where(counts, tf.math.rsqrt(safe), tf.zeros_like(safe))
+        return prediction + deviation * normals
+
     def _unpack(self, args: Sequence[Any]) -> tuple[list[Any], Any, Any]:
         """The operands, the noise and the mask, from the call or from the constructor."""
         operands = list(args)

@@ -11,7 +11,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from imnn_tf.utils import checks
 from imnn_tf.utils.types import Json, KerasOptimizer, Numbers
-from rim_tf.fitting import checkpoints, keywords
+from rim_tf.fitting import checkpoints, compilation, keywords
 from rim_tf.fitting.compilation import Compilation, resolve_jit
 from rim_tf.fitting.data import Data, inputs_only
 from rim_tf.networks.layers import spatial_sizes
@@ -19,48 +19,15 @@ from rim_tf.networks.protocol import StepNetwork, check_network
 from rim_tf.prediction import in_batches
 from rim_tf.problem.observation import as_tensors
 from rim_tf.problem.parameters import Values
-from rim_tf.problem.scales import MeasuredScales, or_one, root_mean_square
 from rim_tf.rim import RIM
 from rim_tf.uncertainty.calibration import interval_factors, unlinked
+from rim_tf.uncertainty.draws import Draws
 from rim_tf.uncertainty.likelihood import PixelLikelihood, PixelMetrics
 from rim_tf.uncertainty.reconstruction import DEVIATIONS, Reconstruction
+from rim_tf.uncertainty.typical import EXAMPLES, TINY, TypicalErrors
 
 _LARGEST = 12.0
 """The largest distance of a log-variance from its typical value at which the data are probed."""
-
-
-_COARSEST = 4
-"""The logarithm to base two of the size of the largest blocks of signs."""
-
-_TINY = 1e-12
-"""Keeps the slope of a root finite; it is far below what the network can tell from zero."""
-
-
-@keras.saving.register_keras_serializable("rim_tf")
-class ErrorScales(MeasuredScales):
-    """The typical sizes of parameters and of residuals, one for each channel.
-
-    Args:
-        channels: The number of channels of the parameters.
-        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
-    """
-
-    def __init__(self, channels: int, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.of_parameters, self.of_residuals = self._add_scales(
-            of_parameters=channels, of_residuals=channels
-        )
-
-    def measure(self, target: tf.Tensor, estimate: tf.Tensor) -> None:
-        """Measures the scales of some examples.
-
-        Args:
-            target: The true parameters, unlinked, `[batch, *sizes, channels]`. NaN does not count.
-            estimate: What the RIM makes of their data, of the same shape.
-        """
-        self.of_parameters.assign(or_one(root_mean_square(target)))
-        self.of_residuals.assign(or_one(root_mean_square(target - estimate)))
-        self._measured.assign(1.0)
 
 
 @keras.saving.register_keras_serializable("rim_tf")
@@ -70,26 +37,36 @@ class PixelErrors(keras.Model):
     With the estimate `u` of the RIM, a typical variance `exp(s_0)`, and random signs `e_k`,
 
         d_k = exp(s_k / 2),   c_k = d_k (score(u + d_k e_k) - score(u))
-        g_k, h_{k+1} = network([u, s_k - s_0, d_k score(u), e_k, c_k, -e_k c_k, means (, y)], h_k)
+        g_k, h_{k+1} = network([u, s_k - s_0, d_k score(u), e_k, c_k, -e_k c_k, ...], h_k)
         s_{k+1} = s_k + g_k,      k = 0 ... probes - 1
 
-    The network sees `arcsinh` of what has no limit. The means are those of `-e_k c_k` and `c_k^2`
-    over the pixels. The probes tell it how strongly the data hold each pixel: for a Gaussian
-    likelihood of a linear operator `A` and signs without blocks, the mean of `-e_k c_k` is the
-    diagonal of `A^T N^-1 A` times the present variance. The signs of probe `k` are the same in
-    blocks of `2^k` pixels, at most 16, because data hold large structures otherwise than small
-    ones. The probes make it work for operators and noise
-    levels that were not in training, as the RIM does. The log-variances are trained by the
-    likelihood of the true parameters, with the estimate held fixed, so the estimate stays what it
-    is. Where the RIM gives the posterior mean, the variance is that of the posterior; what the RIM
-    gets wrong is counted as an error too.
+    The log-variances `s` are trained by the likelihood of the true parameters, with the estimate
+    held fixed, so the estimate stays what it is. Where the RIM gives the posterior mean, the
+    variance is that of the posterior; what the RIM gets wrong is counted as an error too.
+
+    **The typical variance.** If the likelihood has a method `simulate`, as `GaussianLikelihood`
+    has, data of other parameters are simulated with the operator and the noise of each example,
+    once for each probe, and the RIM is run on them. `exp(s_0)` is the mean square of what it
+    leaves, over the pixels: it is right for operators and noise levels that were not in training,
+    before any training. The other parameters are 16 true ones of the first batch, or the estimate
+    itself if the spatial sizes are not fixed. For another likelihood `exp(s_0)` is the mean square
+    of the residuals of the first batch, and errors are only right for problems like those of the
+    training.
+
+    **What the network sees** besides: the means of `-e_k c_k` and `c_k^2` over the pixels, what
+    the RIM left of simulation `k`, in units of `d_k`, and the data if the RIM is shown them; of
+    what has no limit the `arcsinh`. The probes tell how strongly the data hold each pixel: for a
+    Gaussian likelihood of a linear operator `A` and signs without blocks, the mean of `-e_k c_k`
+    is the diagonal of `A^T N^-1 A` times the present variance. The signs of probe `k` are the same
+    in blocks of `2^k` pixels, at most 16, because data hold large structures otherwise than small
+    ones.
 
     Args:
         rim: A trained RIM. It is copied, and the copy is never trained.
         network: The network of the log-variances, which needs as many channels as that of the RIM.
             It may be of any kind that a RIM takes, and of the same size or smaller.
-        probes: How often the data are probed, at least 1. Defaults to 4.
-        seed: The seed of the signs. Defaults to 0.
+        probes: How often the data are probed and simulated, at least 1. Defaults to 4.
+        seed: The seed of signs and simulations. Defaults to 0.
         **kwargs: Arguments of `keras.Model`, such as `name`.
 
     Call arguments:
@@ -124,15 +101,20 @@ class PixelErrors(keras.Model):
             raise ValueError(
                 f"`network` must have as many channels as the RIM, {rim.channels}, got {channels}."
             )
-        check_network(network, self.dimensions, 8 * channels + rim.observation_channels)
-        self.scales = ErrorScales(channels, dtype=self.dtype_policy)
+        self._simulate = getattr(rim.likelihood, "simulate", None)
+        seen = 8 if self._simulate is None else 9
+        check_network(network, self.dimensions, seen * channels + rim.observation_channels)
+        fixed = tuple(size for size in self.dimensions if size is not None)
+        keeps = self._simulate is not None and len(fixed) == len(self.dimensions)
+        sizes = fixed if keeps else None
+        self.scales = TypicalErrors(channels, sizes, dtype=self.dtype_policy)
+        self.draws = Draws(self.probes, self.seed, dtype=self.dtype_policy)
         self.factors = self.add_weight(
             name="factors",
             shape=(len(DEVIATIONS),),
             initializer=lambda shape, dtype=None: tf.constant(DEVIATIONS, dtype),
             trainable=False,
         )
-        self._generator = keras.random.SeedGenerator(self.seed)
         self.built = True
         self.compilation = Compilation(PixelMetrics(self.parameters))
 
@@ -142,15 +124,16 @@ class PixelErrors(keras.Model):
         u = tf.stop_gradient(self.rim((y, *args), training=False)[:, -1])
         shown = self.rim.shown(y)
         at_estimate = self._score(u, y, args)
-        typical = 2.0 * tf.math.log(tf.convert_to_tensor(self.scales.of_residuals))
-        variance = tf.zeros_like(u) + typical
+        residuals = self._simulated(u, y, args, training)
+        typical = self.scales.log_variance(residuals) + tf.zeros_like(u)
+        variance = typical
         state = self.network.initial_state(tf.shape(u)[0], spatial_sizes(u))
         variances = []
         for probe in range(self.probes):
             # The slope through the probes is left out, as that through the score of a RIM is.
             distance = tf.clip_by_value(variance - typical, -_LARGEST, _LARGEST)
             deviation = tf.stop_gradient(tf.exp(0.5 * (distance + typical)))
-            signs = self._signs(u, probe, training)
+            signs = self.draws.signs(u, probe, training)
             change = deviation * (self._score(u + deviation * signs, y, args) - at_estimate)
             held = -signs * change
             seen = [
@@ -161,7 +144,8 @@ class PixelErrors(keras.Model):
                 tf.asinh(change),
                 tf.asinh(held),
                 tf.zeros_like(u) + tf.asinh(_mean(held)),
-                tf.zeros_like(u) + tf.asinh(tf.sqrt(_mean(tf.square(change)) + _TINY)),
+                tf.zeros_like(u) + tf.asinh(tf.sqrt(_mean(tf.square(change)) + TINY)),
+                *([] if residuals is None else [tf.asinh(residuals[:, probe] / deviation)]),
                 *shown,
             ]
             step, state = self.network(tf.concat(seen, -1), state)
@@ -169,31 +153,36 @@ class PixelErrors(keras.Model):
             variances.append(variance)
         return tf.stack([u, *variances], axis=1)
 
+    def _simulated(
+        self, u: tf.Tensor, y: tf.Tensor, args: Sequence[Any], training: bool
+    ) -> tf.Tensor | None:
+        """What the RIM leaves of simulated data, `[batch, probes, *sizes, channels]`.
+
+        The data are those of other parameters with the operator and the noise of each example.
+        `None` if the likelihood does not simulate.
+        """
+        if self._simulate is None:
+            return None
+        count, examples = tf.shape(u)[0], self.scales.examples
+        if examples is None:
+            truth = tf.repeat(u, self.probes, axis=0)
+        else:
+            rows = self.draws.rows(count, EXAMPLES, training)
+            truth = tf.gather(tf.convert_to_tensor(examples), rows)
+        repeated = tf.nest.map_structure(lambda each: tf.repeat(each, self.probes, 0), list(args))
+        normals = self.draws.normals(y, training)
+        data = self._simulate(self.parameters.link(truth), normals, *repeated)
+        found = self.rim((data, *repeated), training=False)[:, -1]
+        shape = tf.concat([[count, self.probes], tf.shape(u)[1:]], 0)
+        residuals = tf.ensure_shape(tf.reshape(found - truth, shape), (None, None, *u.shape[1:]))
+        return tf.stop_gradient(residuals)
+
     def _score(self, u: tf.Tensor, y: tf.Tensor, args: Sequence[Any]) -> tf.Tensor:
         """The score of `u`, of its shape `[batch, *sizes, channels]`, through which none trains."""
         return tf.stop_gradient(tf.ensure_shape(self.rim.score(u, y, *args), u.shape))
 
-    def _signs(self, u: tf.Tensor, probe: int, training: bool) -> tf.Tensor:
-        """Random signs in blocks of `2^probe` pixels, `[batch, *sizes, channels]`.
-
-        In training they are new for every example. Otherwise they are the same for all, so that
-        the error of an example does not depend on those beside it.
-        """
-        shape, block = tf.shape(u), 2 ** min(probe, _COARSEST)
-        blocks = tf.concat([shape[:1], -(-shape[1:-1] // block), shape[-1:]], 0)
-        if training:
-            uniform = keras.random.uniform(blocks, dtype=u.dtype, seed=self._generator)
-        else:
-            one = tf.concat([[1], blocks[1:]], 0)
-            uniform = tf.random.stateless_uniform(one, (self.seed, probe), dtype=u.dtype)
-            uniform = tf.broadcast_to(uniform, blocks)
-        for axis in range(1, len(u.shape) - 1):
-            uniform = tf.repeat(uniform, block, axis)
-        uniform = tf.ensure_shape(tf.slice(uniform, tf.zeros_like(shape), shape), u.shape)
-        return tf.where(uniform < 0.5, -tf.ones_like(u), tf.ones_like(u))
-
     def measure_scales(self, inputs: Data, x: Values, sample_weight: Numbers = None) -> None:
-        """Measures the scales of parameters and residuals, which `fit` does once by itself.
+        """Measures scales and keeps true parameters, which `fit` does once by itself.
 
         Args:
             inputs: The observation `y`, or `(y, *args)`, of some examples, `[batch, ...]`.
@@ -238,6 +227,13 @@ class PixelErrors(keras.Model):
             jit_compile=resolve_jit(self, jit_compile),
             **kwargs,
         )
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """What `compile_from_config` takes; empty if the model was never compiled."""
+        config = super().get_compile_config()
+        return {**config, "optimizer_built": self.optimizer.built} if config else config
+
+    compile_from_config = compilation.compile_from_config
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rim_tf import RIM, GaussianLikelihood, PixelErrors, UNet
+
 PATH = Path(__file__).parents[2] / "examples" / "rim_unseen_operators.py"
 
 
@@ -41,6 +43,34 @@ def test_the_start_is_the_wiener_filter_of_white_fields(example, monkeypatch):
     np.testing.assert_allclose(got, example.wiener(y, transfer, 0.1), atol=1e-4)
 
 
+def test_simulated_errors_are_exact_for_operators_never_seen(example):
+    """A RIM that takes no step from the Wiener filter leaves what the posterior's variance says."""
+    power = tf.constant(example.spectrum())
+
+    def exact(y, transfer, sigma):
+        level = sigma[:, None, None] ** 2 * example.SIZE**2
+        return example.blur(y, transfer * power / (transfer**2 * power + level))
+
+    rim = RIM(
+        [example.SIZE, example.SIZE],
+        UNet(1, 2, nf=4, ch_mult=(2,), hidden_units=4, seed=0),
+        likelihood=GaussianLikelihood(example.blur),
+        initialization_method="approximate_inverse",
+        approximate_inverse_fn=exact,
+        T=1,
+    )
+    errors = PixelErrors(rim, UNet(1, 2, nf=4, ch_mult=(2,), hidden_units=4, seed=1), probes=16)
+    errors.measure_scales(*next(iter(example.training_data(16, seed=5))))
+    transfers = np.stack(list(example.operators().values())).astype("float32")
+    for sigma in (0.05, 0.3):
+        y = np.zeros((len(transfers), example.SIZE, example.SIZE, 1), "float32")
+        levels = np.full(len(transfers), sigma, "float32")
+        found = errors.predict(y, transfers, levels).deviation[:, 0, 0, 0] ** 2
+        known = [example.posterior_variance(transfer, sigma) for transfer in transfers]
+        # One simulation scatters by 6 %, and by 17 % where modes are lost.
+        np.testing.assert_allclose(found / known, 1, atol=4 * 0.17 / np.sqrt(16))
+
+
 @pytest.mark.slow
 def test_a_short_run_gains_on_the_start(example, monkeypatch):
     motion = {"motion": example.operators()["motion"]}
@@ -48,5 +78,10 @@ def test_a_short_run_gains_on_the_start(example, monkeypatch):
     rim = example.make_rim()
     rim.T = 2  # compiles sooner than eight steps
     example.train(rim, 20)
-    _, begun, ours, best = example.compare(rim, 0.1, 16)["motion"]["errors"]
+    errors = example.make_errors(rim)
+    example.train_errors(errors, 4)
+    result = example.compare(rim, errors, 0.1, 16)["motion"]
+    _, begun, ours, best = result["errors"]
     assert best < ours < begun
+    # What the RIM gets wrong is counted.
+    assert result["variance"] == pytest.approx(ours / best, rel=0.2)

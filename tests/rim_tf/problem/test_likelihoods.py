@@ -324,3 +324,33 @@ def test_a_complex_operator_and_covariance_may_come_with_each_example():
 def test_bad_arguments_are_named(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("kind", ["sigma", "given", "covariance", "complex", "masked"])
+def test_simulated_noise_has_the_covariance_that_is_weighed_with(kind):
+    """Chi-squared of the truth is that of the normals, whatever the noise."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(200, 4, 1))
+    normals = random.normal(size=(200, 4))
+    args, options = [], {}
+    root = random.normal(size=(4, 4)) + 3 * np.eye(4)
+    if kind == "sigma":
+        options = {"sigma": [0.1, 1.0, 3.0, 10.0]}
+    elif kind == "covariance":
+        options = {"covariance": root @ root.T}
+    else:
+        args = [random.uniform(0.1, 3.0, 200)]
+    if kind == "masked":
+        options = {"mask": [1, 0, 1, 1]}
+        normals[:, 1] = 0
+    dtype = np.complex128 if kind == "complex" else np.float64
+    if kind == "complex":
+        normals = normals + 1j * random.normal(size=(200, 4))
+    likelihood = GaussianLikelihood(
+        lambda x: tf.cast(tf.sin(x[..., 0]), tf.as_dtype(dtype)), **options
+    )
+    y = likelihood.simulate(tf.constant(x), tf.constant(normals), *args)
+    chi2 = likelihood.chi2(tf.constant(x), y, *args)
+    np.testing.assert_allclose(chi2, np.sum(np.abs(normals) ** 2, axis=1), rtol=1e-6)
+    if kind == "masked":
+        np.testing.assert_array_equal(y[:, 1], np.sin(x[:, 1, 0]))

@@ -6,10 +6,29 @@ import pytest
 import tensorflow as tf
 from scipy.stats import norm
 
-from rim_tf import RIM, PixelErrors, PutzkyWelling, UNet, pixel_coverage
+from rim_tf import (
+    RIM,
+    GaussianLikelihood,
+    PixelErrors,
+    PutzkyWelling,
+    UNet,
+    pixel_coverage,
+    prediction,
+)
+from rim_tf.fitting import compilation
+from rim_tf.uncertainty import pixel_errors
 from rim_tf.uncertainty.likelihood import PixelLikelihood
 
 SIZE = 16
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_xla():
+    """XLA compiles for long, and one test is enough for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (compilation, prediction, pixel_errors):
+            patch.setattr(module, "resolve_jit", lambda rim, jit_compile: jit_compile is True)
+        yield
 
 
 def gain_score(x, y, gain, sigma):
@@ -34,7 +53,11 @@ def white_signals(count, seed, unit=1.0):
     return tuple(each.astype("float32") for each in arrays), variance * unit**2
 
 
-def exact_rim(unit=1.0):
+def scaled(x, gain):
+    return gain[..., None] * x
+
+
+def exact_rim(unit=1.0, likelihood=None):
     """An untrained RIM returns its start, which is the posterior mean."""
 
     def start(y, gain, sigma):
@@ -43,7 +66,8 @@ def exact_rim(unit=1.0):
     return RIM(
         [SIZE],
         PutzkyWelling(1, features=(4, 4, 4), dimensions=1, seed=0),
-        score_fn=gain_score,
+        score_fn=gain_score if likelihood is None else None,
+        likelihood=likelihood,
         initialization_method="approximate_inverse",
         approximate_inverse_fn=start,
         T=1,
@@ -78,6 +102,39 @@ def test_variances_are_those_of_the_posterior(errors):
     coverage = pixel_coverage(predicted, x)
     for share, level, error in zip(coverage.shares, coverage.levels, coverage.errors, strict=True):
         assert abs(share - level) < 0.01 + 3 * error
+
+
+@pytest.mark.parametrize("dimension", [SIZE, None])
+def test_simulations_give_the_typical_error_of_any_problem_without_training(dimension):
+    (y, x, *args), _ = white_signals(200, 12)
+    rim = exact_rim(likelihood=GaussianLikelihood(scaled))
+    if dimension is None:
+        rim = RIM(
+            [None],
+            PutzkyWelling(1, features=(4, 4, 4), dimensions=1, seed=0),
+            likelihood=GaussianLikelihood(scaled),
+            initialization_method="approximate_inverse",
+            approximate_inverse_fn=wiener,
+            T=1,
+        )
+    errors = PixelErrors(rim, network(), probes=16)
+    errors.measure_scales((y, *args), x)
+    gain, sigma = args[0][:40], np.geomspace(0.03, 30.0, 40).astype("float32")
+    y = scaled(x[:40], gain) + sigma[:, None, None] * np.random.default_rng(0).normal(
+        size=(40, SIZE, 1)
+    )
+    found = errors.predict(y, gain, sigma)
+    variances = found.deviation[..., 0] ** 2
+    np.testing.assert_array_equal(np.ptp(variances, axis=1), 0)  # the network was not trained
+    share = gain**2 / (gain**2 + sigma[:, None] ** 2)  # of the truth in the posterior mean
+    # Data are simulated of true parameters of variance one, or of the estimate.
+    power = 1.0 if dimension else found.u[..., 0] ** 2
+    exact = ((1 - share) ** 2 * power + share**2 * (sigma[:, None] / gain) ** 2).mean(axis=1)
+    ratio = variances.mean(axis=1) / exact
+    # 16 simulations of 16 independent pixels each have 9 % of Monte Carlo error; a few pixels that
+    # the data do not hold make most of the variance where the noise is low.
+    assert np.all(np.abs(ratio[10:] - 1) < 0.4)
+    assert abs(np.mean(ratio) - 1) < 0.15
 
 
 def test_a_fit_does_not_depend_on_units(errors):
@@ -195,6 +252,15 @@ def test_a_fit_that_is_resumed_is_the_same_to_the_bit(tmp_path):
         PixelErrors(exact_rim(), network(), probes=3).fit(
             data, epochs=5, checkpoints_directory=tmp_path / "whole", **options
         )
+
+
+def test_xla_changes_nothing(errors, monkeypatch):
+    (y, _, *args), _ = white_signals(10, 13)
+    expected = errors.predict(y, *args)
+    monkeypatch.setattr(pixel_errors, "resolve_jit", lambda rim, jit_compile: True)
+    errors.compilation.predictors.clear()
+    found = errors.predict(y, *args)
+    np.testing.assert_allclose(found.deviation, expected.deviation, rtol=1e-4)
 
 
 def test_data_sets_are_predicted_as_arrays_are(errors):

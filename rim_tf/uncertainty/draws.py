@@ -1,0 +1,93 @@
+"""The random numbers of pixel errors: new ones in training, the same ones in every prediction."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_COARSEST = 4
+"""The logarithm to base two of the size of the largest blocks of signs."""
+
+
+@keras.saving.register_keras_serializable("rim_tf")
+class Draws(keras.layers.Layer):
+    """Signs, normals and choices for a number of probes.
+
+    In training they are new for every example. Otherwise they are the same for all, so that the
+    error of an example does not depend on those beside it.
+
+    Args:
+        probes: The number of probes.
+        seed: The seed of all draws.
+        **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
+    """
+
+    def __init__(self, probes: int, seed: int, **kwargs: Any):
+        super().__init__(trainable=False, **kwargs)
+        self._probes, self._seed = probes, seed
+        self._generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def signs(self, u: tf.Tensor, probe: int, training: bool) -> tf.Tensor:
+        """Random signs in blocks of `2^probe` pixels, of the shape of `u`.
+
+        Args:
+            u: The estimates, `[batch, *sizes, channels]`.
+            probe: The number of the probe.
+            training: Whether to draw new ones.
+        """
+        shape, block = tf.shape(u), 2 ** min(probe, _COARSEST)
+        blocks = tf.concat([shape[:1], -(-shape[1:-1] // block), shape[-1:]], 0)
+        if training:
+            uniform = keras.random.uniform(blocks, dtype=u.dtype, seed=self._generator)
+        else:
+            one = tf.concat([[1], blocks[1:]], 0)
+            uniform = tf.random.stateless_uniform(one, (self._seed, probe), dtype=u.dtype)
+            uniform = tf.broadcast_to(uniform, blocks)
+        for axis in range(1, len(u.shape) - 1):
+            uniform = tf.repeat(uniform, block, axis)
+        uniform = tf.ensure_shape(tf.slice(uniform, tf.zeros_like(shape), shape), u.shape)
+        return tf.where(uniform < 0.5, -tf.ones_like(u), tf.ones_like(u))
+
+    def normals(self, y: tf.Tensor, training: bool) -> tf.Tensor:
+        """Standard normals like the data, of complex data in both parts.
+
+        Args:
+            y: The data, `[batch, *data]`.
+            training: Whether to draw new ones.
+
+        Returns:
+            `[batch * probes, *data]`, those of the probes of one example in a row.
+        """
+        real = self._real_normals(y, training, 0)
+        if not y.dtype.is_complex:
+            return real
+        return tf.complex(real, self._real_normals(y, training, 1))
+
+    def _real_normals(self, y: tf.Tensor, training: bool, part: int) -> tf.Tensor:
+        shape = tf.concat([[self._probes], tf.shape(y)[1:]], 0)
+        if training:
+            every = tf.concat([tf.shape(y)[:1] * self._probes, shape[1:]], 0)
+            return keras.random.normal(every, dtype=self.variable_dtype, seed=self._generator)
+        seed = (self._seed, self._probes + part)  # not those of the signs
+        normals = tf.random.stateless_normal(shape, seed, dtype=self.variable_dtype)
+        return tf.tile(normals, tf.concat([tf.shape(y)[:1], tf.ones_like(shape[1:])], 0))
+
+    def rows(self, count: tf.Tensor, limit: int, training: bool) -> tf.Tensor:
+        """Numbers of rows, at least 0 and less than `limit`, `[count * probes]`.
+
+        Args:
+            count: The number of examples, `[]`.
+            limit: The number of rows to choose from.
+            training: Whether to draw new ones, or to take the first rows in their order.
+        """
+        if training:
+            shape = [count * self._probes]
+            return keras.random.randint(shape, 0, limit, seed=self._generator)
+        first = tf.constant(np.arange(self._probes) % limit, tf.int32)
+        return tf.tile(first, tf.reshape(count, [1]))
+
+    def get_config(self) -> dict[str, Any]:
+        """All constructor arguments."""
+        return {**super().get_config(), "probes": self._probes, "seed": self._seed}
