@@ -43,7 +43,9 @@ class Draws(keras.layers.Layer):
             uniform = keras.random.uniform(blocks, dtype=u.dtype, seed=self._generator)
         else:
             one = tf.concat([[1], blocks[1:]], 0)
-            uniform = tf.random.stateless_uniform(one, (self._seed, probe), dtype=u.dtype)
+            # The same numbers under XLA, which has an algorithm of its own otherwise.
+            options: Any = {"dtype": u.dtype, "alg": "philox"}
+            uniform = tf.random.stateless_uniform(one, (self._seed, probe), **options)
             uniform = tf.broadcast_to(uniform, blocks)
         for axis in range(1, len(u.shape) - 1):
             uniform = tf.repeat(uniform, block, axis)
@@ -71,7 +73,7 @@ class Draws(keras.layers.Layer):
             every = tf.concat([tf.shape(y)[:1] * self._probes, shape[1:]], 0)
             return keras.random.normal(every, dtype=self.variable_dtype, seed=self._generator)
         seed = (self._seed, self._probes + part)  # not those of the signs
-        normals = tf.random.stateless_normal(shape, seed, dtype=self.variable_dtype)
+        normals = tf.random.stateless_normal(shape, seed, dtype=self.variable_dtype, alg="philox")
         return tf.tile(normals, tf.concat([tf.shape(y)[:1], tf.ones_like(shape[1:])], 0))
 
     def rows(self, count: tf.Tensor, limit: int, training: bool) -> tf.Tensor:

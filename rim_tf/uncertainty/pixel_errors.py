@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from imnn_tf.utils import checks
-from imnn_tf.utils.types import Json, KerasOptimizer, Numbers
+from imnn_tf.utils.types import Json, KerasLayer, KerasOptimizer, KerasVariable, Numbers
 from rim_tf.fitting import checkpoints, compilation, keywords
 from rim_tf.fitting.compilation import Compilation, resolve_jit
 from rim_tf.fitting.data import Data, inputs_only
@@ -91,7 +91,6 @@ class PixelErrors(keras.Model):
             raise TypeError(f"`rim` must be a `RIM`, got {type(rim).__name__}.")
         super().__init__(autocast=False, dtype=rim.dtype_policy, **kwargs)
         self.rim = rim.copy()
-        self.rim.trainable = False
         self.network = network
         self.probes = checks.integer("probes", probes, minimum=1)
         self.seed = checks.integer("seed", seed, minimum=0)
@@ -234,6 +233,17 @@ class PixelErrors(keras.Model):
         return {**config, "optimizer_built": self.optimizer.built} if config else config
 
     compile_from_config = compilation.compile_from_config
+
+    @property
+    def trainable_variables(self) -> list[KerasVariable]:
+        """Those of the network: the RIM is never trained."""
+        network: KerasLayer = self.network
+        return network.trainable_variables
+
+    @property
+    def trainable_weights(self) -> list[KerasVariable]:
+        """The same as `trainable_variables`."""
+        return self.trainable_variables
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
