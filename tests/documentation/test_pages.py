@@ -72,7 +72,7 @@ def test_contexts_are_those_of_pages():
 
 
 # Pages of the site alone, which link to the notebooks where the site has them.
-OF_SITE = ("index.md", "tutorials.md", "guide.md")
+OF_SITE = ("index.md", "tutorials.md", "guide.md", "own_maps.md")
 
 
 @pytest.mark.parametrize(
