@@ -44,7 +44,18 @@ def test_a_slower_update_fails_after_all_attempts():
     assert next(calls) == gate.ATTEMPTS * gate.PIECES
 
 
-def test_every_contest_is_recorded():
-    ratios = gate.json.loads(gate.RECORD.read_text())["ratios"]
-    assert set(ratios) == set(gate.CONTESTS)
-    assert all(value > 0.5 for value in ratios.values())
+def test_every_contest_is_recorded_for_every_processor():
+    records = gate.json.loads(gate.RECORD.read_text())
+    assert len(records) > 1
+    for each in records.values():
+        assert set(each["ratios"]) == set(gate.CONTESTS)
+        assert all(value > 0.5 for value in each["ratios"].values())
+
+
+def test_a_processor_has_its_record_and_others_the_largest():
+    records = {
+        "one": {"ratios": {"IMNN": 1.5, "RIM": 3.0}},
+        "two": {"ratios": {"IMNN": 2.0, "RIM": 2.5}},
+    }
+    assert gate.recorded_ratios(records, "one") == {"IMNN": 1.5, "RIM": 3.0}
+    assert gate.recorded_ratios(records, "three") == {"IMNN": 2.0, "RIM": 3.0}
