@@ -190,9 +190,8 @@ def test_summaries_of_any_shape_and_number():
     short(500)
     assert short.estimates.shape == (500, 3)
     assert short.n_summaries == 3
-    wrong = neural(target_data=data, simulator=images, get_estimate=lambda x: x[:, 0, : len(x)])
     with pytest.raises(ValueError, match=r"`get_estimate\(data\)` must have shape \(any, 2\)"):
-        wrong(200)
+        neural(target_data=data, simulator=images, get_estimate=lambda x: x[:, 0, : len(x)])
 
 
 def test_too_few_simulations_are_refused_before_they_are_made():

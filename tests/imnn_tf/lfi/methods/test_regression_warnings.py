@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from imnn_tf.lfi.methods.regression import regression_adjusted
-from imnn_tf.lfi.methods.regression_warnings import quality
+from imnn_tf.lfi.methods.regression import quality, regression_adjusted
 
 SEEDS = range(5)
 
