@@ -55,6 +55,7 @@ class NeuralPosterior(AmortisedInference):
         post: The last `posterior`, `(targets, bins_1, ..., bins_p)`.
 
     Raises:
+        ImportError: If BayesFlow is the density estimator, and not installed.
         TypeError: If an argument is of the wrong kind.
         ValueError: If shapes do not fit, or there is no density estimator of that name.
     """

@@ -152,9 +152,10 @@ ESTIMATOR = {
     "its second positional argument has no default, it also gets random seeds; see "
     "`imnn_tf.lfi.simulate`. `None` if all simulations are made elsewhere; see `add`.",
     "density_estimator": "What learns the density of the parameters given summaries. `None` or "
-    '"spline_flows" for an `imnn_tf.lfi.density.SplineFlows`, an ensemble of five flows; an object '
-    "with the methods of an `imnn_tf.lfi.density.DensityEstimator`, of which each training uses a "
-    "copy; or a function without arguments that makes one.",
+    '"spline_flows" for an `imnn_tf.lfi.density.SplineFlows`, an ensemble of five flows; '
+    '"bayesflow" for an `imnn_tf.lfi.density.BayesFlowEstimator`, one flow of the extra `neural`; '
+    "an object with the methods of an `imnn_tf.lfi.density.DensityEstimator`, of which each "
+    "training uses a copy; or a function without arguments that makes one.",
 }
 TRAINING = {
     "callbacks": "Keras callbacks for the training, to which a pass over the simulations is an "

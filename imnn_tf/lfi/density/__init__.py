@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imnn_tf.lfi.density.architecture import Architecture
+    from imnn_tf.lfi.density.bayesflow import BayesFlowEstimator, BayesFlowTraining
     from imnn_tf.lfi.density.estimator import DensityEstimator
     from imnn_tf.lfi.density.spline_flows import SplineFlows
     from imnn_tf.lfi.density.training import TrainingOptions
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "BayesFlowEstimator",
+    "BayesFlowTraining",
     "DensityEstimator",
     "Marginals",
     "SplineFlows",
@@ -24,6 +27,8 @@ __all__ = [
 
 _MODULES = {
     "Architecture": "density.architecture",
+    "BayesFlowEstimator": "density.bayesflow",
+    "BayesFlowTraining": "density.bayesflow",
     "DensityEstimator": "density.estimator",
     "Marginals": "posterior",
     "SplineFlows": "density.spline_flows",

@@ -11,8 +11,8 @@ import numpy as np
 
 from imnn_tf.utils import checks
 
-# Names of the density estimators of this package.
-NAMES = ("spline_flows",)
+# Names of the density estimators of this package. The first is the default.
+NAMES = ("spline_flows", "bayesflow")
 
 _METHODS = ("fit", "sample", "log_prob")
 
@@ -21,17 +21,18 @@ def maker_of(chosen: Any) -> Callable[[], Any]:
     """What makes a new density estimator for each training.
 
     Args:
-        chosen: `None` or "spline_flows" for an ensemble of spline flows; an object with the methods
-            of a `DensityEstimator`, of which each training gets a copy; or a function without
-            arguments that makes one.
+        chosen: `None` or "spline_flows" for an ensemble of spline flows; "bayesflow" for the spline
+            flow of BayesFlow; an object with the methods of a `DensityEstimator`, of which each
+            training gets a copy; or a function without arguments that makes one.
 
     Raises:
+        ImportError: If BayesFlow is chosen, and not installed.
         TypeError: If it is none of these.
         ValueError: If there is no estimator of that name.
     """
     if chosen is None or isinstance(chosen, str):
-        checks.choice("density_estimator", NAMES[0] if chosen is None else chosen, NAMES)
-        return _spline_flows
+        name = checks.choice("density_estimator", NAMES[0] if chosen is None else chosen, NAMES)
+        return _spline_flows if name == "spline_flows" else _Copies(_bayesflow())
     if not isinstance(chosen, type) and all(callable(getattr(chosen, m, None)) for m in _METHODS):
         return _Copies(chosen)
     if callable(chosen):
@@ -46,6 +47,12 @@ def _spline_flows() -> Any:
     from imnn_tf.lfi.density.spline_flows import SplineFlows  # imports TensorFlow
 
     return SplineFlows()
+
+
+def _bayesflow() -> Any:
+    from imnn_tf.lfi.density.bayesflow import BayesFlowEstimator  # imports TensorFlow
+
+    return BayesFlowEstimator()
 
 
 class _Copies:
