@@ -165,8 +165,8 @@ class BayesFlowEstimator:
             TypeError: If an argument, or what the function of `network` makes, is of the wrong
                 kind.
             ValueError: If an array has the wrong shape or holds values that are not finite, if
-                there are fewer than 20 pairs, if `network` is a coupling flow and there is one
-                parameter, or if no held-out loss is finite.
+                there are fewer than 20 pairs, if `network` cannot be built for so many parameters,
+                or if no held-out loss is finite.
         """
         theta = checks.array("parameters", parameters, shape=(None, None), dtype=np.float32)
         x = checks.array("summaries", summaries, shape=(len(theta), None), dtype=np.float32)

@@ -91,7 +91,8 @@ def make(recipe: Any, n_params: int, n_summaries: int, seed: np.random.SeedSeque
 
     Raises:
         TypeError: If the function makes something else.
-        ValueError: If the network is a coupling flow, and there is one parameter.
+        ValueError: If the network cannot be built for so many parameters, such as a coupling flow
+            of BayesFlow 2.0 for one.
     """
     bayesflow = import_bayesflow()
     networks, settings = bayesflow.networks, recipe
@@ -104,12 +105,13 @@ def make(recipe: Any, n_params: int, n_summaries: int, seed: np.random.SeedSeque
             settings = settings_of(recipe())
         # A network that was passed may have weights and a past, and its settings have not.
         network = bayesflow.utils.serialization.deserialize(settings)
-        if n_params < 2 and isinstance(network, networks.CouplingFlow):
+        try:
+            network.build((None, n_params), (None, n_summaries))
+        except ValueError as error:
             raise ValueError(
-                "`network` must be another than a coupling flow for one parameter, such as "
-                "`bayesflow.networks.FlowMatching()`."
-            )
-        network.build((None, n_params), (None, n_summaries))
+                f"`network` must take {n_params} parameters and {n_summaries} summaries, and "
+                f"cannot be built for them: {error}"
+            ) from error
     return Made(network, settings)
 
 

@@ -20,8 +20,14 @@ from imnn_tf.utils.checkpoint import CorruptFileError
 
 def small_network():
     return bayesflow.networks.CouplingFlow(
-        depth=2, transform="spline", subnet_kwargs={"widths": (16,), "dropout": 0.05}
+        depth=1, transform="affine", subnet_kwargs={"widths": (16,)}
     )
+
+
+@bayesflow.utils.serialization.serializable("tests")
+class Unbuildable(bayesflow.networks.InferenceNetwork):
+    def build(self, xz_shape, conditions_shape=None):
+        raise ValueError("not for two")
 
 
 def small(network=small_network, **options):
@@ -187,8 +193,6 @@ def test_a_network_of_ones_own(pairs):
 
 def test_one_parameter_is_for_flow_matching(pairs):
     theta, x = pairs[0][:, :1], pairs[1]
-    with pytest.raises(ValueError, match="another than a coupling flow for one parameter"):
-        small().fit(theta, x, progress=False)
     estimator = small(None, epochs=1)
     estimator.fit(theta, x, seed=0, progress=False)
     assert estimator.sample(5, x[:2], seed=1).shape == (2, 5, 1)
@@ -295,6 +299,11 @@ def test_importing_it_is_quiet():
             ),
             ValueError,
             "must be of order one",
+        ),
+        "parameters": (
+            lambda: small(Unbuildable).fit(*linear_pairs(50), progress=False),
+            ValueError,
+            "`network` must take 2 parameters and 3 summaries, and cannot .*: not for two",
         ),
         "unfitted": (lambda: small().sample(3, [[0.0]]), RuntimeError, "must be fitted first"),
     }.values(),
