@@ -50,7 +50,7 @@ def fitted(pairs):
 @pytest.fixture(scope="module")
 def learnt():
     """A flow that was trained to the end on a linear Gaussian."""
-    estimator = small(epochs=25, batch_size=64, learning_rate=5e-3)
+    estimator = small(epochs=6, batch_size=64, learning_rate=1e-2)
     estimator.fit(*linear_pairs(4000), seed=0, progress=False)
     return estimator
 
