@@ -119,8 +119,10 @@ class BayesFlowEstimator:
     Example:
         >>> import numpy as np
         >>> from imnn_tf.lfi.density import BayesFlowEstimator, BayesFlowTraining
+        >>> from bayesflow.networks import CouplingFlow
         >>> theta = np.random.default_rng(0).normal(size=(200, 2))
-        >>> estimator = BayesFlowEstimator(training=BayesFlowTraining(epochs=1))
+        >>> small = CouplingFlow(depth=1, transform="affine")
+        >>> estimator = BayesFlowEstimator(small, training=BayesFlowTraining(epochs=1))
         >>> history = estimator.fit(theta, theta + 0.1, seed=0, progress=False)
         >>> estimator.sample(500, [[0.1, 0.1]], seed=1).shape
         (1, 500, 2)
