@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.types import Json, KerasLayer, KerasOptimizer, KerasVariable, Numbers
+from rim_tf import description
 from rim_tf.fitting import checkpoints, compilation, keywords
 from rim_tf.fitting.compilation import Compilation, resolve_jit
 from rim_tf.fitting.data import Data, inputs_only
@@ -20,10 +21,10 @@ from rim_tf.prediction import in_batches
 from rim_tf.problem.observation import as_tensors
 from rim_tf.problem.parameters import Values
 from rim_tf.rim import RIM
-from rim_tf.uncertainty.calibration import interval_factors, unlinked
+from rim_tf.uncertainty.calibration import calibrated_factors
 from rim_tf.uncertainty.draws import Draws
 from rim_tf.uncertainty.likelihood import PixelLikelihood, PixelMetrics
-from rim_tf.uncertainty.reconstruction import DEVIATIONS, Reconstruction
+from rim_tf.uncertainty.reconstruction import DEVIATIONS, Reconstruction, kind_of_intervals
 from rim_tf.uncertainty.typical import EXAMPLES, TINY, TypicalErrors
 
 _LARGEST = 12.0
@@ -31,7 +32,7 @@ _LARGEST = 12.0
 
 
 @keras.saving.register_keras_serializable("rim_tf")
-class PixelErrors(keras.Model):
+class PixelErrors(display.Shown, keras.Model):
     """Learns the standard deviation of each pixel of a trained RIM.
 
     With the estimate `u` of the RIM, a typical variance `exp(s_0)`, and random signs `e_k`,
@@ -78,7 +79,8 @@ class PixelErrors(keras.Model):
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or the network does not fit the RIM.
+        ValueError: If an argument is out of range, or the network does not fit the RIM. A call
+            raises it if neither `fit` nor `measure_scales` has measured what is typical.
 
     References:
         Nix & Weigend (1994), doi:10.1109/ICNN.1994.374138, for the likelihood.
@@ -119,6 +121,12 @@ class PixelErrors(keras.Model):
 
     def call(self, inputs: Data, training: bool = False) -> tf.Tensor:
         """The estimate and the log-variances, `[batch, 1 + probes, *dimensions, channels]`."""
+        with tf.init_scope():  # out of the function that is being compiled
+            if not self.scales.measured:
+                raise ValueError(
+                    "`PixelErrors` must be fitted, or given scales by `measure_scales`: it does "
+                    "not know a typical error yet."
+                )
         y, *args = as_tensors(inputs, self.variable_dtype)
         u = tf.stop_gradient(self.rim((y, *args), training=False)[:, -1])
         shown = self.rim.shown(y)
@@ -285,7 +293,8 @@ class PixelErrors(keras.Model):
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If an argument is out of range, or the batch axes differ.
+            ValueError: If an argument is out of range, the batch axes differ, or the model was
+                not fitted.
         """
         if isinstance(y, tf.data.Dataset | keras.utils.PyDataset):
             if args or batch_size is not None:
@@ -332,8 +341,20 @@ class PixelErrors(keras.Model):
             Angelopoulos et al. (2022), arXiv:2202.05265, for the method.
         """
         reconstruction = self.predict(y, *args, batch_size=batch_size)
-        target = unlinked(self.parameters, x, reconstruction)
-        self.factors.assign(interval_factors(reconstruction, target))
+        self.factors.assign(calibrated_factors(reconstruction, self.parameters, x))
+
+    def _facts(self) -> dict[str, str]:
+        size = display.numbers(keras.ops.convert_to_numpy(self.scales.of_residuals))
+        simulated = "" if self._simulate is None else ", with a simulation each"
+        return {
+            "parameters": f"of shape {(*self.dimensions, self.rim.channels)}",
+            "rim": f"{self.rim.T} steps, {description.of_network(self.rim.network)}",
+            "network": description.of_network(self.network),
+            "probes": f"{self.probes}{simulated}",
+            "typical error": size if self.scales.measured else "not measured, `fit` will do it",
+            "intervals": kind_of_intervals(keras.ops.convert_to_numpy(self.factors)),
+            "state": description.state(self),
+        }
 
     def get_config(self) -> dict[str, Any]:
         """All constructor arguments, that of the RIM as its own configuration."""
