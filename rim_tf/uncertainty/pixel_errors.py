@@ -47,12 +47,12 @@ class PixelErrors(display.Shown, keras.Model):
 
     **The typical variance.** If the likelihood has a method `simulate`, as `GaussianLikelihood`
     has, data of other parameters are simulated with the operator and the noise of each example,
-    once for each probe, and the RIM is run on them. `exp(s_0)` is the mean square of what it
+    `simulations` times, and the RIM is run on them. `exp(s_0)` is the mean square of what it
     leaves, over the pixels: it is right for operators and noise levels that were not in training,
-    before any training. The other parameters are 16 true ones of the first batch, or the estimate
-    itself if the spatial sizes are not fixed. For another likelihood `exp(s_0)` is the mean square
-    of the residuals of the first batch, and errors are only right for problems like those of the
-    training.
+    before any training. The other parameters are up to 64 true ones of the first batch, or the
+    estimate itself if the spatial sizes are not fixed. For another likelihood `exp(s_0)` is the
+    mean square of the residuals of the first batch, and errors are only right for problems like
+    those of the training.
 
     **What the network sees** besides: the means of `-e_k c_k` and `c_k^2` over the pixels, what
     the RIM left of simulation `k`, in units of `d_k`, and the data if the RIM is shown them; of
@@ -66,7 +66,11 @@ class PixelErrors(display.Shown, keras.Model):
         rim: A trained RIM. It is copied, and the copy is never trained.
         network: The network of the log-variances, which needs as many channels as that of the RIM.
             It may be of any kind that a RIM takes, and of the same size or smaller.
-        probes: How often the data are probed and simulated, at least 1. Defaults to 4.
+        probes: How often the data are probed, at least 1. Defaults to 4.
+        simulations: How many data are simulated for each example that is predicted, at least
+            `probes`. In training there are `probes`. If the typical variance of one simulation
+            has a relative error `e`, that of the mean has `e / sqrt(simulations)`, as long as
+            there are as many true parameters. Memory grows with it. Defaults to `None`, `probes`.
         seed: The seed of signs and simulations. Defaults to 0.
         **kwargs: Arguments of `keras.Model`, such as `name`.
 
@@ -87,7 +91,14 @@ class PixelErrors(display.Shown, keras.Model):
     """
 
     def __init__(
-        self, rim: RIM, network: StepNetwork, *, probes: int = 4, seed: int = 0, **kwargs: Any
+        self,
+        rim: RIM,
+        network: StepNetwork,
+        *,
+        probes: int = 4,
+        simulations: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
     ):
         if not isinstance(rim, RIM):
             raise TypeError(f"`rim` must be a `RIM`, got {type(rim).__name__}.")
@@ -103,6 +114,7 @@ class PixelErrors(display.Shown, keras.Model):
                 f"`network` must have as many channels as the RIM, {rim.channels}, got {channels}."
             )
         self._simulate = getattr(rim.likelihood, "simulate", None)
+        self.simulations = self._check_simulations(simulations)
         seen = 8 if self._simulate is None else 9
         check_network(network, self.dimensions, seen * channels + rim.observation_channels)
         fixed = tuple(size for size in self.dimensions if size is not None)
@@ -118,6 +130,13 @@ class PixelErrors(display.Shown, keras.Model):
         )
         self.built = True
         self.compilation = Compilation(PixelMetrics(self.parameters))
+
+    def _check_simulations(self, simulations: int | None) -> int:
+        if simulations is None:
+            return self.probes
+        if self._simulate is None:
+            raise ValueError("`simulations` must be None for a likelihood without `simulate`.")
+        return checks.integer("simulations", simulations, minimum=self.probes)
 
     def call(self, inputs: Data, training: bool = False) -> tf.Tensor:
         """The estimate and the log-variances, `[batch, 1 + probes, *dimensions, channels]`."""
@@ -163,24 +182,24 @@ class PixelErrors(display.Shown, keras.Model):
     def _simulated(
         self, u: tf.Tensor, y: tf.Tensor, args: Sequence[Any], training: bool
     ) -> tf.Tensor | None:
-        """What the RIM leaves of simulated data, `[batch, probes, *sizes, channels]`.
+        """What the RIM leaves of simulated data, `[batch, simulations, *sizes, channels]`.
 
         The data are those of other parameters with the operator and the noise of each example.
         `None` if the likelihood does not simulate.
         """
         if self._simulate is None:
             return None
-        count, examples = tf.shape(u)[0], self.scales.examples
+        each, examples = self.probes if training else self.simulations, self.scales.examples
         if examples is None:
-            truth = tf.repeat(u, self.probes, axis=0)
+            truth = tf.repeat(u, each, axis=0)
         else:
-            rows = self.draws.rows(count, EXAMPLES, training)
+            rows = self.draws.rows(tf.shape(u)[0], each, EXAMPLES, training)
             truth = tf.gather(tf.convert_to_tensor(examples), rows)
-        repeated = tf.nest.map_structure(lambda each: tf.repeat(each, self.probes, 0), list(args))
-        normals = self.draws.normals(y, training)
+        repeated = tf.nest.map_structure(lambda given: tf.repeat(given, each, 0), list(args))
+        normals = self.draws.normals(y, each, training)
         data = self._simulate(self.parameters.link(truth), normals, *repeated)
         found = self.rim((data, *repeated), training=False)[:, -1]
-        shape = tf.concat([[count, self.probes], tf.shape(u)[1:]], 0)
+        shape = tf.concat([[tf.shape(u)[0], each], tf.shape(u)[1:]], 0)
         residuals = tf.ensure_shape(tf.reshape(found - truth, shape), (None, None, *u.shape[1:]))
         return tf.stop_gradient(residuals)
 
@@ -345,7 +364,7 @@ class PixelErrors(display.Shown, keras.Model):
 
     def _facts(self) -> dict[str, str]:
         size = display.numbers(keras.ops.convert_to_numpy(self.scales.of_residuals))
-        simulated = "" if self._simulate is None else ", with a simulation each"
+        simulated = "" if self._simulate is None else f", and {self.simulations} simulations"
         return {
             "parameters": f"of shape {(*self.dimensions, self.rim.channels)}",
             "rim": f"{self.rim.T} steps, {description.of_network(self.rim.network)}",
@@ -363,6 +382,7 @@ class PixelErrors(display.Shown, keras.Model):
             **super().get_config(),
             "network": keras.saving.serialize_keras_object(self.network),
             "probes": self.probes,
+            "simulations": None if self._simulate is None else self.simulations,
             "seed": self.seed,
             "rim": config,
             "functions": config["functions"],

@@ -138,6 +138,31 @@ def test_simulations_give_the_typical_error_of_any_problem_without_training(dime
     assert abs(np.mean(ratio) - 1) < 0.15
 
 
+def test_more_simulations_bring_the_typical_error_closer():
+    """Of white signals with a gain of zero the mean square is all that is to be found."""
+    size, count = SIZE, 128
+    (_, x, _, sigma), _ = white_signals(count, 16)
+    gain = np.zeros((count, size), "float32")
+    errors = PixelErrors(
+        exact_rim(likelihood=GaussianLikelihood(scaled)), network(), probes=2, simulations=64
+    )
+    args = (sigma[:, None, None] * np.ones_like(x), gain, sigma)
+    errors.measure_scales(args, x)
+    found = errors.predict(*(each[:3] for each in args))
+    # The estimate is zero, and 64 signals of 16 numbers give their variance to 4.4 %.
+    kept = np.mean(x[:64] ** 2)
+    np.testing.assert_allclose(found.deviation**2, kept, rtol=1e-4)
+    assert abs(kept - 1) < 4 * np.sqrt(2 / (64 * size))
+    again = PixelErrors.from_config(
+        errors.get_config(),
+        {"likelihood": GaussianLikelihood(scaled), "approximate_inverse_fn": wiener},
+    )
+    assert again.simulations == 64
+    assert "probes: 2, and 64 simulations" in repr(again)
+    with pytest.raises(ValueError, match="`simulations` must be"):
+        PixelErrors(errors.rim, network(), probes=4, simulations=3)
+
+
 def test_a_fit_does_not_depend_on_units(errors):
     (y, _, *args), _ = white_signals(50, 1)
     (scaled, _, gain, sigma), _ = white_signals(50, 1, unit=1e4)
@@ -285,6 +310,7 @@ def test_data_sets_are_predicted_as_arrays_are(errors):
         ({"probes": 0}, ValueError, "`probes` must be"),
         ({"probes": 1.5}, TypeError, "`probes` must be"),
         ({"seed": -1}, ValueError, "`seed` must be"),
+        ({"simulations": 8}, ValueError, "`simulations` must be None for a likelihood without"),
     ],
 )
 def test_bad_arguments_are_refused(change, error, message):
@@ -362,7 +388,7 @@ def test_a_model_says_what_it_is(tmp_path):
     assert repr(errors) == (
         f"PixelErrors(parameters: of shape ({SIZE}, 1), rim: 1 steps, PutzkyWelling, "
         f"{errors.rim.network.count_params():,} weights, network: UNet, "
-        f"{own.count_params():,} weights, probes: 2, with a simulation each, "
+        f"{own.count_params():,} weights, probes: 2, and 2 simulations, "
         "typical error: not measured, `fit` will do it, intervals: Gaussian, state: not fitted)"
     )
     assert errors._repr_html_().count("<tr>") == 7
