@@ -6,7 +6,7 @@ split at random into three groups: both networks are trained on the first, the i
 calibrated on the second, and all is tested on the third. The script needs the optional
 dependencies: `pip install ".[examples]"`.
 
-    python examples/rim_pixel_errors.py            train (nine minutes of processor time)
+    python examples/rim_pixel_errors.py            train (some minutes)
     python examples/rim_pixel_errors.py --quick    a short look
 """
 
