@@ -27,16 +27,21 @@ $(VENV)/installed: pyproject.toml constraints.txt
 quickstart: $(VENV)/installed
 	$(BIN)/python examples/quickstart.py
 
+# Tests run in WORKERS processes at once.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --durations 30
+
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow and not torture"
 
 # 300 kills, 1,000 damages, faults of the disk, savers against a loader, and workers of a fit.
 torture: $(VENV)/installed
 	$(BIN)/python tests/torture/run.py
 	$(BIN)/python tests/torture/workers.py
+	$(BIN)/python -m pytest -m torture
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

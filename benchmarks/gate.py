@@ -2,10 +2,11 @@
 
 The gate divides the time of an update by the time of a yardstick: a chain of the update's heaviest
 operation that does the same amount of arithmetic in the same process. The speed of the machine
-affects both, but not quite alike, so every kind of processor has a record of its own. One without
-is compared with the largest of the others. Short runs of both alternate, and the shortest of each
-counts, because other work on the machine can only add to a time. If the ratio is too high, the
-measurement is repeated, up to twelve times in all.
+affects both, but not quite alike, so every kind of processor has a record of its own: that of the
+slowest host that was met, since hosts of one name differ too (AMD EPYC: 1.6 and 2.1 for the same
+code). One without is compared with the largest of the others. Short runs of both alternate, and
+the shortest of each counts, because other work on the machine can only add to a time. If the ratio
+is too high, the measurement is repeated, up to twelve times in all.
 
     python benchmarks/gate.py            compares with benchmarks/gate.json
     python benchmarks/gate.py --record   writes the record of this processor

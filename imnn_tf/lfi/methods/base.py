@@ -296,7 +296,8 @@ class CheckedEstimator:
         """Checks that a simulation alone, `(1,) + input shape`, has its estimate in a batch."""
         first = self._estimates(own_data("data", alone))
         # Other orders of summation in another batch change digits, not a part of the scatter.
-        tolerated = 1e-4 * np.abs(estimates).max(axis=0) + 1e-2 * estimates.std(axis=0)
+        largest = np.maximum(np.abs(estimates).max(axis=0), np.finfo(float).tiny)
+        tolerated = largest * (1e-4 + 1e-2 * (estimates / largest).std(axis=0))
         if (np.abs(first[0] - estimates[0]) <= tolerated).all():
             return
         again = self._estimates(own_data("data", alone))

@@ -135,11 +135,9 @@ def together(tmp_path_factory):
     return ended(tmp_path_factory.mktemp("together"), 2)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [2, 4])
-def test_several_workers_do_what_one_process_does(alone, together, tmp_path, workers):
-    folder = together if workers == 2 else ended(tmp_path, workers)
-    for name in ALL:
+def check_same(alone, folder, workers, sources=tuple(ALL)):
+    """Checks that every one of some workers found what one process did."""
+    for name in sources:
         one, several = saved(alone, name), saved(folder, name)
         for key in one:
             np.testing.assert_allclose(several[key], one[key], rtol=1e-9)
@@ -155,13 +153,30 @@ def test_several_workers_do_what_one_process_does(alone, together, tmp_path, wor
 
 
 @pytest.mark.slow
-def test_a_fit_goes_on_with_another_number_of_workers(alone, tmp_path):
-    for workers, updates in ((4, 20), (1, 40), (2, 60)):
+def test_two_workers_do_what_one_process_does(alone, together):
+    check_same(alone, together, 2)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_do_what_one_process_does_for_long(tmp_path, workers):
+    updates = {"arrays": 300, "files": 300, "simulator": 300}
+    folders = [ended(tmp_path / str(n), n, updates=updates) for n in (1, workers)]
+    check_same(*folders, workers)
+
+
+@pytest.mark.slow
+def test_a_fit_of_four_workers_goes_on_with_another_number(alone, tmp_path):
+    expected = found(alone, "arrays")
+    ended(tmp_path, 4, updates={"arrays": 20})
+    for index in range(4):
+        got = found(tmp_path, "arrays", index)["gradients"]
+        np.testing.assert_allclose(got, expected["gradients"], rtol=1e-9, atol=1e-12)
+    for workers, updates in ((1, 40), (2, 60)):
         ended(tmp_path, workers, updates={"arrays": updates})
     for key, values in saved(alone, "arrays").items():
         np.testing.assert_allclose(saved(tmp_path, "arrays")[key], values, rtol=1e-9)
-    expected, got = found(alone, "arrays"), found(tmp_path, "arrays")
-    np.testing.assert_allclose(got["F"], expected["F"], rtol=1e-9)
+    np.testing.assert_allclose(found(tmp_path, "arrays")["F"], expected["F"], rtol=1e-9)
 
 
 @pytest.mark.slow

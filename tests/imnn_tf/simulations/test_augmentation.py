@@ -1,7 +1,5 @@
 """Symmetries of the training simulations."""
 
-import time
-
 import keras
 import numpy as np
 import pytest
@@ -300,23 +298,6 @@ def test_no_simulation_is_transformed_on_its_own():
     traced = tf.function(lambda update: fitted.batches(update).at(0).data, autograph=False)
     graph = traced.get_concrete_function(tf.TensorSpec([], tf.int32)).graph
     assert not any("While" in op.type or "Map" in op.type for op in graph.get_operations())
-
-
-def test_an_update_costs_little_more():
-    """Transformations of 32 x 32 pixels add less than 5 %; 1.3 leaves room for noise."""
-    simulations = stored(shape=(32, 32), n_s=200)
-    imnns = [
-        imnn_of(simulations, augment=augment, model=field_network((32, 32), 2))
-        for augment in (None, EVERYTHING)
-    ]
-    seconds = [[], []]
-    for turn in range(7):
-        for imnn, times in zip(imnns, seconds, strict=True):
-            started = time.process_time()
-            imnn.fit(5, λ=0.1, steps_per_execution=5)
-            if turn:
-                times.append(time.process_time() - started)
-    assert min(seconds[1]) < 1.3 * min(seconds[0])
 
 
 def test_shifts_make_a_few_stored_fields_worth_more():

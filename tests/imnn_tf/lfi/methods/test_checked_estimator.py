@@ -97,3 +97,10 @@ def test_an_estimate_that_is_the_same_for_all_is_told(caplog):
     caplog.clear()
     GaussianApproximation(np.zeros((20, 2)), PRIOR, np.eye(2), plain)
     assert caplog.text == ""
+
+
+def test_estimates_of_which_the_square_is_no_number_are_taken():
+    """The scatter of outliers beyond 1e154 is computed without their squares."""
+    outliers = np.array([[0.3, -1e300], [0.1, 2e299], [0.2, 0.0]])
+    method = NeuralPosterior(outliers, PRIOR, plain, simulator, seed=0)
+    assert (method.estimate == outliers).all()
