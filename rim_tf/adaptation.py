@@ -36,8 +36,9 @@ def adapt(
         updates: The most updates of the weights. Defaults to 50.
         learning_rate: Adam's learning rate. Defaults to 1e-4.
         chi2: The updates end where the mean chi-squared of an observation is at most this. Defaults
-            to `None`: with a likelihood the number of data, complex ones counting twice; without
-            one there is no such end. Give the number of data that are not masked if there are any.
+            to `None`: with a likelihood the mean number of its data, of which masked ones do not
+            count and complex ones count twice; without one there is no such end. A likelihood of
+            your own that masks data needs a method `count`, as `GaussianLikelihood` has.
         verbose: Whether to show a progress bar. Defaults to True.
 
     Returns:
@@ -57,11 +58,7 @@ def adapt(
             raise ValueError("`chi2` must be None for a RIM without a `likelihood`, got a number.")
     given = (*y, *args) if isinstance(y, tuple | list) else (y, *args)
     inputs = as_tensors(as_arrays(tuple(given), twin.variable_dtype), twin.variable_dtype)
-    data = tf.nest.flatten(inputs[0])
-    if chi2 is None:
-        chi2 = float(
-            sum(each[0].shape.num_elements() * (1 + each.dtype.is_complex) for each in data)
-        )
+    end = chi2 if chi2 is not None or likelihood is None else _counted(likelihood, inputs)
     optimizer = keras.optimizers.Adam(rate, epsilon=UNITLESS_EPSILON)
     optimizer.build(twin.trainable_variables)
 
@@ -81,8 +78,16 @@ def adapt(
 
     with bar(total=updates, disable=not verbose, desc="adapting") as progress:
         for _ in range(updates):
-            if likelihood is not None and float(misfit()) <= chi2:
+            if end is not None and float(misfit()) <= end:
                 break
             update()
             progress.update()
     return twin
+
+
+def _counted(likelihood: Any, inputs: list[Any]) -> float:
+    """How many real numbers of an example count: all, if the likelihood has no `count`."""
+    if hasattr(likelihood, "count"):
+        return float(tf.reduce_mean(likelihood.count(*inputs)))
+    parts = tf.nest.flatten(inputs[0])
+    return float(sum(each[0].shape.num_elements() * (1 + each.dtype.is_complex) for each in parts))

@@ -1,11 +1,11 @@
-"""What a RIM says of itself: as one line, and as a table in a notebook."""
+"""What models say of themselves: as one line, and as a table in a notebook."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from imnn_tf.utils import display
-from imnn_tf.utils.types import KerasModel
+from imnn_tf.utils.types import KerasLayer, KerasModel
 from rim_tf.problem.links import LinkChoice
 from rim_tf.problem.scales import Scales
 
@@ -24,10 +24,19 @@ def facts(rim: KerasModel, functions: Mapping[str, Any]) -> dict[str, str]:
         "parameters": _parameters(rim, functions["link_function"]),
         "score": _score(functions),
         "steps": f"{rim.T} from {rim.initialization_method}",
-        "network": f"{type(rim.network).__name__}, {rim.network.count_params():,} weights",
+        "network": of_network(rim.network),
         "score preprocessing": _preprocessing(rim),
-        "state": _state(rim),
+        "state": state(rim),
     }
+
+
+def of_network(network: KerasLayer) -> str:
+    """The kind of a network and its size.
+
+    Args:
+        network: A network that a RIM takes.
+    """
+    return f"{type(network).__name__}, {network.count_params():,} weights"
 
 
 def _parameters(rim: KerasModel, link: LinkChoice) -> str:
@@ -54,18 +63,22 @@ def _preprocessing(rim: KerasModel) -> str:
     return said
 
 
-def _state(rim: KerasModel) -> str:
-    """How far it was fitted, with the last values of what a fit logs."""
-    history = getattr(rim, "history", None)
+def state(model: KerasModel) -> str:
+    """How far a model was fitted, with the last values of what a fit logs.
+
+    Args:
+        model: A `RIM` or a `PixelErrors`.
+    """
+    history = getattr(model, "history", None)
     if history is not None and history.epoch:
         last = {name: each[-1] for name, each in history.history.items()}
         values = [
             f"{name} {display.number(last[name])}" for name in last if not _OF_A_STEP.search(name)
         ]
         return f"fitted for {history.epoch[-1] + 1} epochs, {', '.join(values)}"
-    if rim.compilation.loaded_epoch is not None:
-        return f"weights of epoch {rim.compilation.loaded_epoch} of a saved fit"
-    updates = int(rim.optimizer.iterations.numpy()) if rim.compiled else 0
+    if model.compilation.loaded_epoch is not None:
+        return f"weights of epoch {model.compilation.loaded_epoch} of a saved fit"
+    updates = int(model.optimizer.iterations.numpy()) if model.compiled else 0
     return f"fitted for {updates:,} updates" if updates else "not fitted"
 
 

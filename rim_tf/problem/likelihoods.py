@@ -184,6 +184,22 @@ class GaussianLikelihood:
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
 
+    def count(self, y: tf.Tensor, *args: Any) -> tf.Tensor:
+        """How many real numbers there are that count, `[batch]`: what chi-squared has on average.
+
+        A complex datum has two. A masked one has none.
+
+        Args:
+            y: The data, `[batch, *data]`.
+            *args: The operands, then the noise and the mask if they are "given".
+        """
+        y = tf.convert_to_tensor(y)
+        mask = self._unpack(args)[2]
+        counts = tf.ones(tf.shape(y), "float32" if y.dtype.is_integer else y.dtype.real_dtype)
+        if mask is not None:
+            counts *= _ones_and_zeros(mask, counts, _is_given(self._mask))
+        return (1 + y.dtype.is_complex) * tf.reduce_sum(counts, list(range(1, len(y.shape))))
+
     def simulate(self, x: Values, normals: tf.Tensor, *args: Any) -> tf.Tensor:
         """Data of parameters, `[batch, *data]`, with noise where data are not masked.
 
@@ -243,13 +259,7 @@ class GaussianLikelihood:
         noise = tf.cast(noise, residual.dtype)
         masked = None
         if mask is not None:
-            mask = tf.convert_to_tensor(mask)
-            require_real("`mask`", mask)
-            mask = tf.cast(mask, residual.dtype)
-            check_alignment("mask", mask, residual, _is_given(self._mask), leading=False)
-            mask = tf.broadcast_to(mask, tf.shape(residual))
-            # No number is a weight between or beyond: a sum with it would be no likelihood.
-            mask = tf.where(tf.equal(mask, 0) | tf.equal(mask, 1), mask, _nan(mask))
+            mask = _ones_and_zeros(mask, residual, _is_given(self._mask))
             # A product with zero would not do: what is masked may be NaN or infinite.
             masked = tf.equal(mask, 0)
             residual = tf.where(masked, tf.zeros_like(residual), residual)
@@ -290,6 +300,19 @@ def _solve(covariance: tf.Tensor, residual: tf.Tensor, mask: tf.Tensor | None) -
         flat = kept * flat
     solution = tf.linalg.cholesky_solve(factor, tf.expand_dims(flat, -1))[..., 0]
     return tf.reshape(solution, tf.shape(residual))
+
+
+def _ones_and_zeros(mask: Any, data: tf.Tensor, given: bool) -> tf.Tensor:
+    """A mask of the shape and the type of data, `[batch, *data]`, NaN where it is another number.
+
+    No number is a weight between or beyond: a sum with it would be no likelihood.
+    """
+    mask = tf.convert_to_tensor(mask)
+    require_real("`mask`", mask)
+    mask = tf.cast(mask, data.dtype)
+    check_alignment("mask", mask, data, given, leading=False)
+    mask = tf.broadcast_to(mask, tf.shape(data))
+    return tf.where(tf.equal(mask, 0) | tf.equal(mask, 1), mask, _nan(mask))
 
 
 def _nan(like: tf.Tensor) -> tf.Tensor:

@@ -43,7 +43,7 @@ def pixel_coverage(
     """How many pixels are within the intervals that are to hold them.
 
     Args:
-        reconstruction: What `PixelErrors.predict` or `combine` returned.
+        reconstruction: What `PixelErrors.predict` or `Ensemble.predict` returned.
         x: The true parameters, `[batch, *sizes, channels]` or a dictionary by field. NaN does not
             count.
         levels: Probabilities in (0, 1). Defaults to 0.5, 0.68 and 0.95.
@@ -76,20 +76,26 @@ def pixel_coverage(
     return PixelCoverage(np.asarray(levels), by_image.mean(axis=0), errors, by_image)
 
 
-def unlinked(parameters: Parameters, x: Values, reconstruction: Reconstruction) -> np.ndarray:
-    """The true parameters as unlinked numbers, of the shape of the estimates.
+def calibrated_factors(
+    reconstruction: Reconstruction, parameters: Parameters, x: Values
+) -> np.ndarray:
+    """The half-widths, in standard deviations, of intervals that hold what they say of examples.
 
     Args:
-        parameters: Finds them.
-        x: The true parameters, `[batch, *sizes, channels]` or a dictionary by field.
-        reconstruction: The estimates.
+        reconstruction: What was predicted of the examples.
+        parameters: Finds their unlinked parameters.
+        x: Their true parameters, `[batch, *sizes, channels]` or a dictionary by field. NaN does
+            not count.
+
+    Returns:
+        The half-widths at the levels that a Gaussian has at `DEVIATIONS`, `[33]`.
 
     Raises:
         TypeError: If `x` has the wrong type.
-        ValueError: If its shape differs.
+        ValueError: If its shape differs, or nothing of it is known.
     """
     estimates = tf.convert_to_tensor(reconstruction.u[:, np.newaxis])
-    return parameters.target(x, estimates).numpy()
+    return interval_factors(reconstruction, parameters.target(x, estimates).numpy())
 
 
 def interval_factors(reconstruction: Reconstruction, target: Any) -> np.ndarray:

@@ -52,42 +52,44 @@ class Draws(keras.layers.Layer):
         uniform = tf.ensure_shape(tf.slice(uniform, tf.zeros_like(shape), shape), u.shape)
         return tf.where(uniform < 0.5, -tf.ones_like(u), tf.ones_like(u))
 
-    def normals(self, y: tf.Tensor, training: bool) -> tf.Tensor:
+    def normals(self, y: tf.Tensor, each: int, training: bool) -> tf.Tensor:
         """Standard normals like the data, of complex data in both parts.
 
         Args:
             y: The data, `[batch, *data]`.
+            each: How many to draw for each example.
             training: Whether to draw new ones.
 
         Returns:
-            `[batch * probes, *data]`, those of the probes of one example in a row.
+            `[batch * each, *data]`, those of one example in a row.
         """
-        real = self._real_normals(y, training, 0)
+        real = self._real_normals(y, each, training, 0)
         if not y.dtype.is_complex:
             return real
-        return tf.complex(real, self._real_normals(y, training, 1))
+        return tf.complex(real, self._real_normals(y, each, training, 1))
 
-    def _real_normals(self, y: tf.Tensor, training: bool, part: int) -> tf.Tensor:
-        shape = tf.concat([[self._probes], tf.shape(y)[1:]], 0)
+    def _real_normals(self, y: tf.Tensor, each: int, training: bool, part: int) -> tf.Tensor:
+        shape = tf.concat([[each], tf.shape(y)[1:]], 0)
         if training:
-            every = tf.concat([tf.shape(y)[:1] * self._probes, shape[1:]], 0)
+            every = tf.concat([tf.shape(y)[:1] * each, shape[1:]], 0)
             return keras.random.normal(every, dtype=self.variable_dtype, seed=self._generator)
         seed = (self._seed, self._probes + part)  # not those of the signs
         normals = tf.random.stateless_normal(shape, seed, dtype=self.variable_dtype, alg="philox")
         return tf.tile(normals, tf.concat([tf.shape(y)[:1], tf.ones_like(shape[1:])], 0))
 
-    def rows(self, count: tf.Tensor, limit: int, training: bool) -> tf.Tensor:
-        """Numbers of rows, at least 0 and less than `limit`, `[count * probes]`.
+    def rows(self, count: tf.Tensor, each: int, limit: int, training: bool) -> tf.Tensor:
+        """Numbers of rows, at least 0 and less than `limit`, `[count * each]`.
 
         Args:
             count: The number of examples, `[]`.
+            each: How many to draw for each example.
             limit: The number of rows to choose from.
             training: Whether to draw new ones, or to take the first rows in their order.
         """
         if training:
-            shape = [count * self._probes]
+            shape = [count * each]
             return keras.random.randint(shape, 0, limit, seed=self._generator)
-        first = tf.constant(np.arange(self._probes) % limit, tf.int32)
+        first = tf.constant(np.arange(each) % limit, tf.int32)
         return tf.tile(first, tf.reshape(count, [1]))
 
     def get_config(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from rim_tf.fitting.data import Data
 from rim_tf.problem.parameters import Values
-from rim_tf.uncertainty.calibration import interval_factors, unlinked
+from rim_tf.uncertainty.calibration import calibrated_factors
 from rim_tf.uncertainty.pixel_errors import PixelErrors
 from rim_tf.uncertainty.reconstruction import Reconstruction, combine
 
@@ -49,7 +49,8 @@ class Ensemble:
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If an argument is out of range, or the batch axes differ.
+            ValueError: If an argument is out of range, the batch axes differ, or a member was not
+                fitted.
         """
         each = [member.predict(y, *args, batch_size=batch_size) for member in self.members]
         mixture = combine(each)
@@ -71,5 +72,4 @@ class Ensemble:
             ValueError: If a shape is wrong.
         """
         mixture = self.predict(y, *args, batch_size=batch_size)
-        target = unlinked(self.members[0].parameters, x, mixture)
-        self.factors = interval_factors(mixture, target)
+        self.factors = calibrated_factors(mixture, self.members[0].parameters, x)

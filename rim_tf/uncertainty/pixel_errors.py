@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from imnn_tf.utils import checks
+from imnn_tf.utils import checks, display
 from imnn_tf.utils.types import Json, KerasLayer, KerasOptimizer, KerasVariable, Numbers
+from rim_tf import description
 from rim_tf.fitting import checkpoints, compilation, keywords
 from rim_tf.fitting.compilation import Compilation, resolve_jit
 from rim_tf.fitting.data import Data, inputs_only
@@ -20,10 +21,10 @@ from rim_tf.prediction import in_batches
 from rim_tf.problem.observation import as_tensors
 from rim_tf.problem.parameters import Values
 from rim_tf.rim import RIM
-from rim_tf.uncertainty.calibration import interval_factors, unlinked
+from rim_tf.uncertainty.calibration import calibrated_factors
 from rim_tf.uncertainty.draws import Draws
 from rim_tf.uncertainty.likelihood import PixelLikelihood, PixelMetrics
-from rim_tf.uncertainty.reconstruction import DEVIATIONS, Reconstruction
+from rim_tf.uncertainty.reconstruction import DEVIATIONS, Reconstruction, kind_of_intervals
 from rim_tf.uncertainty.typical import EXAMPLES, TINY, TypicalErrors
 
 _LARGEST = 12.0
@@ -31,7 +32,7 @@ _LARGEST = 12.0
 
 
 @keras.saving.register_keras_serializable("rim_tf")
-class PixelErrors(keras.Model):
+class PixelErrors(display.Shown, keras.Model):
     """Learns the standard deviation of each pixel of a trained RIM.
 
     With the estimate `u` of the RIM, a typical variance `exp(s_0)`, and random signs `e_k`,
@@ -46,12 +47,12 @@ class PixelErrors(keras.Model):
 
     **The typical variance.** If the likelihood has a method `simulate`, as `GaussianLikelihood`
     has, data of other parameters are simulated with the operator and the noise of each example,
-    once for each probe, and the RIM is run on them. `exp(s_0)` is the mean square of what it
+    `simulations` times, and the RIM is run on them. `exp(s_0)` is the mean square of what it
     leaves, over the pixels: it is right for operators and noise levels that were not in training,
-    before any training. The other parameters are 16 true ones of the first batch, or the estimate
-    itself if the spatial sizes are not fixed. For another likelihood `exp(s_0)` is the mean square
-    of the residuals of the first batch, and errors are only right for problems like those of the
-    training.
+    before any training. The other parameters are up to 64 true ones of the first batch, or the
+    estimate itself if the spatial sizes are not fixed. For another likelihood `exp(s_0)` is the
+    mean square of the residuals of the first batch, and errors are only right for problems like
+    those of the training.
 
     **What the network sees** besides: the means of `-e_k c_k` and `c_k^2` over the pixels, what
     the RIM left of simulation `k`, in units of `d_k`, and the data if the RIM is shown them; of
@@ -65,7 +66,11 @@ class PixelErrors(keras.Model):
         rim: A trained RIM. It is copied, and the copy is never trained.
         network: The network of the log-variances, which needs as many channels as that of the RIM.
             It may be of any kind that a RIM takes, and of the same size or smaller.
-        probes: How often the data are probed and simulated, at least 1. Defaults to 4.
+        probes: How often the data are probed, at least 1. Defaults to 4.
+        simulations: How many data are simulated for each example that is predicted, at least
+            `probes`. In training there are `probes`. If the typical variance of one simulation
+            has a relative error `e`, that of the mean has `e / sqrt(simulations)`, as long as
+            there are as many true parameters. Memory grows with it. Defaults to `None`, `probes`.
         seed: The seed of signs and simulations. Defaults to 0.
         **kwargs: Arguments of `keras.Model`, such as `name`.
 
@@ -78,14 +83,22 @@ class PixelErrors(keras.Model):
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or the network does not fit the RIM.
+        ValueError: If an argument is out of range, or the network does not fit the RIM. A call
+            raises it if neither `fit` nor `measure_scales` has measured what is typical.
 
     References:
         Nix & Weigend (1994), doi:10.1109/ICNN.1994.374138, for the likelihood.
     """
 
     def __init__(
-        self, rim: RIM, network: StepNetwork, *, probes: int = 4, seed: int = 0, **kwargs: Any
+        self,
+        rim: RIM,
+        network: StepNetwork,
+        *,
+        probes: int = 4,
+        simulations: int | None = None,
+        seed: int = 0,
+        **kwargs: Any,
     ):
         if not isinstance(rim, RIM):
             raise TypeError(f"`rim` must be a `RIM`, got {type(rim).__name__}.")
@@ -101,6 +114,7 @@ class PixelErrors(keras.Model):
                 f"`network` must have as many channels as the RIM, {rim.channels}, got {channels}."
             )
         self._simulate = getattr(rim.likelihood, "simulate", None)
+        self.simulations = self._check_simulations(simulations)
         seen = 8 if self._simulate is None else 9
         check_network(network, self.dimensions, seen * channels + rim.observation_channels)
         fixed = tuple(size for size in self.dimensions if size is not None)
@@ -117,8 +131,21 @@ class PixelErrors(keras.Model):
         self.built = True
         self.compilation = Compilation(PixelMetrics(self.parameters))
 
+    def _check_simulations(self, simulations: int | None) -> int:
+        if simulations is None:
+            return self.probes
+        if self._simulate is None:
+            raise ValueError("`simulations` must be None for a likelihood without `simulate`.")
+        return checks.integer("simulations", simulations, minimum=self.probes)
+
     def call(self, inputs: Data, training: bool = False) -> tf.Tensor:
         """The estimate and the log-variances, `[batch, 1 + probes, *dimensions, channels]`."""
+        with tf.init_scope():  # out of the function that is being compiled
+            if not self.scales.measured:
+                raise ValueError(
+                    "`PixelErrors` must be fitted, or given scales by `measure_scales`: it does "
+                    "not know a typical error yet."
+                )
         y, *args = as_tensors(inputs, self.variable_dtype)
         u = tf.stop_gradient(self.rim((y, *args), training=False)[:, -1])
         shown = self.rim.shown(y)
@@ -155,24 +182,24 @@ class PixelErrors(keras.Model):
     def _simulated(
         self, u: tf.Tensor, y: tf.Tensor, args: Sequence[Any], training: bool
     ) -> tf.Tensor | None:
-        """What the RIM leaves of simulated data, `[batch, probes, *sizes, channels]`.
+        """What the RIM leaves of simulated data, `[batch, simulations, *sizes, channels]`.
 
         The data are those of other parameters with the operator and the noise of each example.
         `None` if the likelihood does not simulate.
         """
         if self._simulate is None:
             return None
-        count, examples = tf.shape(u)[0], self.scales.examples
+        each, examples = self.probes if training else self.simulations, self.scales.examples
         if examples is None:
-            truth = tf.repeat(u, self.probes, axis=0)
+            truth = tf.repeat(u, each, axis=0)
         else:
-            rows = self.draws.rows(count, EXAMPLES, training)
+            rows = self.draws.rows(tf.shape(u)[0], each, EXAMPLES, training)
             truth = tf.gather(tf.convert_to_tensor(examples), rows)
-        repeated = tf.nest.map_structure(lambda each: tf.repeat(each, self.probes, 0), list(args))
-        normals = self.draws.normals(y, training)
+        repeated = tf.nest.map_structure(lambda given: tf.repeat(given, each, 0), list(args))
+        normals = self.draws.normals(y, each, training)
         data = self._simulate(self.parameters.link(truth), normals, *repeated)
         found = self.rim((data, *repeated), training=False)[:, -1]
-        shape = tf.concat([[count, self.probes], tf.shape(u)[1:]], 0)
+        shape = tf.concat([[tf.shape(u)[0], each], tf.shape(u)[1:]], 0)
         residuals = tf.ensure_shape(tf.reshape(found - truth, shape), (None, None, *u.shape[1:]))
         return tf.stop_gradient(residuals)
 
@@ -285,7 +312,8 @@ class PixelErrors(keras.Model):
 
         Raises:
             TypeError: If an argument has the wrong type.
-            ValueError: If an argument is out of range, or the batch axes differ.
+            ValueError: If an argument is out of range, the batch axes differ, or the model was
+                not fitted.
         """
         if isinstance(y, tf.data.Dataset | keras.utils.PyDataset):
             if args or batch_size is not None:
@@ -332,8 +360,20 @@ class PixelErrors(keras.Model):
             Angelopoulos et al. (2022), arXiv:2202.05265, for the method.
         """
         reconstruction = self.predict(y, *args, batch_size=batch_size)
-        target = unlinked(self.parameters, x, reconstruction)
-        self.factors.assign(interval_factors(reconstruction, target))
+        self.factors.assign(calibrated_factors(reconstruction, self.parameters, x))
+
+    def _facts(self) -> dict[str, str]:
+        size = display.numbers(keras.ops.convert_to_numpy(self.scales.of_residuals))
+        simulated = "" if self._simulate is None else f", and {self.simulations} simulations"
+        return {
+            "parameters": f"of shape {(*self.dimensions, self.rim.channels)}",
+            "rim": f"{self.rim.T} steps, {description.of_network(self.rim.network)}",
+            "network": description.of_network(self.network),
+            "probes": f"{self.probes}{simulated}",
+            "typical error": size if self.scales.measured else "not measured, `fit` will do it",
+            "intervals": kind_of_intervals(keras.ops.convert_to_numpy(self.factors)),
+            "state": description.state(self),
+        }
 
     def get_config(self) -> dict[str, Any]:
         """All constructor arguments, that of the RIM as its own configuration."""
@@ -342,6 +382,7 @@ class PixelErrors(keras.Model):
             **super().get_config(),
             "network": keras.saving.serialize_keras_object(self.network),
             "probes": self.probes,
+            "simulations": None if self._simulate is None else self.simulations,
             "seed": self.seed,
             "rim": config,
             "functions": config["functions"],

@@ -39,11 +39,10 @@ class Reconstruction(Shown):
 
     def _facts(self) -> dict[str, str]:
         deviation = np.sqrt(np.mean(np.square(self.deviation, dtype=float)))
-        gaussian = np.allclose(self.factors, DEVIATIONS, rtol=1e-6)
         return {
             "shape": str(self.u.shape),
             "root mean variance": number(deviation),
-            "intervals": "Gaussian" if gaussian else "calibrated",
+            "intervals": kind_of_intervals(self.factors),
         }
 
     @property
@@ -83,6 +82,15 @@ class Reconstruction(Shown):
         if gaussian > DEVIATIONS[-1]:  # beyond the table the tail of a Gaussian is added
             return float(self.factors[-1] * gaussian / DEVIATIONS[-1])
         return float(np.interp(gaussian, DEVIATIONS, self.factors))
+
+
+def kind_of_intervals(factors: np.ndarray) -> str:
+    """Whether intervals are those of a Gaussian, or calibrated.
+
+    Args:
+        factors: The half-widths at the levels that a Gaussian has at `DEVIATIONS`, `[33]`.
+    """
+    return "Gaussian" if np.allclose(factors, DEVIATIONS, rtol=1e-6) else "calibrated"
 
 
 def combine(reconstructions: Sequence[Reconstruction]) -> Reconstruction:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rim_tf.problem.scales import MeasuredScales, or_one, root_mean_square
 
-EXAMPLES = 16
+EXAMPLES = 64
 """How many true parameters are kept, of which data are simulated."""
 
 TINY = 1e-12
@@ -55,8 +55,8 @@ class TypicalErrors(MeasuredScales):
         """The logarithm of the typical variance, that of each example if it was simulated.
 
         Args:
-            residuals: What the RIM left of simulated data, `[batch, probes, *sizes, channels]`, or
-                `None`.
+            residuals: What the RIM left of simulated data,
+                `[batch, simulations, *sizes, channels]`, or `None`.
 
         Returns:
             `[channels]`, or `[batch, 1, ..., channels]`.

@@ -35,8 +35,10 @@ def rim():
     return model
 
 
-def chi2(rim, y):
-    x = rim.predict(y, jit_compile=False)
+def chi2(rim, y, counted=SIZE):
+    """The misfit of the first data, `[batch, counted]`."""
+    whole = np.pad(y, [(0, 0), (0, SIZE - counted)])
+    x = rim.predict(whole, jit_compile=False)[:, :counted]
     return float(np.sum((y - x[..., 0]) ** 2, axis=1).mean() / SIGMA**2)
 
 
@@ -83,3 +85,38 @@ def test_a_limit_needs_a_likelihood():
         rim.adapt(np.zeros((1, SIZE)), updates=-1)
     moved = rim.adapt(np.ones((1, SIZE)), updates=2, learning_rate=0.1, verbose=False)
     assert np.abs(moved.predict(np.ones((1, SIZE))) - 1).mean() < 1
+
+
+@pytest.mark.parametrize("mask", [None, "given", "fixed"])
+@pytest.mark.parametrize("kind", [np.float32, np.complex64])
+def test_masked_data_do_not_count(mask, kind):
+    """Data of pure noise have a chi-squared of one for each number that counts."""
+    random = np.random.default_rng(4)
+    kept = np.zeros((3, SIZE), "float32")
+    kept[:, : SIZE // 4] = 1.0
+    kept[2] = 1.0
+    options = {None: {}, "given": {"mask": "given"}, "fixed": {"mask": kept[0]}}[mask]
+    likelihood = GaussianLikelihood(lambda x: tf.cast(x[..., 0], kind), sigma=SIGMA, **options)
+    y = SIGMA * random.normal(size=(3, SIZE, 2))
+    y = (y[..., 0] + 1j * y[..., 1] if kind is np.complex64 else y[..., 0]).astype(kind)
+    args = (kept,) if mask == "given" else ()
+    counted = {None: [SIZE] * 3, "given": [4, 4, SIZE], "fixed": [4] * 3}[mask]
+    expected = np.array(counted) * (2 if kind is np.complex64 else 1)
+    np.testing.assert_array_equal(likelihood.count(y, *args), expected)
+
+
+def test_updates_go_on_to_the_number_of_data_that_are_not_masked():
+    """Most data are masked: where all of them would count, no update would be made."""
+    kept = np.zeros(SIZE, "float32")
+    kept[:2] = 1.0
+    masked = RIM(
+        [SIZE],
+        PutzkyWelling(1, features=(8, 8, 8), dimensions=1, seed=0),
+        likelihood=GaussianLikelihood(identity, sigma=SIGMA, mask=kept),
+        T=2,
+    )
+    # An untrained RIM leaves zeros, so chi-squared is 8: above two data, below all sixteen.
+    y = np.full((1, SIZE), 2 * SIGMA, "float32")
+    assert chi2(masked, y[:, :2], 2) == pytest.approx(8.0)
+    adapted = masked.adapt(y, updates=300, learning_rate=3e-3, verbose=False)
+    assert 0.5 < chi2(adapted, y[:, :2], 2) <= 2.0

@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 from rim_tf import (
     RIM,
+    Ensemble,
     GaussianLikelihood,
     PixelErrors,
     PutzkyWelling,
@@ -135,6 +136,31 @@ def test_simulations_give_the_typical_error_of_any_problem_without_training(dime
     # the data do not hold make most of the variance where the noise is low.
     assert np.all(np.abs(ratio[10:] - 1) < 0.4)
     assert abs(np.mean(ratio) - 1) < 0.15
+
+
+def test_more_simulations_bring_the_typical_error_closer():
+    """Of white signals with a gain of zero the mean square is all that is to be found."""
+    size, count = SIZE, 128
+    (_, x, _, sigma), _ = white_signals(count, 16)
+    gain = np.zeros((count, size), "float32")
+    errors = PixelErrors(
+        exact_rim(likelihood=GaussianLikelihood(scaled)), network(), probes=2, simulations=64
+    )
+    args = (sigma[:, None, None] * np.ones_like(x), gain, sigma)
+    errors.measure_scales(args, x)
+    found = errors.predict(*(each[:3] for each in args))
+    # The estimate is zero, and 64 signals of 16 numbers give their variance to 4.4 %.
+    kept = np.mean(x[:64] ** 2)
+    np.testing.assert_allclose(found.deviation**2, kept, rtol=1e-4)
+    assert abs(kept - 1) < 4 * np.sqrt(2 / (64 * size))
+    again = PixelErrors.from_config(
+        errors.get_config(),
+        {"likelihood": GaussianLikelihood(scaled), "approximate_inverse_fn": wiener},
+    )
+    assert again.simulations == 64
+    assert "probes: 2, and 64 simulations" in repr(again)
+    with pytest.raises(ValueError, match="`simulations` must be"):
+        PixelErrors(errors.rim, network(), probes=4, simulations=3)
 
 
 def test_a_fit_does_not_depend_on_units(errors):
@@ -284,6 +310,7 @@ def test_data_sets_are_predicted_as_arrays_are(errors):
         ({"probes": 0}, ValueError, "`probes` must be"),
         ({"probes": 1.5}, TypeError, "`probes` must be"),
         ({"seed": -1}, ValueError, "`seed` must be"),
+        ({"simulations": 8}, ValueError, "`simulations` must be None for a likelihood without"),
     ],
 )
 def test_bad_arguments_are_refused(change, error, message):
@@ -330,3 +357,48 @@ def test_fields_and_links_have_errors_of_their_own():
     assert (low["a"] > 0).all()
     shares = pixel_coverage(predicted, {k: v.astype("float32") for k, v in x.items()}, [0.9]).shares
     assert shares == pytest.approx([0.9], abs=0.02)
+
+
+def test_a_model_that_was_not_fitted_refuses_to_guess():
+    (y, x, *args), _ = white_signals(20, 14)
+    errors = PixelErrors(exact_rim(), network(), probes=1)
+    message = "must be fitted, or given scales by `measure_scales`"
+    data = tf.data.Dataset.from_tensor_slices(((y, *args), x)).batch(8)
+    for use in (
+        lambda: errors((y, *args)),
+        lambda: errors.predict(y, *args),
+        lambda: errors.predict(data, verbose=0),
+        lambda: Ensemble([errors, errors]).predict(y, *args),
+        lambda: errors.calibrate(y, x, *args),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+    errors.compile()
+    with pytest.raises(ValueError, match=message):
+        errors.evaluate((y, *args), x, verbose=0)
+    errors.measure_scales((y, *args), x)
+    assert np.isfinite(errors.predict(y, *args).deviation).all()
+
+
+def test_a_model_says_what_it_is(tmp_path):
+    (y, x, *args), _ = white_signals(20, 15)
+    own = network()
+    likelihood = GaussianLikelihood(scaled)
+    errors = PixelErrors(exact_rim(likelihood=likelihood), own, probes=2)
+    assert repr(errors) == (
+        f"PixelErrors(parameters: of shape ({SIZE}, 1), rim: 1 steps, PutzkyWelling, "
+        f"{errors.rim.network.count_params():,} weights, network: UNet, "
+        f"{own.count_params():,} weights, probes: 2, and 2 simulations, "
+        "typical error: not measured, `fit` will do it, intervals: Gaussian, state: not fitted)"
+    )
+    assert errors._repr_html_().count("<tr>") == 7
+    assert "probes: 2, typical error" in repr(PixelErrors(exact_rim(), network(), probes=2))
+    errors.fit((y, x, *args), epochs=2, seed=0, verbose=0, checkpoints_directory=tmp_path)
+    errors.calibrate(y, x, *args)
+    size = np.sqrt(np.mean((x - errors.predict(y, *args).u) ** 2))
+    assert f"typical error: {size:.4g}, intervals: calibrated, " in repr(errors)
+    assert "state: fitted for 2 epochs, loss " in repr(errors)
+    loaded = PixelErrors.from_checkpoints(
+        tmp_path, approximate_inverse_fn=wiener, likelihood=likelihood
+    )
+    assert "state: weights of epoch" in repr(loaded)

@@ -1,10 +1,14 @@
 """Intervals of pixels, their calibration, and mixtures, against closed forms."""
 
+import re
+from operator import attrgetter
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.stats import laplace, norm
 
+import rim_tf
 from rim_tf import Ensemble, Reconstruction, pixel_coverage
 from rim_tf.uncertainty.calibration import interval_factors
 from rim_tf.uncertainty.reconstruction import combine
@@ -120,3 +124,10 @@ def test_an_ensemble_needs_two_models_of_errors():
         Ensemble([1, 2])
     with pytest.raises(ValueError, match="at least two, got 0"):
         Ensemble([])
+
+
+def test_the_docstring_of_the_coverage_names_what_users_have():
+    named = re.findall("`([A-Za-z.]+)`", pixel_coverage.__doc__)
+    assert {"PixelErrors.predict", "Ensemble.predict"} <= set(named)
+    for name in named:
+        assert callable(attrgetter(name)(rim_tf)), name
