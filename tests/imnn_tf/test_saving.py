@@ -402,7 +402,7 @@ def test_what_a_fit_shows_of_itself(caplog):
     assert "updates: 0" in repr(imnn)
     assert "det F" not in repr(imnn), "nothing is computed to be shown"
     with caplog.at_level("INFO", logger="imnn_tf"):
-        imnn.fit(200, patience=2)
+        imnn.fit(5000, patience=10)
     updates, best = len(imnn.history["loss"]), int(np.argmax(imnn.history["val_det_F"]))
     kept = f"kept update {best + 1}, det F {imnn.history['val_det_F'][best]:.4g}"
     assert (
