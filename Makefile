@@ -3,13 +3,11 @@
 #     make quickstart    creates the environment, installs, runs the quickstart
 #     make test          runs the whole test suite
 #
-# PYTHON sets the interpreter, VENV the folder of the environment, and WORKERS how many tests and
-# tutorials run at once.
+# PYTHON sets the interpreter and VENV the folder of the environment.
 # CONTRIBUTING.md lists the other targets.
 
 PYTHON ?= python3
 VENV ?= .venv
-WORKERS ?= 2
 BIN := $(VENV)/bin
 
 # Hide TensorFlow's start-up messages, which are of no use here.
@@ -18,7 +16,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .PHONY: help quickstart test test-fast torture lint format docs tutorials notebooks dist release-check lock bench bench-quick gate clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,8p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,7p'
 
 # Recreate the environment whenever the requirements change.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -29,6 +27,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 quickstart: $(VENV)/installed
 	$(BIN)/python examples/quickstart.py
 
+# Tests run in WORKERS processes at once.
+WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --durations 30
 
 test: $(VENV)/installed
@@ -63,7 +63,7 @@ docs: $(VENV)/documented
 
 # Runs all tutorials, and checks that the notebooks hold their code.
 tutorials: $(VENV)/documented
-	$(BIN)/python examples/tutorials/run.py --jobs $(WORKERS)
+	$(BIN)/python examples/tutorials/run.py
 
 # Makes the notebooks from the tutorials.
 notebooks: $(VENV)/documented

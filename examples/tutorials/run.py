@@ -6,7 +6,6 @@ notebook is made from it, executed, and is committed beside it.
     python examples/tutorials/run.py                  run all, and check the notebooks' code
     python examples/tutorials/run.py --write          run all, and write the notebooks
     python examples/tutorials/run.py 01 08 --write    run some
-    python examples/tutorials/run.py --jobs 2         two at a time
 """
 
 import argparse
@@ -17,8 +16,6 @@ import re
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import jupytext
@@ -124,9 +121,6 @@ def main() -> None:
         "names", nargs="*", help="beginnings of names; all by default"
     )
     parser.add_argument("--write", action="store_true", help="write the notebooks")
-    parser.add_argument(
-        "--jobs", type=int, default=1, help="how many run at a time"
-    )
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["PYTHONHASHSEED"] = "0"
@@ -136,16 +130,8 @@ def main() -> None:
     ]
     if not chosen:
         sys.exit(f"no tutorial begins with {options.names}")
-    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
-        running = [
-            pool.submit(run, source, write=options.write) for source in chosen
-        ]
-        try:
-            for each in running:
-                each.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for source in chosen:
+        run(source, write=options.write)
 
 
 if __name__ == "__main__":
