@@ -160,7 +160,7 @@ def make_rim() -> RIM:
     )
 
 
-def make_errors(rim: RIM) -> PixelErrors:
+def make_errors(rim: RIM, simulations: int = 64) -> PixelErrors:
     """The errors of its pixels, by a network of the same kind.
 
     The likelihood simulates, so that they start from what the RIM leaves of data with the operator
@@ -168,7 +168,7 @@ def make_errors(rim: RIM) -> PixelErrors:
     modes are lost; 64 leave 1 and 2 %.
     """
     network = UNet(1, 2, nf=16, ch_mult=(2, 2), hidden_units=32, padding="periodic", seed=2)
-    return PixelErrors(rim, network, probes=8, simulations=64)
+    return PixelErrors(rim, network, probes=8, simulations=simulations)
 
 
 def log_error(x: tf.Tensor, trajectory: tf.Tensor) -> tf.Tensor:

@@ -40,18 +40,29 @@ def test_the_sides_of_a_derivative_share_their_noise(fields):
     np.testing.assert_allclose(upper, ratio * lower, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.slow
-def test_killed_workers_change_nothing(tmp_path):
-    command = [sys.executable, str(FOLDER / "run.py"), "--kill", "--short"]
+def run(folder, *options):
+    """What the example prints."""
+    command = [sys.executable, str(FOLDER / "run.py"), "--short", "--folder", str(folder)]
     done = subprocess.run(
-        [*command, "--folder", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
+        [*command, *options], capture_output=True, text=True, timeout=1200, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    assert done.stdout.count("killed tcp://") == 2
-    assert done.stdout.count("killed process") == 1
-    compared = re.search(r"(\d+) results, of which different: none", done.stdout)
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_short_run(tmp_path):
+    printed = run(tmp_path)
+    for name in "AB":
+        found = re.search(rf"{name} = (\S+) ± (\S+), true (\S+)", printed)
+        mean, error, true = map(float, found.groups())
+        assert abs(mean - true) < 4 * error
+
+
+@pytest.mark.torture
+def test_killed_workers_change_nothing(tmp_path):
+    printed = run(tmp_path, "--kill")
+    assert printed.count("killed tcp://") == 2
+    assert printed.count("killed process") == 1
+    compared = re.search(r"(\d+) results, of which different: none", printed)
     assert int(compared[1]) > 20

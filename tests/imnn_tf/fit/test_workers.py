@@ -165,7 +165,7 @@ def test_workers_do_what_one_process_does_for_long(tmp_path, workers):
     check_same(*folders, workers)
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_a_fit_of_four_workers_goes_on_with_another_number(alone, tmp_path):
     expected = found(alone, "arrays")
     ended(tmp_path, 4, updates={"arrays": 20})
