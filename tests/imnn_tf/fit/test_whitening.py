@@ -179,7 +179,7 @@ def sets_of_maps(seed, n_s, n_d):
     return fiducial, np.moveaxis(np.array(sides), 2, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_an_ordinary_convolutional_network_is_trained_and_not_given_up():
     """Without whitening, patience kept weights of the first updates: 0.0001 of det F."""
     layers, glorot = keras.layers, keras.initializers.GlorotUniform

@@ -48,7 +48,7 @@ def example(monkeypatch):
     return module
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_a_field_network_keeps_the_information_of_a_gaussian_field(example, monkeypatch):
     # The error of a parameter is four times as large as at 128 x 128.
     monkeypatch.setattr(example, "DELTA_THETA", np.array([0.04, 0.04]))
