@@ -80,7 +80,7 @@ def test_a_short_run_gains_on_the_start(example, monkeypatch):
     rim = example.make_rim()
     rim.T = 2  # compiles sooner than eight steps
     example.train(rim, 20)
-    errors = example.make_errors(rim, simulations=4)
+    errors = example.make_errors(rim, simulations=8)
     example.train_errors(errors, 4)
     result = example.compare(rim, errors, 0.1, 16)["motion"]
     _, begun, ours, best = result["errors"]
