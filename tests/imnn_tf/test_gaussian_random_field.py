@@ -1,29 +1,18 @@
 """The example of a Gaussian random field: its exact formulas, and a short run of it."""
 
-import importlib.util
 import re
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import scripts
 import tensorflow_probability as tfp
-
-PATH = Path(__file__).parents[2] / "examples" / "gaussian_random_field.py"
-
-
-def load():
-    """The script as a new module."""
-    spec = importlib.util.spec_from_file_location("gaussian_random_field", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
 def example():
     """The script as a module that all tests share."""
-    return load()
+    return scripts.example("gaussian_random_field")
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +150,7 @@ def test_a_short_run(example, tmp_path, capsys):
 
 
 def test_the_network_for_fields_trains_by_its_recipe():
-    example = load()
+    example = scripts.example("gaussian_random_field")
     example.SIZE, example.VALIDATION = 32, (100, 5)
     imnn = example.train("field", updates=3, seed=0)
     assert (imnn.n_s, imnn.n_d) == (50, 5)

@@ -1,22 +1,16 @@
 """The example of log-normal maps: its exact formulas, and a short run of it."""
 
-import importlib.util
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-PATH = Path(__file__).parents[2] / "examples" / "lognormal_fields.py"
+import scripts
 
 
 @pytest.fixture(scope="module")
 def example():
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("lognormal_fields", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.example("lognormal_fields")
 
 
 def test_the_logarithm_has_the_spectrum_it_is_asked_for(example):

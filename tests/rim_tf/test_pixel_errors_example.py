@@ -1,23 +1,16 @@
 """The example of errors on photographs: its groups, its data, what it counts, and a short run."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+import scripts
 
 from rim_tf import Reconstruction
-
-PATH = Path(__file__).parents[2] / "examples" / "rim_pixel_errors.py"
 
 
 @pytest.fixture(scope="module")
 def example():
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("rim_pixel_errors", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.example("rim_pixel_errors")
 
 
 def images(count, shape=(100, 90)):

@@ -1,24 +1,17 @@
 """The example of operators never seen: its training family, its start, and a short run."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
+import scripts
 import tensorflow as tf
 
 from rim_tf import RIM, GaussianLikelihood, PixelErrors, UNet
-
-PATH = Path(__file__).parents[2] / "examples" / "rim_unseen_operators.py"
 
 
 @pytest.fixture(scope="module")
 def example():
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("rim_unseen_operators", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return scripts.example("rim_unseen_operators")
 
 
 def test_random_operators_are_symmetric_and_keep_the_mean(example):

@@ -18,6 +18,7 @@ from imnn_tf.lfi.density.bayesflow_network import (
     make,
     settings_of,
 )
+from imnn_tf.lfi.density.pairs import Pairs
 from imnn_tf.utils import checkpoint, checks, display, seeds
 from imnn_tf.utils.checkpoint import SavedFit
 from imnn_tf.utils.interrupt import deferred_interrupt
@@ -27,9 +28,6 @@ logger = logging.getLogger(__name__)
 
 # Children of the seed of a training.
 _NETWORK, _PAIRS = 0, 1
-
-# Pairs below which there are too few to hold some out.
-_LEAST_PAIRS = 20
 
 # Rows that a network is given in one call. Its splines take some kilobytes for each.
 _MOST_ROWS = 50_000
@@ -170,12 +168,8 @@ class BayesFlowEstimator:
                 there are fewer than 20 pairs, if `network` cannot be built for so many parameters,
                 or if no held-out loss is finite.
         """
-        theta = checks.array("parameters", parameters, shape=(None, None), dtype=np.float32)
-        x = checks.array("summaries", summaries, shape=(len(theta), None), dtype=np.float32)
-        if len(theta) < _LEAST_PAIRS:
-            raise ValueError(
-                f"`parameters` must have at least {_LEAST_PAIRS} rows, got {len(theta)}."
-            )
+        pairs = Pairs.checked(parameters, summaries)
+        theta, x = pairs.parameters, pairs.summaries
         callbacks, sequence = checks.callbacks(callbacks), seeds.seed_sequence(seed)
         checks.flag("progress", progress)
         shape = theta.shape[1], x.shape[1]

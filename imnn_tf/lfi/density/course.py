@@ -1,6 +1,5 @@
 """All that the training of an ensemble changes, in memory and as arrays to save."""
 
-import hashlib
 from typing import Any
 
 import keras
@@ -9,6 +8,7 @@ import numpy as np
 from imnn_tf.lfi.density.architecture import Architecture, Layout, Shape, draw_degrees
 from imnn_tf.lfi.density.flow import Flows
 from imnn_tf.lfi.density.linear import LinearStart, fit_linear
+from imnn_tf.lfi.density.pairs import Pairs
 from imnn_tf.lfi.density.training import Split, TrainingOptions, split_rows
 from imnn_tf.utils import checkpoint, seeds
 from imnn_tf.utils.checkpoint import SavedFit
@@ -52,26 +52,6 @@ class Members(keras.Model):
     def averaged(self) -> Any:
         """The average of the weights over updates, a variable `[members, size]`."""
         return self.optimizer._model_variables_moving_average[0]
-
-
-class Pairs:
-    """Parameters and the summaries of simulations at them.
-
-    Args:
-        parameters: `[n, n_params]`, float32.
-        summaries: `[n, n_summaries]`, float32.
-
-    Attributes:
-        parameters, summaries: As passed.
-        digest: A hash of both, in hexadecimal.
-    """
-
-    def __init__(self, parameters: np.ndarray, summaries: np.ndarray) -> None:
-        self.parameters, self.summaries = parameters, summaries
-        digest = hashlib.sha256(repr((parameters.shape, summaries.shape)).encode())
-        for array in (parameters, summaries):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        self.digest = digest.hexdigest()
 
 
 class Course:

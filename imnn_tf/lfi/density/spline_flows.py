@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp, softmax
 
 from imnn_tf.lfi.density.architecture import Architecture
-from imnn_tf.lfi.density.course import Course, Pairs
+from imnn_tf.lfi.density.course import Course
+from imnn_tf.lfi.density.pairs import Pairs
 from imnn_tf.lfi.density.training import Trainer, TrainingOptions, batches_of
 from imnn_tf.utils import checkpoint, checks, display, seeds
 from imnn_tf.utils.checkpoint import SavedFit
@@ -22,9 +23,6 @@ from imnn_tf.utils.seeds import Seed
 from imnn_tf.utils.types import Json
 
 logger = logging.getLogger(__name__)
-
-# Pairs below which a member could not be scored.
-_LEAST_PAIRS = 20
 
 
 class SplineFlows:
@@ -109,7 +107,7 @@ class SplineFlows:
             ValueError: If an array has the wrong shape or holds values that are not finite, if
                 there are fewer than 20 pairs, or if the numbers are too large for single precision.
         """
-        pairs, callbacks = _checked_pairs(parameters, summaries), checks.callbacks(callbacks)
+        pairs, callbacks = Pairs.checked(parameters, summaries), checks.callbacks(callbacks)
         checks.flag("progress", progress)
         self._begin(pairs, seed)
         container = keras.callbacks.CallbackList(
@@ -318,14 +316,3 @@ class SplineFlows:
         )
         flows._course = Course.restored(saved, flows._architecture, flows._training)
         return flows
-
-
-def _checked_pairs(parameters: ArrayLike, summaries: ArrayLike) -> Pairs:
-    theta = checks.array("parameters", parameters, shape=(None, None), dtype=np.float32)
-    x = checks.array("summaries", summaries, shape=(len(theta), None), dtype=np.float32)
-    for name, array in (("parameters", theta), ("summaries", x)):
-        if array.shape[1] < 1:
-            raise ValueError(f"`{name}` must have at least one column, got shape {array.shape}.")
-    if len(theta) < _LEAST_PAIRS:
-        raise ValueError(f"`parameters` must have at least {_LEAST_PAIRS} rows, got {len(theta)}.")
-    return Pairs(theta, x)

@@ -1,16 +1,13 @@
 """How much of an exactly known Fisher information fits with the networks keep."""
 
-import importlib.util
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
+import scripts
 import tensorflow as tf
 
 from imnn_tf import IMNN, networks
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "gaussian_random_field.py"
 N_OBJECTS = 100
 
 
@@ -41,9 +38,7 @@ def fit(model, updates, validation, **given):
 @pytest.fixture
 def example(monkeypatch):
     """The example of Gaussian random fields, with 32 x 32 pixels."""
-    spec = importlib.util.spec_from_file_location("gaussian_random_field", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = scripts.example("gaussian_random_field")
     monkeypatch.setattr(module, "SIZE", 32)
     return module
 
