@@ -27,9 +27,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 quickstart: $(VENV)/installed
 	$(BIN)/python examples/quickstart.py
 
-# Tests run in WORKERS processes at once.
+# Tests run in WORKERS processes at once, each with one thread for linear algebra.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --durations 30
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --durations 30
 
 test: $(VENV)/installed
 	$(PYTEST)

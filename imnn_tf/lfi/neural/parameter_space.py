@@ -5,9 +5,10 @@ from scipy.special import ndtri
 
 from imnn_tf.lfi.neural import regression, truncated_normal
 
-# A box is cut by a Gaussian if its width is below a quarter of the box for all but one in twenty
-# simulations. Wider posteriors are more often flat, or of narrow parts far from each other.
-_MOST, _WIDE = 0.95, 0.25
+# A box is cut by a Gaussian if its standard deviation is below that of a uniform distribution over
+# the box for all but one in twenty simulations. Wider posteriors are more often flat, or of narrow
+# parts far from each other.
+_MOST, _WIDE = 0.95, 12**-0.5
 
 # Where posteriors are wide, a box is left as it is but for this share of its width at each end.
 _EDGE = 0.03
@@ -43,11 +44,11 @@ class ParameterSpace:
        divides by the width. It is linear there, as the relation of parameters to good summaries
        often is, and a density need not learn to undo a bend.
 
-    Where the Gaussian would be wider than a quarter of the box for one in twenty simulations, it
-    would bend all of the box, though the posterior may have narrow features. There steps 1 and 4
-    are replaced: the parameter becomes the share `(t - low) / (high - low)`, of which the first and
-    last 3 % are stretched to infinity: a share `s` below `e = 0.03` becomes `e (1 + log(s / e))`,
-    and the last 3 % are its mirror image.
+    Where the Gaussian would be wider than a uniform distribution over the box for one in twenty
+    simulations, it would bend all of the box, though the posterior may have narrow features. There
+    steps 1 and 4 are replaced: the parameter becomes the share `(t - low) / (high - low)`, of which
+    the first and last 3 % are stretched to infinity: a share `s` below `e = 0.03` becomes
+    `e (1 + log(s / e))`, and the last 3 % are its mirror image.
 
     If posteriors are truncated Gaussians, the mapped parameters are standard normal. A density of
     the mapped parameters is one within the box, so no mass leaks out of it. Its density in the

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from imnn_tf.lfi.neural.truncated_normal import log_mass
 
@@ -63,8 +64,7 @@ class Regression(NamedTuple):
         x = terms(summaries, self.degree)
         log_std = _bounded(x @ self.log_stds, self.low, self.high)
         std = np.exp(np.clip(log_std, self.least, self.most))
-        reach = _FURTHEST * std
-        return np.clip(x @ self.means, self.low - reach, self.high + reach), std
+        return _near(x @ self.means, std, self.low, self.high), std
 
 
 def fit(
@@ -90,7 +90,10 @@ def fit(
         highest = 1 + sum(count <= _MOST_TERMS for count in counts)
     designs = [terms(x, degree) for degree in range(min(1, highest), highest + 1)]
     columns = [slice(i, i + 1) for i in range(theta.shape[1])]
-    found = [_fit_one(theta[:, one], designs, _Likelihood(low[one], high[one])) for one in columns]
+    # The matrices are small. Where other processes have the processors, the threads of BLAS would
+    # wait for each other ten times as long as they work.
+    with threadpool_limits(1, user_api="blas"):
+        found = [_fit_one(theta[:, i], designs, _Likelihood(low[i], high[i])) for i in columns]
     # Terms of lower degree come first, and the others of a parameter without them are zero.
     size = max(each.shape[1] for each in found)
     degree = next(i for i, each in enumerate(designs, min(1, highest)) if each.shape[1] == size)
@@ -178,7 +181,8 @@ class _Likelihood:
         raw = x @ coefficients[1]
         log_std = _bounded(raw, self._low, self._high)
         std = np.exp(log_std)
-        mean = x @ coefficients[0]
+        wanted = x @ coefficients[0]
+        mean = _near(wanted, std, self._low, self._high)
         units, low, high = ((each - mean) / std for each in (theta, self._low, self._high))
         mass = np.zeros_like(units)
         box = np.isfinite(self._low) & np.isfinite(self._high)
@@ -188,10 +192,15 @@ class _Likelihood:
         ends = np.where(np.isfinite(high), high, 0) * at_high
         ends -= np.where(np.isfinite(low), low, 0) * at_low
         by_mean = (-units - at_high + at_low) / std
+        # A mean that is held near the box moves with the width alone.
+        held = mean != wanted
+        by_log_std = 1 - units**2 - ends
+        by_log_std += np.where(held, np.sign(mean - wanted) * -_FURTHEST * std * by_mean, 0)
+        by_mean = np.where(held, 0, by_mean)
         slope = np.where(np.abs(raw) < _MOST_LOG, np.exp(np.minimum(log_std - raw, 0)), 0)
-        by_raw = (1 - units**2 - ends) * slope
+        gradient = [x.T @ each for each in (by_mean, by_log_std * slope)]
         n = len(theta)
-        return total / n, np.stack([x.T @ by_mean, x.T @ by_raw]) / n
+        return total / n, np.stack(gradient) / n
 
     def fitted(
         self,
@@ -213,6 +222,12 @@ class _Likelihood:
 
         found = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=ends)
         return found.x.reshape(start.shape)
+
+
+def _near(mean: np.ndarray, std: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Means that lie no further from a box than `_FURTHEST` standard deviations."""
+    reach = _FURTHEST * std
+    return np.clip(mean, low - reach, high + reach)
 
 
 def _bounded(raw: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

@@ -85,3 +85,21 @@ def test_far_summaries_do_not_blow_up():
     at[:, 0] = [5, 10, 20]
     means = found(at)[0][:, 0]
     np.testing.assert_allclose(means[2] - means[1], 2 * (means[1] - means[0]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("distance", [0.0, 3.0, -30.0, 1e3, -1e9])
+def test_the_slope_is_that_of_the_loss_wherever_a_mean_lies(distance):
+    theta, x = pairs(lambda x: 0.2 * x[:, 0], lambda x: -1 + 0 * x[:, 0], n=50)
+    theta = np.clip(theta, -0.99, 0.99)
+    likelihood = regression._Likelihood(np.full(1, -1.0), np.full(1, 1.0))
+    design = regression.terms(x, 1)
+    at = np.array([[distance, 0.3, -0.2], [-1.5, 0.2, 0.1]])[:, :, np.newaxis]
+    with np.errstate(over="raise", invalid="raise"):
+        loss, slope = likelihood.loss(at, theta, design)
+    assert np.isfinite(loss)
+    for index in np.ndindex(at.shape):
+        step = np.zeros_like(at)
+        step[index] = 1e-6 * max(1, abs(at[index]))
+        change = [likelihood.loss(at + sign * step, theta, design)[0] for sign in (1, -1)]
+        expected = (change[0] - change[1]) / (2 * step[index])
+        np.testing.assert_allclose(slope[index], expected, rtol=1e-5, atol=1e-7)
