@@ -156,7 +156,7 @@ def make_rim() -> RIM:
 def make_errors(rim: RIM) -> PixelErrors:
     """The errors of its pixels, by a network of the same kind."""
     network = UNet(1, 2, nf=16, ch_mult=(2, 2), hidden_units=32, seed=2)
-    return PixelErrors(rim, network, probes=2)
+    return PixelErrors(rim, network, probes=2, risk_probes=4)
 
 
 def train(model: RIM | PixelErrors, data: tf.data.Dataset, updates: int, rate: float) -> None:

@@ -9,6 +9,9 @@ import tensorflow as tf
 _COARSEST = 4
 """The logarithm to base two of the size of the largest blocks of signs."""
 
+_FIRST_OF_RISK = 1_000_000
+"""The first of the seeds of the signs for Stein's estimate, beyond all others."""
+
 
 @keras.saving.register_keras_serializable("rim_tf")
 class Draws(keras.layers.Layer):
@@ -51,6 +54,23 @@ class Draws(keras.layers.Layer):
             uniform = tf.repeat(uniform, block, axis)
         uniform = tf.ensure_shape(tf.slice(uniform, tf.zeros_like(shape), shape), u.shape)
         return tf.where(uniform < 0.5, -tf.ones_like(u), tf.ones_like(u))
+
+    def independent_signs(self, like: tf.Tensor, number: int) -> tf.Tensor:
+        """Random signs, the same for all examples; of complex numbers in both parts.
+
+        Args:
+            like: What they have the shape and the type of, `[batch, ...]`.
+            number: The number of the draw.
+        """
+        parts = 1 + like.dtype.is_complex
+        shape = tf.concat([[parts, 1], tf.shape(like)[1:]], 0)
+        seed = (self._seed, _FIRST_OF_RISK + number)
+        uniform = tf.random.stateless_uniform(
+            shape, seed, dtype=like.dtype.real_dtype, alg="philox"
+        )
+        signs = tf.where(uniform < 0.5, -tf.ones_like(uniform), tf.ones_like(uniform))
+        one = tf.complex(signs[0], signs[1]) if parts == 2 else signs[0]
+        return tf.ensure_shape(tf.broadcast_to(one, tf.shape(like)), like.shape)
 
     def normals(self, y: tf.Tensor, each: int, training: bool) -> tf.Tensor:
         """Standard normals like the data, of complex data in both parts.

@@ -25,7 +25,8 @@ from rim_tf.uncertainty.calibration import calibrated_factors
 from rim_tf.uncertainty.draws import Draws
 from rim_tf.uncertainty.likelihood import PixelLikelihood, PixelMetrics
 from rim_tf.uncertainty.reconstruction import DEVIATIONS, Reconstruction, kind_of_intervals
-from rim_tf.uncertainty.typical import EXAMPLES, TINY, TypicalErrors
+from rim_tf.uncertainty.risk import DataRisk, require_risk
+from rim_tf.uncertainty.typical import TINY, TypicalErrors
 
 _LARGEST = 12.0
 """The largest distance of a log-variance from its typical value at which the data are probed."""
@@ -71,6 +72,9 @@ class PixelErrors(display.Shown, keras.Model):
             `probes`. In training there are `probes`. If the typical variance of one simulation
             has a relative error `e`, that of the mean has `e / sqrt(simulations)`, as long as
             there are as many true parameters. Memory grows with it. Defaults to `None`, `probes`.
+        risk_probes: How often Stein's estimate of the error of an observation is probed when it is
+            predicted; see `DataRisk`. Each probe runs the RIM twice. Four are enough for images.
+            The likelihood must be Gaussian. Defaults to 0, which leaves the estimate out.
         seed: The seed of signs and simulations. Defaults to 0.
         **kwargs: Arguments of `keras.Model`, such as `name`.
 
@@ -97,6 +101,7 @@ class PixelErrors(display.Shown, keras.Model):
         *,
         probes: int = 4,
         simulations: int | None = None,
+        risk_probes: int = 0,
         seed: int = 0,
         **kwargs: Any,
     ):
@@ -113,15 +118,19 @@ class PixelErrors(display.Shown, keras.Model):
             raise ValueError(
                 f"`network` must have as many channels as the RIM, {rim.channels}, got {channels}."
             )
-        self._simulate = getattr(rim.likelihood, "simulate", None)
+        self._simulates = hasattr(rim.likelihood, "simulate")
         self.simulations = self._check_simulations(simulations)
-        seen = 8 if self._simulate is None else 9
+        self.risk_probes = checks.integer("risk_probes", risk_probes, minimum=0)
+        if risk_probes:
+            require_risk(rim.likelihood)
+        seen = 9 if self._simulates else 8
         check_network(network, self.dimensions, seen * channels + rim.observation_channels)
         fixed = tuple(size for size in self.dimensions if size is not None)
-        keeps = self._simulate is not None and len(fixed) == len(self.dimensions)
+        keeps = self._simulates and len(fixed) == len(self.dimensions)
         sizes = fixed if keeps else None
         self.scales = TypicalErrors(channels, sizes, dtype=self.dtype_policy)
         self.draws = Draws(self.probes, self.seed, dtype=self.dtype_policy)
+        self.risk = DataRisk(risk_probes, dtype=self.dtype_policy) if risk_probes else None
         self.factors = self.add_weight(
             name="factors",
             shape=(len(DEVIATIONS),),
@@ -134,23 +143,36 @@ class PixelErrors(display.Shown, keras.Model):
     def _check_simulations(self, simulations: int | None) -> int:
         if simulations is None:
             return self.probes
-        if self._simulate is None:
+        if not self._simulates:
             raise ValueError("`simulations` must be None for a likelihood without `simulate`.")
         return checks.integer("simulations", simulations, minimum=self.probes)
 
     def call(self, inputs: Data, training: bool = False) -> tf.Tensor:
         """The estimate and the log-variances, `[batch, 1 + probes, *dimensions, channels]`."""
+        inputs = as_tensors(inputs, self.variable_dtype)
+        found = self._found(inputs, training)
+        if self.risk is None or training:
+            return found
+        factor = self.risk.log_factor(self.risk.terms(self.rim, found, self.draws, inputs))
+        factor = tf.reshape(factor, [-1, *[1] * (len(found.shape) - 1)])
+        return tf.concat([found[:, :-1], found[:, -1:] + factor], axis=1)
+
+    def _found(self, inputs: Sequence[Any], training: bool) -> tf.Tensor:
+        """What a call returns but for the factor of each observation."""
         with tf.init_scope():  # out of the function that is being compiled
             if not self.scales.measured:
                 raise ValueError(
                     "`PixelErrors` must be fitted, or given scales by `measure_scales`: it does "
                     "not know a typical error yet."
                 )
-        y, *args = as_tensors(inputs, self.variable_dtype)
+        y, *args = inputs
         u = tf.stop_gradient(self.rim((y, *args), training=False)[:, -1])
         shown = self.rim.shown(y)
         at_estimate = self._score(u, y, args)
-        residuals = self._simulated(u, y, args, training)
+        residuals = None
+        if self._simulates:
+            each = self.probes if training else self.simulations
+            residuals = self.scales.residuals(self.rim, (y, *args), u, self.draws, each, training)
         typical = self.scales.log_variance(residuals) + tf.zeros_like(u)
         variance = typical
         state = self.network.initial_state(tf.shape(u)[0], spatial_sizes(u))
@@ -178,30 +200,6 @@ class PixelErrors(display.Shown, keras.Model):
             variance += tf.cast(step, u.dtype)
             variances.append(variance)
         return tf.stack([u, *variances], axis=1)
-
-    def _simulated(
-        self, u: tf.Tensor, y: tf.Tensor, args: Sequence[Any], training: bool
-    ) -> tf.Tensor | None:
-        """What the RIM leaves of simulated data, `[batch, simulations, *sizes, channels]`.
-
-        The data are those of other parameters with the operator and the noise of each example.
-        `None` if the likelihood does not simulate.
-        """
-        if self._simulate is None:
-            return None
-        each, examples = self.probes if training else self.simulations, self.scales.examples
-        if examples is None:
-            truth = tf.repeat(u, each, axis=0)
-        else:
-            rows = self.draws.rows(tf.shape(u)[0], each, EXAMPLES, training)
-            truth = tf.gather(tf.convert_to_tensor(examples), rows)
-        repeated = tf.nest.map_structure(lambda given: tf.repeat(given, each, 0), list(args))
-        normals = self.draws.normals(y, each, training)
-        data = self._simulate(self.parameters.link(truth), normals, *repeated)
-        found = self.rim((data, *repeated), training=False)[:, -1]
-        shape = tf.concat([[tf.shape(u)[0], each], tf.shape(u)[1:]], 0)
-        residuals = tf.ensure_shape(tf.reshape(found - truth, shape), (None, None, *u.shape[1:]))
-        return tf.stop_gradient(residuals)
 
     def _score(self, u: tf.Tensor, y: tf.Tensor, args: Sequence[Any]) -> tf.Tensor:
         """The score of `u`, of its shape `[batch, *sizes, channels]`, through which none trains."""
@@ -359,12 +357,22 @@ class PixelErrors(display.Shown, keras.Model):
         References:
             Angelopoulos et al. (2022), arXiv:2202.05265, for the method.
         """
+        if self.risk is not None:
+            inputs = (*y, *args) if isinstance(y, tuple | list) else (y, *args)
+            risk, rim, draws = self.risk, self.rim, self.draws
+
+            @tf.function(autograph=False)
+            def terms(given: Data) -> tf.Tensor:
+                observed = as_tensors(given, self.variable_dtype)
+                return risk.terms(rim, self._found(observed, training=False), draws, observed)
+
+            self.risk.measure(in_batches(terms, inputs, batch_size, self.variable_dtype))
         reconstruction = self.predict(y, *args, batch_size=batch_size)
         self.factors.assign(calibrated_factors(reconstruction, self.parameters, x))
 
     def _facts(self) -> dict[str, str]:
         size = display.numbers(keras.ops.convert_to_numpy(self.scales.of_residuals))
-        simulated = "" if self._simulate is None else f", and {self.simulations} simulations"
+        simulated = f", and {self.simulations} simulations" if self._simulates else ""
         return {
             "parameters": f"of shape {(*self.dimensions, self.rim.channels)}",
             "rim": f"{self.rim.T} steps, {description.of_network(self.rim.network)}",
@@ -382,7 +390,8 @@ class PixelErrors(display.Shown, keras.Model):
             **super().get_config(),
             "network": keras.saving.serialize_keras_object(self.network),
             "probes": self.probes,
-            "simulations": None if self._simulate is None else self.simulations,
+            "simulations": self.simulations if self._simulates else None,
+            "risk_probes": self.risk_probes,
             "seed": self.seed,
             "rim": config,
             "functions": config["functions"],

@@ -1,12 +1,15 @@
 """The typical error of an example: what a RIM leaves, of its training data or of simulated ones."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from imnn_tf.utils.types import KerasModel
 from rim_tf.problem.scales import MeasuredScales, or_one, root_mean_square
+from rim_tf.uncertainty.draws import Draws
 
 EXAMPLES = 64
 """How many true parameters are kept, of which data are simulated."""
@@ -50,6 +53,41 @@ class TypicalErrors(MeasuredScales):
             known = tf.where(tf.math.is_finite(target), target, estimate)
             self.examples.assign(tf.gather(known, np.arange(EXAMPLES) % len(known)))
         self._measured.assign(1.0)
+
+    def residuals(
+        self,
+        rim: KerasModel,
+        inputs: Sequence[Any],
+        u: tf.Tensor,
+        draws: Draws,
+        each: int,
+        training: bool,
+    ) -> tf.Tensor:
+        """What the RIM leaves of simulated data, `[batch, each, *sizes, channels]`.
+
+        The data are those of other parameters with the operator and the noise of each example.
+
+        Args:
+            rim: The RIM, whose likelihood simulates.
+            inputs: `y` and the other arguments of the score, `[batch, ...]` each.
+            u: The estimates, `[batch, *sizes, channels]`.
+            draws: Makes the noise.
+            each: How many data are simulated for each example.
+            training: Whether to draw new noise and other parameters each time.
+        """
+        y, *args = inputs
+        if self.examples is None:
+            truth = tf.repeat(u, each, axis=0)
+        else:
+            rows = draws.rows(tf.shape(u)[0], each, EXAMPLES, training)
+            truth = tf.gather(tf.convert_to_tensor(self.examples), rows)
+        repeated = tf.nest.map_structure(lambda given: tf.repeat(given, each, 0), list(args))
+        normals = draws.normals(y, each, training)
+        data = rim.likelihood.simulate(rim.parameters.link(truth), normals, *repeated)
+        found = rim((data, *repeated), training=False)[:, -1]
+        shape = tf.concat([[tf.shape(u)[0], each], tf.shape(u)[1:]], 0)
+        left = tf.ensure_shape(tf.reshape(found - truth, shape), (None, None, *u.shape[1:]))
+        return tf.stop_gradient(left)
 
     def log_variance(self, residuals: tf.Tensor | None) -> tf.Tensor:
         """The logarithm of the typical variance, that of each example if it was simulated.
