@@ -72,9 +72,11 @@ class PixelErrors(display.Shown, keras.Model):
             `probes`. In training there are `probes`. If the typical variance of one simulation
             has a relative error `e`, that of the mean has `e / sqrt(simulations)`, as long as
             there are as many true parameters. Memory grows with it. Defaults to `None`, `probes`.
-        risk_probes: How often Stein's estimate of the error of an observation is probed when it is
-            predicted; see `DataRisk`. Each probe runs the RIM twice. Four are enough for images.
-            The likelihood must be Gaussian. Defaults to 0, which leaves the estimate out.
+        risk_probes: How often Stein's estimate of the squared error of an observation is probed
+            when it is predicted. Its ratio to what the network expects scales the variances of the
+            observation, in predictions, not in training. Each probe runs the RIM twice; four are
+            enough for images. The likelihood must be a `GaussianLikelihood`, or one with Gaussian
+            noise and the methods `simulate`, `chi2` and `count`. Defaults to 0, no scaling.
         seed: The seed of signs and simulations. Defaults to 0.
         **kwargs: Arguments of `keras.Model`, such as `name`.
 
@@ -91,7 +93,8 @@ class PixelErrors(display.Shown, keras.Model):
             raises it if neither `fit` nor `measure_scales` has measured what is typical.
 
     References:
-        Nix & Weigend (1994), doi:10.1109/ICNN.1994.374138, for the likelihood.
+        Nix & Weigend (1994), doi:10.1109/ICNN.1994.374138, for the likelihood; Stein (1981),
+        doi:10.1214/aos/1176345632, for the estimate.
     """
 
     def __init__(
