@@ -1,10 +1,10 @@
 """Errors on every pixel of photographs that no network has seen.
 
 A recurrent inference machine (RIM) removes noise from photographs, and a `PixelErrors` says how
-far each pixel is from the truth. Seventeen photographs that scikit-image and scikit-learn ship are
-split at random into three groups: both networks are trained on the first, the intervals are
-calibrated on the second, and all is tested on the third. The script needs the optional
-dependencies: `pip install ".[examples]"`.
+far each pixel is from the truth. Of seventeen photographs that scikit-image and scikit-learn ship,
+both networks are trained on seven, drawn at random. The other ten test the errors: two at a time,
+with intervals that the other eight calibrate. The script needs the optional dependencies:
+`pip install ".[examples]"`.
 
     python examples/rim_pixel_errors.py            train (some minutes)
     python examples/rim_pixel_errors.py --quick    a short look
@@ -12,7 +12,7 @@ dependencies: `pip install ".[examples]"`.
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,18 +37,21 @@ NAMES = [
     *("grass", "gravel", "hubble_deep_field", "immunohistochemistry", "moon", "motorcycle"),
     *("retina", "rocket"),
 ]
-SHARES = {"training": 7, "calibration": 5, "test": 5}
+SHARES = {"training": 7, "test": 10}
 """How many photographs each group has."""
+
+FOLDS = 5
+"""The parts of the test photographs. Each is tested after a calibration on the other parts."""
 
 PATCH = 40
 SIZE = 192
-"""The sizes of the patches of the training, and of the photographs of the other two groups."""
+"""The sizes of the patches of the training, and of the photographs of the test."""
 
 NOISE = (0.03, 0.2)
 """The range of the standard deviations of the noise; white is one."""
 
 LEVELS = (0.05, 0.1, 0.15)
-"""The noise that every photograph of the other two groups is seen through."""
+"""The noise that every photograph of the test is seen through."""
 
 FIGURES = Path("figures")
 
@@ -172,7 +175,27 @@ def train(model: RIM | PixelErrors, data: tf.data.Dataset, updates: int, rate: f
     )
 
 
-def by_error(found: Reconstruction, x: np.ndarray, bins: int = 5) -> list[tuple[float, ...]]:
+class Tested(NamedTuple):
+    """Photographs of a part of the test at all noise levels, `(photographs * levels, ...)` each."""
+
+    y: np.ndarray
+    x: np.ndarray
+    found: Reconstruction
+
+
+def cross_validated(errors: PixelErrors, images: list[np.ndarray], size: int) -> list[Tested]:
+    """The errors of each part of the photographs, calibrated on the other parts."""
+    y, x, sigma = observed(images, size, seed=30)
+    parts = []
+    for chosen in np.array_split(np.arange(len(x)), FOLDS):
+        others = np.setdiff1d(np.arange(len(x)), chosen)
+        errors.calibrate(y[others], x[others], sigma[others], batch_size=6)
+        found = errors.predict(y[chosen], sigma[chosen], batch_size=6)
+        parts.append(Tested(y[chosen], x[chosen], found))
+    return parts
+
+
+def by_error(parts: list[Tested], bins: int = 5) -> list[tuple[float, ...]]:
     """Whether errors are right where they are small and where they are large.
 
     Returns:
@@ -180,9 +203,13 @@ def by_error(found: Reconstruction, x: np.ndarray, bins: int = 5) -> list[tuple[
         standard deviation, that of the actual error, and the share of the pixels that are within
         their 68 % intervals.
     """
-    low, high = found.interval(0.68)
-    within = ((low <= x) & (x <= high)).ravel()
-    predicted, actual = found.deviation.ravel(), (found.x - x).ravel()
+    rows = []
+    for part in parts:
+        low, high = part.found.interval(0.68)
+        within = (low <= part.x) & (part.x <= high)
+        each = (part.found.deviation, part.found.x - part.x, within)
+        rows.append(np.stack([values.ravel() for values in each]))
+    predicted, actual, within = np.concatenate(rows, axis=1)
     return [
         (
             float(np.sqrt(np.mean(predicted[chosen] ** 2))),
@@ -193,33 +220,31 @@ def by_error(found: Reconstruction, x: np.ndarray, bins: int = 5) -> list[tuple[
     ]
 
 
-def report(names: list[str], found: Reconstruction, x: np.ndarray) -> float:
-    """Prints the coverage of every photograph, of every noise and of small and large errors.
-
-    Returns:
-        The share of the pixels within their 68 % intervals, the mean over the photographs.
-    """
-    coverage = pixel_coverage(found, x, [0.5, 0.68, 0.95])
-    table = coverage.by_image.reshape(len(names), len(LEVELS), -1)
+def report(names: list[str], parts: list[Tested]) -> None:
+    """Prints the coverage of every photograph, of every noise and of small and large errors."""
+    levels = [0.5, 0.68, 0.95]
+    shares = [pixel_coverage(part.found, part.x, levels).by_image for part in parts]
+    table = np.concatenate(shares).reshape(len(names), len(LEVELS), -1)
     print("share of the pixels within    50 %     68 %     95 % intervals")
     rows = dict(zip(names, table.mean(1), strict=True))
     rows |= {f"noise {level}": each for level, each in zip(LEVELS, table.mean(0), strict=True)}
-    for name, row in {**rows, "all": coverage.shares}.items():
+    rows["all"] = table.mean((0, 1))
+    rows["standard error"] = table.mean(1).std(0, ddof=1) / np.sqrt(len(names))
+    for name, row in rows.items():
         print(f"{name:24}" + "".join(f"{share:9.3f}" for share in row))
     print("pixels by their predicted error:  predicted   actual   within 68 %")
-    for number, (predicted, actual, share) in enumerate(by_error(found, x), start=1):
+    for number, (predicted, actual, share) in enumerate(by_error(parts), start=1):
         print(f"{number:30}{predicted:14.4f}{actual:9.4f}{share:14.3f}")
-    return float(coverage.shares[1])
 
 
-def draw(names: list[str], found: Reconstruction, y: np.ndarray, x: np.ndarray) -> None:
-    """Draws every photograph at the middle noise, with its predicted and its actual errors."""
+def draw(names: list[str], parts: list[Tested]) -> None:
+    """Draws the first photograph of each part at the middle noise, with its errors."""
     titles = ("photograph", "data", "RIM", "predicted error", "actual error")
     figure, axes = plt.subplots(
-        len(names), 5, figsize=(12, 2.45 * len(names)), squeeze=False, layout="constrained"
+        len(parts), 5, figsize=(12, 2.45 * len(parts)), squeeze=False, layout="constrained"
     )
-    first = len(LEVELS) // 2
-    for row, name, index in zip(axes, names, range(first, len(x), len(LEVELS)), strict=True):
+    index, each = len(LEVELS) // 2, len(names) // len(parts)
+    for row, name, (y, x, found) in zip(axes, names[::each], parts, strict=True):
         error = np.abs(found.x[index] - x[index])
         images = (x[index], y[index], found.x[index], found.error[index], error)
         largest = np.quantile(error, 0.99)  # a few errors are far larger
@@ -239,7 +264,7 @@ def draw(names: list[str], found: Reconstruction, y: np.ndarray, x: np.ndarray) 
 
 
 def main() -> None:
-    """Trains both networks, calibrates the errors and tests them on other photographs."""
+    """Trains both networks, and tests the errors on other photographs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=800)
     parser.add_argument("--error-updates", type=int, default=300, help="of the network of errors")
@@ -254,12 +279,9 @@ def main() -> None:
     train(rim, training_data(chosen["training"], 8, seed=10), updates, 2e-3)
     errors = make_errors(rim)
     train(errors, training_data(chosen["training"], 8, seed=20), error_updates, 1e-3)
-    y, x, sigma = observed(chosen["calibration"], size, seed=30)
-    errors.calibrate(y, x, sigma, batch_size=5)
-    y, x, sigma = observed(chosen["test"], size, seed=40)
-    found = errors.predict(y, sigma, batch_size=5)
-    report(names["test"], found, x)
-    draw(names["test"], found, y, x)
+    parts = cross_validated(errors, chosen["test"], size)
+    report(names["test"], parts)
+    draw(names["test"], parts)
 
 
 if __name__ == "__main__":

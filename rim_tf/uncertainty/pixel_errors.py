@@ -362,16 +362,20 @@ class PixelErrors(display.Shown, keras.Model):
         """
         if self.risk is not None:
             inputs = (*y, *args) if isinstance(y, tuple | list) else (y, *args)
-            risk, rim, draws = self.risk, self.rim, self.draws
-
-            @tf.function(autograph=False)
-            def terms(given: Data) -> tf.Tensor:
-                observed = as_tensors(given, self.variable_dtype)
-                return risk.terms(rim, self._found(observed, training=False), draws, observed)
-
+            terms = self._risk_terms(self.risk)
             self.risk.measure(in_batches(terms, inputs, batch_size, self.variable_dtype))
         reconstruction = self.predict(y, *args, batch_size=batch_size)
         self.factors.assign(calibrated_factors(reconstruction, self.parameters, x))
+
+    def _risk_terms(self, risk: DataRisk) -> Callable[..., Any]:
+        """The compiled function from inputs, `[batch, ...]`, to the terms of `DataRisk`."""
+
+        def terms(inputs: Data) -> tf.Tensor:
+            given = as_tensors(inputs, self.variable_dtype)
+            return risk.terms(self.rim, self._found(given, False), self.draws, given)
+
+        known = self.compilation.predictors
+        return known.setdefault("risk", tf.function(terms, autograph=False))
 
     def _facts(self) -> dict[str, str]:
         size = display.numbers(keras.ops.convert_to_numpy(self.scales.of_residuals))

@@ -45,8 +45,11 @@ def test_bins_tell_errors_that_are_right_only_on_average(example):
     random = np.random.default_rng(3)
     deviation = random.uniform(0.1, 1.0, (4, 50, 50, 1))
     x = np.sqrt(0.3) * random.normal(size=deviation.shape)
-    found = Reconstruction(np.zeros_like(x), deviation, lambda u: u)
-    rows = example.by_error(found, x)
+    halves = [
+        example.Tested(x[half], x[half], Reconstruction(0 * x[half], deviation[half], lambda u: u))
+        for half in (slice(2), slice(2, None))
+    ]
+    rows = example.by_error(halves)
     predicted, actual, within = np.array(rows).T
     assert (np.diff(predicted) > 0).all()
     np.testing.assert_allclose(actual, np.sqrt(0.3), rtol=4 / np.sqrt(2 * 2000))
@@ -66,5 +69,5 @@ def test_a_short_run_reports_every_photograph(example, monkeypatch, tmp_path, ca
     for name in example.groups(example.NAMES)["test"]:
         assert f"\n{name}" in said
     shares = [float(share) for share in said.split("\nall")[1].splitlines()[0].split()]
-    # Calibration and test have the same kind of images.
+    # All images are of the same kind.
     np.testing.assert_allclose(shares, [0.5, 0.68, 0.95], atol=0.05)
