@@ -14,22 +14,11 @@ from rim_tf import (
     PutzkyWelling,
     UNet,
     pixel_coverage,
-    prediction,
 )
-from rim_tf.fitting import compilation
 from rim_tf.uncertainty import pixel_errors
 from rim_tf.uncertainty.likelihood import PixelLikelihood
 
 SIZE = 16
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_xla():
-    """XLA compiles for long, and one test is enough for it."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (compilation, prediction, pixel_errors):
-            patch.setattr(module, "resolve_jit", lambda rim, jit_compile: jit_compile is True)
-        yield
 
 
 def gain_score(x, y, gain, sigma):
