@@ -266,8 +266,8 @@ def draw(names: list[str], parts: list[Tested]) -> None:
 def main() -> None:
     """Trains both networks, and tests the errors on other photographs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--updates", type=int, default=800)
-    parser.add_argument("--error-updates", type=int, default=300, help="of the network of errors")
+    parser.add_argument("--updates", type=int, default=1000)
+    parser.add_argument("--error-updates", type=int, default=2500, help="of the network of errors")
     parser.add_argument("--quick", action="store_true", help="few updates and small photographs")
     options = parser.parse_args()
     updates, error_updates, size = options.updates, options.error_updates, SIZE
