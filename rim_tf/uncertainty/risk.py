@@ -85,6 +85,7 @@ class DataRisk(keras.layers.Layer):
         """
         (y, *args), likelihood, link = inputs, rim.likelihood, rim.parameters.link
         u, deviation = found[:, 0], tf.exp(0.5 * found[:, -1])
+        y = tf.cast(y, u.dtype) if y.dtype.is_integer else y  # counts move by less than one
         x = link(u)
         without_noise = likelihood.simulate(x, tf.zeros_like(y), *args)
         slopes, changes = [], []

@@ -13,7 +13,7 @@ SHRINK = 0.6  # of the estimate: the posterior mean for parameters of variance 1
 
 @keras.saving.register_keras_serializable("test_risk")
 def shrunk(y, *args):
-    return SHRINK * y
+    return SHRINK * tf.cast(y, tf.float32)
 
 
 @keras.saving.register_keras_serializable("test_risk")
@@ -145,6 +145,13 @@ def test_an_observation_of_which_nothing_counts_keeps_its_error():
     assert np.isfinite(found.deviation).all()
     with pytest.raises(ValueError, match="`y` must hold data that count"):
         errors.calibrate(y, x, np.zeros_like(y))
+
+
+def test_integers_are_data_as_other_numbers_are():
+    errors = scaled_errors()
+    y = np.round(3 * observed(np.full(4, 1.5), 7, count=4)[0])
+    expected = errors.predict(y).deviation
+    np.testing.assert_allclose(errors.predict(y.astype("int32")).deviation, expected, rtol=1e-6)
 
 
 def test_a_saved_model_has_what_was_measured(tmp_path):
