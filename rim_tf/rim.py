@@ -282,12 +282,12 @@ class RIM(display.Shown, keras.Model):
         sample_weight: Numbers = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """The compiled loss of unlinked targets and trajectory, a scalar.
+        """The compiled loss of targets and trajectory, a scalar.
 
         `x` is `[batch, ...]`, `y` is `[batch, *dimensions, channels]` or a dictionary by field, and
         `y_pred` is `[batch, T, *dimensions, channels]`; `sample_weight` is as for `fit`.
         """
-        target = self.parameters.target(y, y_pred)
+        target, y_pred = self._compared(y, y_pred)
         return super().compute_loss(x, target, y_pred, sample_weight, training)
 
     def compute_metrics(
@@ -300,8 +300,15 @@ class RIM(display.Shown, keras.Model):
         """
         inputs = as_tensors(x, self.variable_dtype)
         self.compilation.metrics.update(y_pred, inputs, y, sample_weight)
-        target = self.parameters.target(y, y_pred)
+        target, y_pred = self._compared(y, y_pred)
         return super().compute_metrics(x, target, y_pred, sample_weight)
+
+    def _compared(self, y: Values, trajectory: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The targets and the trajectory as the loss compares them; see `compile`."""
+        target = self.parameters.target(y, trajectory)
+        if self.compilation.loss_of == "u":
+            return target, trajectory
+        return self.parameters.joined(target), self.parameters.joined(trajectory)
 
     def predict_step(self, data: Data) -> Values:
         """The parameters for one batch of a data set, `[batch, *dimensions, channels]`."""

@@ -1,6 +1,6 @@
 """The loss of a whole trajectory, and how much each of its steps counts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -313,35 +313,19 @@ def as_trajectory_losses(loss: Any) -> Any:
         if each is None:
             return TrajectoryLoss()
         found = keras.losses.get(each)
-        _refuse_keras("loss", each, found)
+        if is_of_keras(found):
+            raise ValueError(
+                "`loss` must be a function of the targets [batch, ...] and the trajectory "
+                "[batch, T, ...], or an object made for them such as TrajectoryLoss, got "
+                f"{each!r}, which compares arrays of one shape."
+            )
         return found if isinstance(found, keras.losses.Loss) else FunctionLoss(found)
 
     return keras.tree.map_structure(convert, loss)
 
 
-def check_metrics(arguments: Mapping[str, Any]) -> None:
-    """Checks that no metric is one of Keras's own, which do not know trajectories.
-
-    Args:
-        arguments: Arguments of Keras's `compile` by name, of which `metrics` and
-            `weighted_metrics` are checked.
-
-    Raises:
-        ValueError: If a metric is one of Keras's own.
-    """
-    for name in ("metrics", "weighted_metrics"):
-        for each in keras.tree.flatten(arguments.get(name)):
-            found = keras.metrics.get(each)
-            # Keras's wrapper of a function hands on what it gets.
-            _refuse_keras(name, each, getattr(found, "_fn", found))
-
-
-def _refuse_keras(name: str, given: Any, found: Any) -> None:
-    """Raises an error for a loss or metric of Keras, which compares two arrays of one shape."""
+def is_of_keras(found: Any) -> bool:
+    """Whether a loss or a metric is one of Keras's own, which compare two arrays of one shape."""
     kind = found if hasattr(found, "__name__") else type(found)
-    if found is not None and kind.__module__.split(".")[0] == "keras":
-        raise ValueError(
-            f"`{name}` must be a function of the targets [batch, ...] and the trajectory "
-            f"[batch, T, ...], or an object made for them such as TrajectoryLoss, got {given!r}, "
-            "which compares arrays of one shape."
-        )
+    # A function that `exec` defined has no module.
+    return found is not None and str(kind.__module__).split(".")[0] == "keras"

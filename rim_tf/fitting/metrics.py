@@ -1,12 +1,13 @@
-"""What training logs besides the loss: error and chi-squared, in the parameters' own space."""
+"""What training logs besides the loss: error, chi-squared, and the metrics of a user."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from imnn_tf.utils.types import Numbers
-from rim_tf.fitting.losses import weighted_mean
+from rim_tf.fitting.losses import is_of_keras, weighted_mean
 from rim_tf.problem.likelihoods import Likelihood
 from rim_tf.problem.parameters import Parameters, Values
 
@@ -85,3 +86,75 @@ class TrajectoryMetrics:
                 for name, value in measured.items():
                     # Weighted, because the last batch of an epoch may be smaller.
                     means[name].update_state(value, sample_weight=examples)
+
+
+@keras.saving.register_keras_serializable("rim_tf")
+class OfLastStep(keras.metrics.Metric):
+    """A metric of Keras's own, which compares arrays of one shape, of the last step.
+
+    Args:
+        metric: The metric.
+        name: Its name. Defaults to `None`, that of the metric.
+        **kwargs: Arguments of `keras.metrics.Metric`, such as `dtype`.
+    """
+
+    def __init__(
+        self, metric: keras.metrics.Metric, name: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(name=name or metric.name, **kwargs)
+        self.metric = metric
+
+    def update_state(
+        self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: Numbers = None
+    ) -> None:
+        """Adds a batch.
+
+        Args:
+            y_true: The targets, `[batch, *sizes, channels]`.
+            y_pred: The trajectory, `[batch, T, *sizes, channels]`.
+            sample_weight: Weights as the metric takes them. Defaults to `None`, ones.
+        """
+        self.metric.update_state(y_true, y_pred[:, -1], sample_weight)
+
+    def result(self) -> Any:
+        """The value of the metric."""
+        return self.metric.result()
+
+    def reset_state(self) -> None:
+        """Forgets all batches."""
+        self.metric.reset_state()
+
+    def get_config(self) -> dict[str, Any]:
+        """All constructor arguments."""
+        metric = keras.saving.serialize_keras_object(self.metric)
+        return {**super().get_config(), "metric": metric}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "OfLastStep":
+        """Makes the metric from its configuration."""
+        arguments = dict(config)
+        return cls(keras.saving.deserialize_keras_object(arguments.pop("metric")), **arguments)
+
+
+def as_trajectory_metrics(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `compile` with the metrics of Keras's own replaced by those of the last step.
+
+    Args:
+        arguments: Arguments of Keras's `compile` by name, of which `metrics` and
+            `weighted_metrics` are looked at.
+    """
+
+    def convert(each: Any) -> Any:
+        found = keras.metrics.get(each)
+        # Keras's wrapper of a function hands on what it gets.
+        if not is_of_keras(getattr(found, "_fn", found)):
+            return each
+        if not isinstance(found, keras.metrics.Metric):
+            found = keras.metrics.MeanMetricWrapper(found, name=found.__name__)
+        return OfLastStep(found, name=each if isinstance(each, str) else None)
+
+    names = [name for name in ("metrics", "weighted_metrics") if arguments.get(name) is not None]
+    return {
+        **arguments,
+        **{name: keras.tree.map_structure(convert, arguments[name]) for name in names},
+    }

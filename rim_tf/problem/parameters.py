@@ -74,6 +74,15 @@ class Parameters:
             for name, piece in zip(self.fields, pieces, strict=True)
         }
 
+    def joined(self, u: tf.Tensor) -> tf.Tensor:
+        """What `link` gives, with all fields along the channels, of the shape of `u`.
+
+        Args:
+            u: `[batch, *sizes, channels]`, or with any other leading axes.
+        """
+        linked = self.link(u)
+        return linked if self.fields is None else tf.concat([linked[n] for n in self.fields], -1)
+
     def unlink(self, values: Values) -> tf.Tensor:
         """The unlinked tensor for parameters.
 

@@ -25,7 +25,7 @@ from rim_tf.uncertainty.calibration import calibrated_factors
 from rim_tf.uncertainty.draws import Draws
 from rim_tf.uncertainty.likelihood import PixelLikelihood, PixelMetrics
 from rim_tf.uncertainty.reconstruction import DEVIATIONS, Reconstruction, kind_of_intervals
-from rim_tf.uncertainty.risk import DataRisk, require_risk
+from rim_tf.uncertainty.risk import DataRisk, compiled_terms, require_risk
 from rim_tf.uncertainty.typical import TINY, TypicalErrors
 
 _LARGEST = 12.0
@@ -153,14 +153,14 @@ class PixelErrors(display.Shown, keras.Model):
     def call(self, inputs: Data, training: bool = False) -> tf.Tensor:
         """The estimate and the log-variances, `[batch, 1 + probes, *dimensions, channels]`."""
         inputs = as_tensors(inputs, self.variable_dtype)
-        found = self._found(inputs, training)
+        found = self.found(inputs, training)
         if self.risk is None or training:
             return found
         factor = self.risk.log_factor(self.risk.terms(self.rim, found, self.draws, inputs))
         factor = tf.reshape(factor, [-1, *[1] * (len(found.shape) - 1)])
         return tf.concat([found[:, :-1], found[:, -1:] + factor], axis=1)
 
-    def _found(self, inputs: Sequence[Any], training: bool) -> tf.Tensor:
+    def found(self, inputs: Sequence[Any], training: bool) -> tf.Tensor:
         """What a call returns but for the factor of each observation."""
         with tf.init_scope():  # out of the function that is being compiled
             if not self.scales.measured:
@@ -362,20 +362,10 @@ class PixelErrors(display.Shown, keras.Model):
         """
         if self.risk is not None:
             inputs = (*y, *args) if isinstance(y, tuple | list) else (y, *args)
-            terms = self._risk_terms(self.risk)
+            terms = compiled_terms(self, self.risk)
             self.risk.measure(in_batches(terms, inputs, batch_size, self.variable_dtype))
         reconstruction = self.predict(y, *args, batch_size=batch_size)
         self.factors.assign(calibrated_factors(reconstruction, self.parameters, x))
-
-    def _risk_terms(self, risk: DataRisk) -> Callable[..., Any]:
-        """The compiled function from inputs, `[batch, ...]`, to the terms of `DataRisk`."""
-
-        def terms(inputs: Data) -> tf.Tensor:
-            given = as_tensors(inputs, self.variable_dtype)
-            return risk.terms(self.rim, self._found(given, False), self.draws, given)
-
-        known = self.compilation.predictors
-        return known.setdefault("risk", tf.function(terms, autograph=False))
 
     def _facts(self) -> dict[str, str]:
         size = display.numbers(keras.ops.convert_to_numpy(self.scales.of_residuals))

@@ -1,6 +1,6 @@
 """The error of an observation from its own data, by Stein's unbiased risk estimate."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from imnn_tf.utils.types import KerasModel
+from rim_tf.fitting.data import Data
+from rim_tf.problem.observation import as_tensors
 from rim_tf.uncertainty.draws import Draws
 
 _STEP = 0.3
@@ -136,6 +138,22 @@ class DataRisk(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """All constructor arguments."""
         return {**super().get_config(), "probes": self._probes}
+
+
+def compiled_terms(errors: KerasModel, risk: DataRisk) -> Callable[..., Any]:
+    """The compiled function from inputs, `[batch, ...]`, to the terms, `[batch, 3]`.
+
+    Args:
+        errors: The `PixelErrors`, which keeps the function.
+        risk: Its risk.
+    """
+
+    def terms(inputs: Data) -> tf.Tensor:
+        given = as_tensors(inputs, errors.variable_dtype)
+        return risk.terms(errors.rim, errors.found(given, training=False), errors.draws, given)
+
+    known = errors.compilation.predictors
+    return known.setdefault("risk", tf.function(terms, autograph=False))
 
 
 def require_risk(likelihood: Any) -> None:

@@ -210,14 +210,59 @@ def test_a_function_as_loss_is_saved(tmp_path):
         ({"loss": "mse"}, "loss"),
         ({"loss": keras.losses.MeanSquaredError()}, "loss"),
         ({"loss": keras.losses.mean_squared_error}, "loss"),
-        ({"metrics": ["mae"]}, "metrics"),
-        ({"metrics": [keras.metrics.RootMeanSquaredError()]}, "metrics"),
-        ({"weighted_metrics": [keras.metrics.MeanSquaredError()]}, "weighted_metrics"),
     ],
 )
 def test_losses_that_would_squeeze_the_trajectory_are_refused(options, name):
     with pytest.raises(ValueError, match=f"`{name}` must be a function of the targets"):
         small_rim().compile(**options)
+
+
+@pytest.mark.parametrize("loss_of", ["u", "x"])
+def test_the_loss_and_metrics_compare_what_they_are_told(loss_of, tmp_path):
+    y, x, *args = draw(10, 5)
+    x = np.exp(x)
+    rim = small_rim(link_function="exp")
+    metrics = ["mae", keras.metrics.RootMeanSquaredError()]
+    rim.compile(loss_of=loss_of, metrics=metrics, weighted_metrics=["mse"], jit_compile=False)
+    rim.fit((y, *args), x, verbose=0)
+    weights = np.linspace(0.1, 1.0, 10).astype("float32")
+    options = {"sample_weight": weights, "verbose": 0, "return_dict": True, "batch_size": 4}
+    logs = rim.evaluate((y, *args), x, **options)
+    trajectory = rim.predict(y, *args, trajectory=True, jit_compile=False)
+    truth = x
+    if loss_of == "u":
+        truth, trajectory = np.log(truth), np.log(trajectory)
+    errors = trajectory - truth[:, None]
+    sizes = tuple(range(1, errors.ndim))
+    last = errors[:, -1]
+    np.testing.assert_allclose(logs["mae"], np.abs(last).mean(), rtol=1e-4)
+    np.testing.assert_allclose(
+        logs["root_mean_squared_error"], np.sqrt(np.mean(last**2)), rtol=1e-4
+    )
+    weighted = np.average((last**2).mean(sizes[:-1]), weights=weights)
+    np.testing.assert_allclose(logs["mse"], weighted, rtol=1e-4)
+    by_batch = [slice(0, 4), slice(4, 8), slice(8, 10)]
+    losses = [
+        np.average((errors[rows] ** 2).mean(sizes), weights=weights[rows]) for rows in by_batch
+    ]
+    np.testing.assert_allclose(logs["loss"], np.average(losses, weights=[4, 4, 2]), rtol=1e-4)
+    rim.save(tmp_path / "rim.keras")
+    again = keras.saving.load_model(tmp_path / "rim.keras", custom_objects={"score_fn": score_fn})
+    found = again.evaluate((y, *args), x, **options)
+    for name, value in logs.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5)
+
+
+def test_a_function_without_a_module_is_a_loss():
+    names = {"tf": tf}
+    exec("def mine(x, trajectory): return tf.reduce_mean(abs(trajectory - x[:, None]))", names)  # noqa: S102
+    names["mine"].__module__ = None
+    small_rim().compile(loss=names["mine"])
+
+
+def test_an_unknown_space_of_the_loss_is_refused():
+    with pytest.raises(ValueError, match="`loss_of` must be one of 'u', 'x'"):
+        small_rim().compile(loss_of="z")
 
 
 def test_compiling_again_replaces_the_metrics():

@@ -63,7 +63,7 @@ def scaled_errors(probes=4):
 
 def terms_of(errors, *inputs):
     inputs = [tf.convert_to_tensor(each) for each in inputs]
-    found = errors._found(inputs, training=False)
+    found = errors.found(inputs, training=False)
     terms = errors.risk.terms(errors.rim, found, errors.draws, inputs)
     return terms.numpy(), found.numpy()
 
