@@ -139,7 +139,8 @@ def _share(mean: tf.Tensor) -> tf.Tensor:
 class TrajectoryLoss(keras.losses.Loss):
     """The weighted squared error of all steps: the mean over entries of `sum_t w_t (u_t - u)^2`.
 
-    Targets `u` and iterates `u_t` are unlinked, where the network takes its steps. With Keras's
+    Targets `u` and iterates `u_t` are unlinked, where the network takes its steps, or parameters
+    after `compile(loss_of="x")`. With Keras's
     `sample_weight`, of examples `[batch]` or pixels `[batch, *sizes]`, it is the mean over the
     entries that have weight. Masked entries then neither pull the estimate nor dilute the mean.
 
@@ -176,8 +177,8 @@ class TrajectoryLoss(keras.losses.Loss):
         """The loss of a batch.
 
         Args:
-            y_true: The targets, unlinked, `[batch, *sizes, channels]`.
-            y_pred: The trajectory, unlinked, `[batch, T, *sizes, channels]`.
+            y_true: The targets, `[batch, *sizes, channels]`.
+            y_pred: The trajectory, `[batch, T, *sizes, channels]`.
             sample_weight: The weights of examples, pixels or entries, `[batch]`,
                 `[batch, *sizes]` or `[batch, *sizes, channels]`. Defaults to `None`, equal weights.
 
@@ -195,8 +196,8 @@ class TrajectoryLoss(keras.losses.Loss):
         """The error of each entry.
 
         Args:
-            y_true: The targets, unlinked, `[batch, *sizes, channels]`.
-            y_pred: The trajectory, unlinked, `[batch, T, *sizes, channels]`.
+            y_true: The targets, `[batch, *sizes, channels]`.
+            y_pred: The trajectory, `[batch, T, *sizes, channels]`.
 
         Returns:
             `[batch, *sizes, channels]`.
@@ -226,9 +227,9 @@ class FunctionLoss(keras.losses.Loss):
     trajectory of one channel it would take away the axis of the channels.
 
     Args:
-        function: `function(targets, trajectory)`, of unlinked targets `[batch, *sizes, channels]`
-            and the trajectory `[batch, T, *sizes, channels]`. It returns losses, `[batch, ...]`,
-            or a scalar, the mean over the examples.
+        function: `function(targets, trajectory)`, of targets `[batch, *sizes, channels]` and the
+            trajectory `[batch, T, *sizes, channels]`, unlinked or not as `compile` is told. It
+            returns losses, `[batch, ...]`, or a scalar, the mean over the examples.
         name: The name of the loss. Defaults to `None`, that of the function.
     """
 
@@ -243,8 +244,8 @@ class FunctionLoss(keras.losses.Loss):
         """The loss of a batch: the mean of all losses, each times its weight.
 
         Args:
-            y_true: The targets, unlinked, `[batch, *sizes, channels]`.
-            y_pred: The trajectory, unlinked, `[batch, T, *sizes, channels]`.
+            y_true: The targets, `[batch, *sizes, channels]`.
+            y_pred: The trajectory, `[batch, T, *sizes, channels]`.
             sample_weight: Weights with leading axes of the losses. Defaults to `None`, ones.
 
         Returns:
@@ -266,8 +267,8 @@ class FunctionLoss(keras.losses.Loss):
         """Calls the function.
 
         Args:
-            y_true: The targets, unlinked, `[batch, *sizes, channels]`.
-            y_pred: The trajectory, unlinked, `[batch, T, *sizes, channels]`.
+            y_true: The targets, `[batch, *sizes, channels]`.
+            y_pred: The trajectory, `[batch, T, *sizes, channels]`.
 
         Returns:
             What the function returns, `[batch, ...]` or a scalar.

@@ -53,7 +53,7 @@ class Draws(keras.layers.Layer):
         for axis in range(1, len(u.shape) - 1):
             uniform = tf.repeat(uniform, block, axis)
         uniform = tf.ensure_shape(tf.slice(uniform, tf.zeros_like(shape), shape), u.shape)
-        return tf.where(uniform < 0.5, -tf.ones_like(u), tf.ones_like(u))
+        return _signs_of(uniform)
 
     def independent_signs(self, like: tf.Tensor, number: int) -> tf.Tensor:
         """Random signs, the same for all examples; of complex numbers in both parts.
@@ -65,10 +65,8 @@ class Draws(keras.layers.Layer):
         parts = 1 + like.dtype.is_complex
         shape = tf.concat([[parts, 1], tf.shape(like)[1:]], 0)
         seed = (self._seed, _FIRST_OF_RISK + number)
-        uniform = tf.random.stateless_uniform(
-            shape, seed, dtype=like.dtype.real_dtype, alg="philox"
-        )
-        signs = tf.where(uniform < 0.5, -tf.ones_like(uniform), tf.ones_like(uniform))
+        options: Any = {"dtype": like.dtype.real_dtype, "alg": "philox"}
+        signs = _signs_of(tf.random.stateless_uniform(shape, seed, **options))
         one = tf.complex(signs[0], signs[1]) if parts == 2 else signs[0]
         return tf.ensure_shape(tf.broadcast_to(one, tf.shape(like)), like.shape)
 
@@ -115,3 +113,8 @@ class Draws(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """All constructor arguments."""
         return {**super().get_config(), "probes": self._probes, "seed": self._seed}
+
+
+def _signs_of(uniform: tf.Tensor) -> tf.Tensor:
+    """Random signs from uniform numbers in [0, 1), of the same shape."""
+    return tf.where(uniform < 0.5, -tf.ones_like(uniform), tf.ones_like(uniform))

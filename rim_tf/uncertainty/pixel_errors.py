@@ -25,7 +25,7 @@ from rim_tf.uncertainty.calibration import calibrated_factors
 from rim_tf.uncertainty.draws import Draws
 from rim_tf.uncertainty.likelihood import PixelLikelihood, PixelMetrics
 from rim_tf.uncertainty.reconstruction import DEVIATIONS, Reconstruction, kind_of_intervals
-from rim_tf.uncertainty.risk import DataRisk, compiled_terms, require_risk
+from rim_tf.uncertainty.risk import DataRisk, require_risk, with_terms
 from rim_tf.uncertainty.typical import TINY, TypicalErrors
 
 _LARGEST = 12.0
@@ -122,7 +122,7 @@ class PixelErrors(display.Shown, keras.Model):
                 f"`network` must have as many channels as the RIM, {rim.channels}, got {channels}."
             )
         self._simulates = hasattr(rim.likelihood, "simulate")
-        self.simulations = self._check_simulations(simulations)
+        self.simulations = _checked_simulations(simulations, self.probes, self._simulates)
         self.risk_probes = checks.integer("risk_probes", risk_probes, minimum=0)
         if risk_probes:
             require_risk(rim.likelihood)
@@ -143,22 +143,14 @@ class PixelErrors(display.Shown, keras.Model):
         self.built = True
         self.compilation = Compilation(PixelMetrics(self.parameters))
 
-    def _check_simulations(self, simulations: int | None) -> int:
-        if simulations is None:
-            return self.probes
-        if not self._simulates:
-            raise ValueError("`simulations` must be None for a likelihood without `simulate`.")
-        return checks.integer("simulations", simulations, minimum=self.probes)
-
     def call(self, inputs: Data, training: bool = False) -> tf.Tensor:
         """The estimate and the log-variances, `[batch, 1 + probes, *dimensions, channels]`."""
         inputs = as_tensors(inputs, self.variable_dtype)
         found = self.found(inputs, training)
         if self.risk is None or training:
             return found
-        factor = self.risk.log_factor(self.risk.terms(self.rim, found, self.draws, inputs))
-        factor = tf.reshape(factor, [-1, *[1] * (len(found.shape) - 1)])
-        return tf.concat([found[:, :-1], found[:, -1:] + factor], axis=1)
+        terms = self.risk.terms(self.rim, found, self.draws, inputs)
+        return self.risk.scaled(found, terms)
 
     def found(self, inputs: Sequence[Any], training: bool) -> tf.Tensor:
         """What a call returns but for the factor of each observation."""
@@ -325,8 +317,12 @@ class PixelErrors(display.Shown, keras.Model):
         else:
             if kwargs:
                 raise TypeError(f"`predict` must be given a data set for {list(kwargs)}.")
-            inputs = tuple(y) + args if isinstance(y, tuple | list) else (y, *args)
+            inputs = _together(y, args)
             predicted = in_batches(self._predictor(), inputs, batch_size, self.variable_dtype)
+        return self._reconstruction(predicted)
+
+    def _reconstruction(self, predicted: np.ndarray) -> Reconstruction:
+        """What a call returned, as estimates, standard deviations and intervals."""
         factors = keras.ops.convert_to_numpy(self.factors)
         deviation = np.exp(0.5 * predicted[:, -1])
         return Reconstruction(predicted[:, 0], deviation, self.parameters.link, factors)
@@ -360,11 +356,13 @@ class PixelErrors(display.Shown, keras.Model):
         References:
             Angelopoulos et al. (2022), arXiv:2202.05265, for the method.
         """
-        if self.risk is not None:
-            inputs = (*y, *args) if isinstance(y, tuple | list) else (y, *args)
-            terms = compiled_terms(self, self.risk)
-            self.risk.measure(in_batches(terms, inputs, batch_size, self.variable_dtype))
-        reconstruction = self.predict(y, *args, batch_size=batch_size)
+        if self.risk is None:
+            reconstruction = self.predict(y, *args, batch_size=batch_size)
+        else:
+            run, inputs = with_terms(self, self.risk), _together(y, args)
+            found, terms = in_batches(run, inputs, batch_size, self.variable_dtype)
+            self.risk.measure(terms)
+            reconstruction = self._reconstruction(self.risk.scaled(found, terms).numpy())
         self.factors.assign(calibrated_factors(reconstruction, self.parameters, x))
 
     def _facts(self) -> dict[str, str]:
@@ -439,3 +437,17 @@ def _mean(values: tf.Tensor) -> tf.Tensor:
     """The mean over the pixels, `[batch, 1, ..., channels]`."""
     axes = list(range(1, len(values.shape) - 1))
     return tf.reduce_mean(values, axes, keepdims=True) if axes else values
+
+
+def _together(y: Data, args: Sequence[Any]) -> tuple[Any, ...]:
+    """An observation, perhaps with arguments of the score in a tuple, and further arguments."""
+    return (*y, *args) if isinstance(y, tuple | list) else (y, *args)
+
+
+def _checked_simulations(simulations: int | None, probes: int, simulates: bool) -> int:
+    """How many data are simulated for each example, by default as many as there are probes."""
+    if simulations is None:
+        return probes
+    if not simulates:
+        raise ValueError("`simulations` must be None for a likelihood without `simulate`.")
+    return checks.integer("simulations", simulations, minimum=probes)

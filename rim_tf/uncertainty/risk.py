@@ -24,8 +24,8 @@ _LEAST_SPREAD = 0.1
 _LEAST_RATIO = 0.1
 """The least ratio of variances that an observation is corrected by."""
 
-TINY = 1e-12
-"""Added to what may be zero: an observation of which all data are masked has no risk."""
+_NOTHING = 1e-12
+"""A predicted error of the data that counts as zero: all of them are masked."""
 
 _METHODS = ("simulate", "chi2", "count")
 
@@ -121,10 +121,20 @@ class DataRisk(keras.layers.Layer):
         factor = 1.0 + tf.math.divide_no_nan(excess, known + 2.0 * count)
         return tf.math.log(tf.maximum(factor, _LEAST_RATIO))
 
+    def scaled(self, found: tf.Tensor, terms: tf.Tensor) -> tf.Tensor:
+        """Estimates and log-variances, the last with the factor of each observation.
+
+        Args:
+            found: As for `terms`.
+            terms: What `terms` returned, `[batch, 3]`.
+        """
+        factor = tf.reshape(self.log_factor(terms), [-1, *[1] * (len(found.shape) - 1)])
+        return tf.concat([found[:, :-1], found[:, -1:] + factor], axis=1)
+
     def measure(self, terms: np.ndarray) -> None:
         """Measures the typical ratio and its spread from terms of some observations, `[n, 3]`."""
         risk, predicted, count = terms.astype(float).T
-        known = predicted > TINY
+        known = predicted > _NOTHING
         risk, predicted, count = risk[known], predicted[known], count[known]
         if not len(risk):
             raise ValueError("`y` must hold data that count, got masked ones only.")
@@ -140,20 +150,21 @@ class DataRisk(keras.layers.Layer):
         return {**super().get_config(), "probes": self._probes}
 
 
-def compiled_terms(errors: KerasModel, risk: DataRisk) -> Callable[..., Any]:
-    """The compiled function from inputs, `[batch, ...]`, to the terms, `[batch, 3]`.
+def with_terms(errors: KerasModel, risk: DataRisk) -> Callable[..., Any]:
+    """The compiled function from inputs, `[batch, ...]`, to what is found and its terms.
 
     Args:
         errors: The `PixelErrors`, which keeps the function.
         risk: Its risk.
     """
 
-    def terms(inputs: Data) -> tf.Tensor:
+    def run(inputs: Data) -> tuple[tf.Tensor, tf.Tensor]:
         given = as_tensors(inputs, errors.variable_dtype)
-        return risk.terms(errors.rim, errors.found(given, training=False), errors.draws, given)
+        found = errors.found(given, training=False)
+        return found, risk.terms(errors.rim, found, errors.draws, given)
 
     known = errors.compilation.predictors
-    return known.setdefault("risk", tf.function(terms, autograph=False))
+    return known.setdefault("risk", tf.function(run, autograph=False))
 
 
 def require_risk(likelihood: Any) -> None:

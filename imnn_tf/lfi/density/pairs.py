@@ -1,6 +1,7 @@
 """The pairs that a density estimator learns from."""
 
 import hashlib
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,15 +21,18 @@ class Pairs:
 
     Attributes:
         parameters, summaries: As passed.
-        digest: A hash of both, in hexadecimal.
     """
 
     def __init__(self, parameters: np.ndarray, summaries: np.ndarray) -> None:
         self.parameters, self.summaries = parameters, summaries
-        digest = hashlib.sha256(repr((parameters.shape, summaries.shape)).encode())
-        for array in (parameters, summaries):
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of both, in hexadecimal."""
+        digest = hashlib.sha256(repr((self.parameters.shape, self.summaries.shape)).encode())
+        for array in (self.parameters, self.summaries):
             digest.update(np.ascontiguousarray(array).tobytes())
-        self.digest = digest.hexdigest()
+        return digest.hexdigest()
 
     @classmethod
     def checked(cls, parameters: ArrayLike, summaries: ArrayLike) -> "Pairs":

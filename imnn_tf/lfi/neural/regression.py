@@ -93,7 +93,9 @@ def fit(
     # The matrices are small. Where other processes have the processors, the threads of BLAS would
     # wait for each other ten times as long as they work.
     with threadpool_limits(1, user_api="blas"):
-        found = [_fit_one(theta[:, i], designs, _Likelihood(low[i], high[i])) for i in columns]
+        found = [
+            _fit_one(theta[:, one], designs, _Likelihood(low[one], high[one])) for one in columns
+        ]
     # Terms of lower degree come first, and the others of a parameter without them are zero.
     size = max(each.shape[1] for each in found)
     degree = next(i for i, each in enumerate(designs, min(1, highest)) if each.shape[1] == size)
