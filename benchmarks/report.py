@@ -168,6 +168,9 @@ def posteriors(result: Any) -> list[str]:
         for cost in result["costs"]
     ]
     header = ["training", "task", "simulations", "processor seconds", "seconds"]
+    judges = sorted({len(run.get("each", [run["c2st"]])) for run in result["runs"]})
+    numbers = ", ".join(map(str, judges))
+    parts.append(f"Numbers of classifiers that judged one posterior: {numbers}.")
     return [*parts, *([table(header, rows)] if rows else [])]
 
 
