@@ -218,7 +218,7 @@ class Session:
                     updates = len(state.history["loss"]) - first
                     said = ending(why, updates, state.best, validates=loop.validates)
                     logger.info("%s.", said)
-                    bar.set_postfix_str(said)
+                    display.conclude(bar, f"{said}.")
                 if outcome is Outcome.NOT_FINITE:
                     update = len(state.history["loss"]) + 1
                     reason = loop.objective.why_not_finite(*loop.simulations, update)

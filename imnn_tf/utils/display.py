@@ -26,6 +26,23 @@ def bar(**options: Any) -> "tqdm[Any]":
     return tqdm(**options)
 
 
+def conclude(progress: "tqdm[Any]", said: str) -> None:
+    """Says how long work ended: beside its bar in a notebook, and above it elsewhere.
+
+    Beside the bar, a terminal of 80 columns would cut the sentence off.
+
+    Args:
+        progress: The bar.
+        said: What to say.
+    """
+    if progress.disable:
+        return
+    if "ipykernel" in sys.modules:
+        progress.set_postfix_str(said)
+    else:
+        progress.write(said, file=progress.fp)
+
+
 def attribute(path: str, kind: str, meaning: str) -> Any:
     """A property that reads what a part of the object holds, and that `help` can describe.
 
