@@ -120,7 +120,9 @@ def test_links_are_undone_by_their_inverses(name, precision, decade, digits):
     found = link.forward(link.inverse(x))
     np.testing.assert_allclose(found, x, rtol=close_to)
     order = np.argsort(np.asarray(x), kind="stable")
-    assert np.all(np.diff(np.asarray(link.inverse(x))[order]) >= 0)
+    u = np.asarray(link.inverse(x))[order]
+    # Equal numbers at different places of a tensor may be rounded differently.
+    assert np.all(np.diff(u) >= -4 * np.finfo(dtype).eps * np.abs(u[1:]))
 
 
 @functools.cache
