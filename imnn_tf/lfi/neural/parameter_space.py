@@ -4,11 +4,15 @@ import numpy as np
 from scipy.special import ndtri
 
 from imnn_tf.lfi.neural import regression, truncated_normal
+from imnn_tf.lfi.neural.regression import Conditional
 
 # A box is cut by a Gaussian if its standard deviation is below that of a uniform distribution over
 # the box for all but one in twenty simulations. Wider posteriors are more often flat, or of narrow
 # parts far from each other.
 _MOST, _WIDE = 0.95, 12**-0.5
+
+# What the logarithm of a parameter must gain in the mean log density to be preferred.
+_GAIN_OF_LOGARITHM = 0.01
 
 # Where posteriors are wide, a box is left as it is but for this share of its width at each end.
 _EDGE = 0.03
@@ -34,21 +38,25 @@ class ParameterSpace:
     Each parameter `t` is mapped on its own:
 
     1. Above a bound it becomes `log(t - low)`, and below one `-log(high - t)`. Without bounds, or
-       between two, it stays as it is;
+       between two, it stays as it is. Between two that are not negative it becomes `log(t)` where
+       that makes the Gaussian of step 4 fit better, as it does for variances;
     2. to `(t - centre) / scale`, with the median and the spread of the training parameters;
     3. if these have heavy tails, to the inverse hyperbolic sine of that, so that draws from a
        Cauchy prior do not lie a thousand units away;
-    4. between two bounds, to the standard normal number that has its probability in a Gaussian
-       truncated to the box. The mean and the width of the Gaussian depend on the summaries; see
-       `regression.fit`. Far from the bounds, and where there are none, this subtracts the mean and
-       divides by the width. It is linear there, as the relation of parameters to good summaries
-       often is, and a density need not learn to undo a bend.
+    4. to its distance from the mean of a Gaussian, in units of the width; see `regression.fit`.
+       Mean and width depend on the summaries, and on these distances of the parameters before it.
+       So the Gaussians know how parameters depend on each other, and what the bounds of one tell of
+       the next. The parameters that are determined best come first;
+    5. between two bounds, to the standard normal number that has its probability in the Gaussian
+       truncated to the box. Far from the bounds this changes nothing. The map is linear there, as
+       the relation of parameters to good summaries often is, and a density need not learn to undo a
+       bend.
 
     Where the Gaussian would be wider than a uniform distribution over the box for one in twenty
     simulations, it would bend all of the box, though the posterior may have narrow features. There
-    steps 1 and 4 are replaced: the parameter becomes the share `(t - low) / (high - low)`, of which
-    the first and last 3 % are stretched to infinity: a share `s` below `e = 0.03` becomes
-    `e (1 + log(s / e))`, and the last 3 % are its mirror image.
+    step 1 is replaced and steps 4 and 5 are left out: the parameter becomes the share
+    `(t - low) / (high - low)`, of which the first and last 3 % are stretched to infinity: a share
+    `s` below `e = 0.03` becomes `e (1 + log(s / e))`, and the last 3 % are its mirror image.
 
     If posteriors are truncated Gaussians, the mapped parameters are standard normal. A density of
     the mapped parameters is one within the box, so no mass leaks out of it. Its density in the
@@ -62,8 +70,10 @@ class ParameterSpace:
         scaled: Scaled summaries of their simulations, `(n, n_scaled)`.
 
     Attributes:
-        box: The numbers of the parameters that step 4 bends.
+        box: Whether step 5 bends a parameter, `(n_params,)`.
         ends: The lower and the upper bounds after steps 1 to 3, infinite for other parameters.
+        gaussians: The Gaussians of step 4, and `None` where it is left out, by the number of the
+            parameter, in the order in which parameters depend on each other.
     """
 
     def __init__(
@@ -72,14 +82,53 @@ class ParameterSpace:
         self._low, self._high = low, high
         below, above = np.isfinite(low), np.isfinite(high)
         self._box, self._from_low, self._to_high = below & above, below & ~above, above & ~below
-        self._wide = np.zeros(len(low), bool)
-        self._measure(parameters)
-        self._regression = regression.fit(self.straight(parameters), scaled, *self.ends)
+        self._wide, self._logged = np.zeros((2, len(low)), bool)
+        alone, stds = self._alone(parameters, scaled)
         # The widths of the Gaussians, with those of the box in the same units.
-        width = self.ends[1] - self.ends[0]
-        self._wide = np.quantile(self._regression(scaled)[1], _MOST, axis=0) > _WIDE * width
-        if self._wide.any():
-            self._measure(parameters)  # The Gaussians of these are not used, and the others stay.
+        too_wide = np.quantile(stds, _MOST, axis=0) > _WIDE * (self.ends[1] - self.ends[0])
+        self._wide, self._logged = too_wide, self._logged & ~too_wide
+        self._measure(parameters)  # Other parameters stay as they were.
+        self.gaussians: dict[int, Conditional | None] = {}
+        straight, inputs = self.straight(parameters), list(scaled.T)
+        for i in np.argsort(np.where(self._wide, np.inf, np.median(stds, axis=0)), kind="stable"):
+            if self._wide[i]:
+                self.gaussians[i] = None
+                continue
+            gaussian = self._fitted(i, straight, inputs) if self.gaussians else alone[i]
+            mean, std = gaussian(inputs)
+            self.gaussians[i] = gaussian
+            inputs.append((straight[:, i] - mean) / std)
+
+    def _alone(
+        self, parameters: np.ndarray, scaled: np.ndarray
+    ) -> tuple[list[Conditional], np.ndarray]:
+        """Chooses logarithms; the Gaussian of each parameter given summaries, and their widths."""
+        columns = range(parameters.shape[1])
+        self._measure(parameters)
+        straight, slopes = self.straight(parameters), self.log_slope(parameters)
+        inputs = list(scaled.T)
+        plain = [self._fitted(i, straight, inputs) for i in columns]
+        self._logged = self._box & (self._low >= 0)
+        self._measure(parameters)
+        bent, bent_slopes = self.straight(parameters), self.log_slope(parameters)
+        alone, stds = [], []
+        for i in columns:
+            chosen = plain[i]
+            if self._logged[i]:
+                logged = self._fitted(i, bent, inputs)
+                gain = np.mean(logged.log_prob(bent[:, i], inputs) + bent_slopes[:, i])
+                gain -= np.mean(chosen.log_prob(straight[:, i], inputs) + slopes[:, i])
+                self._logged[i] = gain > _GAIN_OF_LOGARITHM
+                chosen = logged if self._logged[i] else chosen
+            alone.append(chosen)
+            stds.append(np.broadcast_to(chosen(inputs)[1], len(parameters)))
+        self._measure(parameters)
+        return alone, np.stack(stds, axis=1)
+
+    def _fitted(self, i: int, straight: np.ndarray, inputs: list[np.ndarray]) -> Conditional:
+        """The Gaussian of one parameter given inputs, `(n,)` each."""
+        ends = [float(end[i]) for end in self.ends]
+        return regression.fit(straight[:, i], np.stack(inputs, axis=1), *ends)
 
     def _measure(self, parameters: np.ndarray) -> None:
         """Finds the units of the parameters, and the bounds in these units."""
@@ -87,15 +136,18 @@ class ParameterSpace:
         self._centre, self._scale = np.median(line, axis=0), spread(line)
         first, last = np.quantile(line, [0.0005, 0.9995], axis=0)
         self._heavy = ~self._box & (last - first > _HEAVY * _HALF_OF_NORMAL * self._scale)
-        cut = self._box & ~self._wide
-        low, high = np.where(cut, self._low, -np.inf), np.where(cut, self._high, np.inf)
-        self.box = np.flatnonzero(cut)
+        self.box = self._box & ~self._wide
+        with np.errstate(divide="ignore"):  # The logarithm of a bound may be minus infinity.
+            low, high = (
+                np.where(self._logged, np.log(np.where(self._logged, end, 1)), end)
+                for end in (self._low, self._high)
+            )
+        low, high = np.where(self.box, low, -np.inf), np.where(self.box, high, np.inf)
         self.ends = (low - self._centre) / self._scale, (high - self._centre) / self._scale
 
     def at(self, scaled: np.ndarray) -> "Coordinates":
         """The map for observations, by their scaled summaries, `(m, n_scaled)`."""
-        mean, std = self._regression(scaled)
-        return Coordinates(self, np.where(self._wide, 0, mean), np.where(self._wide, 1, std))
+        return Coordinates(self, scaled)
 
     def straight(self, parameters: np.ndarray) -> np.ndarray:
         """Parameters, `(..., n_params)`, after the steps that do not depend on the summaries."""
@@ -113,6 +165,7 @@ class ParameterSpace:
         share = np.where(near < _EDGE, _EDGE * np.exp(np.minimum(near / _EDGE - 1, 0)), near)
         inside = np.where(line < 0, low + (high - low) * share, high - (high - low) * share)
         parameters = np.where(self._wide, inside, line)
+        parameters = np.where(self._logged, np.exp(exponent), parameters)
         parameters = np.where(self._from_low, self._low + np.exp(exponent), parameters)
         parameters = np.where(self._to_high, self._high - np.exp(-exponent), parameters)
         return np.clip(parameters, self._low, self._high)
@@ -123,7 +176,8 @@ class ParameterSpace:
         width = np.where(self._wide, self._high, 1) - np.where(self._wide, self._low, 0)
         steep = np.maximum(1 - (0.5 - np.abs(line)) / _EDGE, 0)  # log of the slope in a share
         slope = np.where(self._wide, steep - np.log(width), 0.0)
-        slope = np.where(self._from_low, -line, np.where(self._to_high, line, slope))
+        slope = np.where(self._from_low | self._logged, -line, slope)
+        slope = np.where(self._to_high, line, slope)
         scaled = (line - self._centre) / self._scale
         # log(1 + s^2) / 2 without the square, which might overflow.
         bend = np.where(self._heavy, np.log(np.hypot(1, scaled)), 0.0)
@@ -137,6 +191,7 @@ class ParameterSpace:
         near = np.where(share < _EDGE, _EDGE * (1 + np.log(share / _EDGE)), share)
         stretched = np.where(lower < upper, near - 0.5, 0.5 - near)
         inside = np.clip(parameters, low + _MARGIN * width, high - _MARGIN * width)
+        inside = np.where(self._logged, np.log(np.where(self._logged, inside, 1)), inside)
         line = np.where(self._box, np.where(self._wide, stretched, inside), parameters)
         start = np.where(self._from_low, self._low, 0)
         end = np.where(self._to_high, self._high, 0)
@@ -150,27 +205,20 @@ class Coordinates:
 
     Args:
         space: The parameter space.
-        mean: Means of the truncated Gaussians before their truncation, `(m, n_params)`.
-        std: Their standard deviations, `(m, n_params)`.
+        scaled: The scaled summaries of the observations, `(m, n_scaled)`.
     """
 
-    def __init__(self, space: ParameterSpace, mean: np.ndarray, std: np.ndarray) -> None:
-        self._space, self._mean, self._std = space, mean, std
+    def __init__(self, space: ParameterSpace, scaled: np.ndarray) -> None:
+        self._space, self._scaled = space, scaled
 
     def forward(self, parameters: np.ndarray) -> np.ndarray:
         """Maps parameters within the bounds, `(m, ..., n_params)`, to real numbers."""
-        return self._units_and_mapped(parameters)[1]
-
-    def inverse(self, mapped: np.ndarray) -> np.ndarray:
-        """Maps real numbers, `(m, ..., n_params)`, to parameters within the bounds."""
-        box, ends = self._box_and_ends(mapped.ndim)
-        units = np.array(mapped, float)
-        units[..., box] = truncated_normal.inverse(units[..., box], *ends)
-        mean, std = self._gaussians(mapped.ndim)
-        return self._space.parameters(mean + std * units)
+        return self._mapped_and_log_slopes(parameters)[0]
 
     def log_slope(self, parameters: np.ndarray) -> np.ndarray:
         """The logarithm of the determinant of the derivative of `forward`.
+
+        A parameter depends on those before it alone, so it is the sum over the parameters.
 
         Args:
             parameters: Parameters within the bounds, `(m, ..., n_params)`.
@@ -178,30 +226,45 @@ class Coordinates:
         Returns:
             Logarithms, `(m, ...)`.
         """
-        units, mapped = self._units_and_mapped(parameters)
-        box, ends = self._box_and_ends(parameters.ndim)
-        slope = self._space.log_slope(parameters) - np.log(self._gaussians(parameters.ndim)[1])
-        slope[..., box] += truncated_normal.log_slope(units[..., box], mapped[..., box], *ends)
-        return slope.sum(axis=-1)
+        slopes = self._space.log_slope(parameters) + self._mapped_and_log_slopes(parameters)[1]
+        return slopes.sum(axis=-1)
 
-    def _units_and_mapped(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distances from the mean in widths, and mapped parameters, both as `parameters`."""
-        mean, std = self._gaussians(parameters.ndim)
-        units = (self._space.straight(parameters) - mean) / std
-        mapped = units.copy()
-        box, ends = self._box_and_ends(parameters.ndim)
-        mapped[..., box] = truncated_normal.forward(units[..., box], *ends)
-        return units, mapped
+    def inverse(self, mapped: np.ndarray) -> np.ndarray:
+        """Maps real numbers, `(m, ..., n_params)`, to parameters within the bounds."""
+        straight, inputs = np.array(mapped, float), self._summaries(mapped.ndim)
+        for i, gaussian in self._space.gaussians.items():
+            if gaussian is None:
+                continue
+            mean, std = gaussian(inputs)
+            distance = mapped[..., i]
+            if self._space.box[i]:
+                ends = [(end[i] - mean) / std for end in self._space.ends]
+                distance = truncated_normal.inverse(distance, *ends)
+            inputs.append(distance)
+            straight[..., i] = mean + std * distance
+        return self._space.parameters(straight)
 
-    def _gaussians(self, ndim: int) -> tuple[np.ndarray, np.ndarray]:
-        """Means and widths for arrays of `ndim` axes."""
-        between = tuple(range(1, ndim - 1))
-        return np.expand_dims(self._mean, between), np.expand_dims(self._std, between)
+    def _mapped_and_log_slopes(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mapped parameters, and the logarithms of the slopes of steps 4 and 5 for each."""
+        mapped, inputs = self._space.straight(parameters), self._summaries(parameters.ndim)
+        slopes = np.zeros_like(mapped)
+        for i, gaussian in self._space.gaussians.items():
+            if gaussian is None:
+                continue
+            mean, std = gaussian(inputs)
+            distance = (mapped[..., i] - mean) / std
+            inputs.append(distance)
+            slopes[..., i], mapped[..., i] = -np.log(std), distance
+            if self._space.box[i]:
+                ends = [(end[i] - mean) / std for end in self._space.ends]
+                mapped[..., i] = truncated_normal.forward(distance, *ends)
+                slopes[..., i] += truncated_normal.log_slope(distance, mapped[..., i], *ends)
+        return mapped, slopes
 
-    def _box_and_ends(self, ndim: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The columns that have two bounds, and these, in widths from the mean."""
-        box, (mean, std) = self._space.box, self._gaussians(ndim)
-        return box, [(end[box] - mean[..., box]) / std[..., box] for end in self._space.ends]
+    def _summaries(self, ndim: int) -> list[np.ndarray]:
+        """Scaled summaries, each with one axis fewer than parameters of `ndim` axes."""
+        shape = (-1, *[1] * (ndim - 2))
+        return [column.reshape(shape) for column in self._scaled.T]
 
 
 def spread(values: np.ndarray) -> np.ndarray:

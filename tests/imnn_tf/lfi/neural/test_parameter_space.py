@@ -102,10 +102,75 @@ def test_truncated_gaussian_posteriors_become_standard_normal():
     for first in (-1.0, 0.5, 5.0, 11.0):
         low, high = (0 - first) / 1.5, (10 - first) / 1.5
         exact = stats.truncnorm(low, high, loc=first, scale=1.5).rvs(4000, random_state=rng)
-        parameters = np.stack([exact, np.full(4000, 5.0)], axis=1)
-        mapped = space.at(np.array([[first, 5.0]])).forward(parameters[np.newaxis])[0, :, 0]
+        second = rng.normal(5.0, 0.1 * np.exp(exact / 5))
+        parameters = np.stack([exact, second], axis=1)
+        mapped = space.at(np.array([[first, 5.0]])).forward(parameters[np.newaxis])[0]
         # The 0.05 are for the fit to 3,000 pairs, of which few lie next to an end.
-        assert stats.kstest(mapped, stats.norm.cdf).statistic < 1.63 / np.sqrt(4000) + 0.05
+        for column in mapped.T:
+            assert stats.kstest(column, stats.norm.cdf).statistic < 1.63 / np.sqrt(4000) + 0.05
+
+
+def test_a_parameter_depends_on_the_one_before_it_in_mean_and_width():
+    """A banana, whose second parameter follows the square of the first, becomes round."""
+    rng, n = np.random.default_rng(5), 4000
+    first = rng.normal(size=n)
+    summary = first + 0.3 * rng.normal(size=n)
+    residual = (first - summary / 1.09) / (0.3 / np.sqrt(1.09))
+    second = summary + 2 * residual**2 + np.exp(0.3 * residual) * rng.normal(size=n)
+    parameters, bounds = np.stack([first, second], axis=1), np.full(2, INFINITE)
+    space = ParameterSpace(-bounds, bounds, parameters, summary[:, np.newaxis])
+    assert list(space.gaussians) == [0, 1]
+    coordinates = space.at(summary[:, np.newaxis])
+    mapped = coordinates.forward(parameters)
+    # Standard errors of 4,000 draws.
+    assert np.abs(mapped.mean(axis=0)).max() < 4 / np.sqrt(n)
+    assert np.abs(mapped.std(axis=0) - 1).max() < 4 / np.sqrt(2 * n)
+    for power in (mapped[:, 0], mapped[:, 0] ** 2):
+        assert abs(np.corrcoef(power, mapped[:, 1])[0, 1]) < 4 / np.sqrt(n)
+        assert abs(np.corrcoef(power, mapped[:, 1] ** 2)[0, 1]) < 4 / np.sqrt(n)
+    np.testing.assert_allclose(coordinates.inverse(mapped), parameters, atol=1e-9)
+    # The determinant, by differences of the whole map.
+    step, jacobian = 1e-6, np.empty((5, 2, 2))
+    for i in range(2):
+        moved = [parameters[:5] + sign * step * np.eye(2)[i] for sign in (1, -1)]
+        at = space.at(summary[:5, np.newaxis])
+        jacobian[:, :, i] = (at.forward(moved[0]) - at.forward(moved[1])) / (2 * step)
+    expected = np.log(np.abs(np.linalg.det(jacobian)))
+    np.testing.assert_allclose(coordinates.log_slope(parameters)[:5], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("low", [0.0, 0.1])
+def test_a_variance_in_a_box_is_mapped_by_its_logarithm(low):
+    """Posteriors of a variance have a width that grows with it, and are skew."""
+    rng, n = np.random.default_rng(6), 6000
+    variances = rng.uniform(low, 10, (n, 1))
+    summaries = np.log(variances * rng.chisquare(10, (n, 1)) / 10)
+    space = ParameterSpace(np.array([low]), np.array([10.0]), variances, summaries)
+    # The exact posterior of ln(variance) is that of the variance, cut at the bounds.
+    for sample in (0.5, 2.0, 8.0):
+        grid = np.linspace(low, 10, 20_001)[1:]
+        weights = grid**-5 * np.exp(-5 * sample / grid)
+        exact = np.interp((np.arange(2000) + 0.5) / 2000, np.cumsum(weights) / weights.sum(), grid)
+        mapped = space.at(np.log([[sample]])).forward(exact[np.newaxis, :, np.newaxis])[0, :, 0]
+        # A variance has a skewness of 2 or more here, which 0.8 would not allow.
+        assert abs(mapped.mean()) < 0.2
+        assert abs(mapped.std() - 1) < 0.2
+        assert abs(stats.skew(mapped)) < 0.8
+    ends = np.array([[[low], [10.0]]])
+    at = space.at(np.zeros((1, 1)))
+    assert np.isfinite(at.forward(ends)).all()
+    np.testing.assert_allclose(at.inverse(at.forward(ends)), ends, atol=1e-10)
+
+
+def test_a_parameter_that_is_no_scale_keeps_its_unit():
+    """A Gaussian location between positive bounds: a logarithm would bend its posteriors."""
+    rng = np.random.default_rng(7)
+    truth = rng.uniform(1, 10, (3000, 1))
+    summaries = truth + 0.5 * rng.normal(size=truth.shape)
+    space = ParameterSpace(np.array([1.0]), np.array([10.0]), truth, summaries)
+    points = np.linspace(4.0, 6.0, 9)[np.newaxis, :, np.newaxis]
+    mapped = space.at(np.full((1, 1), 5.0)).forward(points)[0, :, 0]
+    np.testing.assert_allclose(np.diff(mapped), 0.5 * np.ptp(points) / 8 / 0.25, rtol=0.05)
 
 
 def test_widths_follow_the_summaries_and_the_middle_of_a_box_stays_linear():

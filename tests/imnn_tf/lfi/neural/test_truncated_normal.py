@@ -31,35 +31,39 @@ def test_without_bounds_nothing_changes():
     np.testing.assert_allclose(truncated_normal.inverse(units, -np.inf, np.inf), units, atol=1e-9)
 
 
-LOW, HIGH = np.array([-3.0, -np.inf]), np.array([3.0, np.inf])
+BOX, OPEN = (-3.0, 3.0), (-np.inf, np.inf)
 
 
-def pairs(n, seed=0):
-    """Summaries, and parameters from truncated Gaussians whose mean and width they tell."""
+def pairs(n, bounds, seed=0):
+    """Inputs, and numbers from truncated Gaussians whose mean and width they tell."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 2))
     mean, std = 0.3 + 1.5 * x[:, 0], np.exp(-0.5 + 0.2 * x[:, 1])
-    bounded = stats.truncnorm.rvs((-3 - mean) / std, (3 - mean) / std, mean, std, random_state=rng)
-    free = rng.normal(mean, std)
-    return np.stack([bounded, free], axis=1), x
+    low, high = ((end - mean) / std for end in bounds)
+    return stats.truncnorm.rvs(low, high, mean, std, random_state=rng), x
 
 
-def test_a_regression_finds_means_and_widths():
-    theta, x = pairs(10_000)
-    mean, std = regression.fit(theta, x, LOW, HIGH)(x)
+@pytest.mark.parametrize(("bounds", "most"), [(BOX, 0.06), (OPEN, 0.03)])
+def test_a_regression_finds_means_and_widths(bounds, most):
+    theta, x = pairs(10_000, bounds)
+    found = regression.fit(theta, x, *bounds)
+    mean, std = found(list(x.T))
     # Errors of coefficients are std / sqrt(n) = 0.006, and where a box cuts a few times as much.
     exact = 0.3 + 1.5 * x[:, 0], np.exp(-0.5 + 0.2 * x[:, 1])
-    error = np.stack([np.abs(mean[:, i] - exact[0]) / exact[1] for i in range(2)])
-    assert (error.mean(axis=1) < [0.06, 0.03]).all()
-    error = np.stack([np.abs(np.log(std[:, i] / exact[1])) for i in range(2)])
-    assert (error.mean(axis=1) < [0.06, 0.03]).all()
+    assert np.mean(np.abs(mean - exact[0]) / exact[1]) < most
+    assert np.mean(np.abs(np.log(std / exact[1]))) < most
+    # The density is that of scipy, at the means and widths found.
+    low, high = ((end - mean) / std for end in bounds)
+    density = stats.truncnorm.logpdf(theta, low, high, mean, std)
+    np.testing.assert_allclose(found.log_prob(theta, list(x.T)), density, atol=1e-6)
 
 
-def test_the_gradient_is_that_of_the_loss():
-    theta, x = pairs(200)
+@pytest.mark.parametrize("bounds", [BOX, OPEN, (-3.0, np.inf), (-np.inf, 3.0)])
+def test_the_gradient_is_that_of_the_loss(bounds):
+    theta, x = pairs(200, bounds)
     x = np.concatenate([np.ones((200, 1)), x], axis=1)
-    likelihood = regression._Likelihood(LOW, HIGH)
-    at = np.random.default_rng(1).normal(size=(2, 3, 2)) / 3
+    likelihood = regression._Likelihood(*bounds)
+    at = np.random.default_rng(1).normal(size=(2, 3)) / 3
 
     def loss(flat):
         return likelihood.loss(flat.reshape(at.shape), theta, x)[0]
@@ -69,18 +73,20 @@ def test_the_gradient_is_that_of_the_loss():
     np.testing.assert_allclose(gradient.ravel(), numerical, rtol=1e-4, atol=1e-4)
 
 
-def test_summaries_that_tell_nothing_get_no_weight():
+def test_inputs_that_tell_nothing_get_no_weight():
     rng = np.random.default_rng(2)
-    theta, x = rng.uniform(-1, 1, (300, 3)), rng.normal(size=(300, 50))
-    found = regression.fit(theta, x, np.full(3, -1.0), np.full(3, 1.0))
-    mean, std = found(rng.normal(size=(1000, 50)))
-    # Gaussians that are about as wide as the box, which is flat up to the noise of 300 pairs.
-    assert np.median(std) > 0.9
-    assert np.median(np.abs(mean / std)) < 0.5
+    x = rng.normal(size=(300, 50))
+    for _ in range(3):
+        found = regression.fit(rng.uniform(-1, 1, 300), x, -1.0, 1.0)
+        at = np.linspace(-1, 1, 21)
+        density = found.log_prob(at[:, np.newaxis], list(rng.normal(size=(50, 1000))))
+        # The slope of the logarithm has a standard error of sqrt(3 / 300) = 0.1, and so the ends of
+        # the box differ by 0.2 from each other. The curvature adds as much.
+        assert np.abs(density - np.log(0.5)).max() < 0.5
 
 
 def test_widths_stay_within_what_the_pairs_have():
-    theta, x = pairs(2000)
-    found = regression.fit(theta, x, LOW, HIGH)
-    known, far = found(x)[1], found(np.array([[0.0, -100.0], [0.0, 100.0]]))[1]
-    np.testing.assert_allclose(far, [known.min(axis=0), known.max(axis=0)])
+    theta, x = pairs(2000, BOX)
+    found = regression.fit(theta, x, *BOX)
+    known, far = found(list(x.T))[1], found([np.zeros(2), np.array([-100.0, 100.0])])[1]
+    np.testing.assert_allclose(far, [known.min(), known.max()])
