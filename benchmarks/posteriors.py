@@ -39,7 +39,7 @@ from common import FOLDER, finish, options
 from posterior_tasks import TASKS, Task, observation, package_files, reference
 
 SAMPLES = 10_000
-CLASSIFIERS, MOST_PARAMETERS = 3, 5  # a posterior is judged by so many up to this dimension
+MOST_PARAMETERS = 5  # up to this dimension a posterior is judged by several classifiers
 METHODS = ("rejection", "PMC", "NeuralPosterior", "sbi NPE")
 # The published algorithms that are shown beside ours.
 PUBLISHED = ("REJ-ABC", "SMC-ABC", "NPE", "SNPE")
@@ -203,6 +203,13 @@ FAMILIES = {
 }
 
 
+# The names of the results of a family.
+METHODS_OF = {
+    family: {family, f"{family}, adjusted"} if family in ("rejection", "PMC") else {family}
+    for family in FAMILIES
+}
+
+
 # ---- samples for the classifier ---------------------------------------------------------------
 
 
@@ -276,6 +283,7 @@ def main() -> None:
         "methods": METHODS,
         "budgets": (1_000, 10_000, 100_000),
         "observations": 10,
+        "classifiers": 3,
         "seed": 1,
         "threads": 1,
         "keep": 0,
@@ -298,8 +306,8 @@ def main() -> None:
                 numbers = [
                     number
                     for number in range(1, arguments.observations + 1)
-                    if not {m for m, *rest in known if rest == [name, budget, number]}
-                    & {family, f"{family}, adjusted"}
+                    if METHODS_OF[family]
+                    - {m for m, *rest in known if rest == [name, budget, number]}
                 ]
                 if not numbers:
                     continue
@@ -314,14 +322,16 @@ def judge(setting: Setting, family: Any, files: Path, found: Any, arguments: Any
     from imnn_tf.lfi import Posterior, calibration
 
     for method, number, posterior in family(setting, costs=found["costs"], arguments=arguments):
+        where = {"method": method, "task": setting.task.name, "budget": setting.budget}
+        where["observation"] = number
+        if any(where.items() <= run.items() for run in found["runs"]):
+            continue  # it was kept, and the other results of its family are missing
         right = reference(files, setting.task.name, number)
         if isinstance(posterior, Posterior):
             posterior = smoothed(posterior, np.random.default_rng(number))
-        seeds = CLASSIFIERS if right.shape[1] <= MOST_PARAMETERS else 1
+        seeds = arguments.classifiers if right.shape[1] <= MOST_PARAMETERS else 1
         each = [calibration.c2st(posterior, right, seed=number + 100 * k) for k in range(seeds)]
-        where = {"method": method, "task": setting.task.name, "budget": setting.budget}
-        accuracies = {"c2st": float(np.mean(each)), "each": each}
-        found["runs"].append({**where, "observation": number, **accuracies})
+        found["runs"].append({**where, "c2st": float(np.mean(each)), "each": each})
         finish("posteriors", arguments.output, versions(), found)
 
 

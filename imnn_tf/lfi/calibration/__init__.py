@@ -26,6 +26,7 @@ is small.
 """
 
 from imnn_tf.lfi.calibration.coverage import Coverage, expected_coverage, tarp
+from imnn_tf.lfi.calibration.local import Local, local
 from imnn_tf.lfi.calibration.novelty import Novelty, novelty
 from imnn_tf.lfi.calibration.plots import plot_coverage, plot_ranks
 from imnn_tf.lfi.calibration.ranks import sbc_ranks, uniformity
@@ -34,9 +35,11 @@ from imnn_tf.lfi.calibration.two_samples import c2st
 
 __all__ = [
     "Coverage",
+    "Local",
     "Novelty",
     "c2st",
     "expected_coverage",
+    "local",
     "novelty",
     "plot_coverage",
     "plot_ranks",

@@ -34,21 +34,46 @@ def cross_validated_accuracy(
         folds: The number of folds.
         sequence: Seed of the folds, of the initial weights and of the order of training.
     """
-    n, p = rows.shape
+    n = len(rows)
     order = np.random.default_rng(child(sequence, 0)).permutation(n)
-    capacity = -(-(n - n // folds) // _BATCH) * _BATCH
     accuracies = []
     for i, held in enumerate(np.array_split(order, folds)):
         seen = np.setdiff1d(order, held)
         # All folds have the same shapes, so that one compilation serves them.
-        x, y = np.zeros((capacity, p), np.float32), np.zeros((capacity, 1), np.float32)
-        x[: len(seen)], y[: len(seen), 0] = rows[seen], which[seen]
-        seed = tf.constant(stateless_seed(child(sequence, 1, i)))
-        logits = _logits(
-            _trained(x, y, tf.constant(len(seen)), seed), tf.constant(rows[held], tf.float32)
-        )
+        most = n - n // folds
+        variables = _trained_on(rows[seen], which[seen], most, child(sequence, 1, i))
+        logits = _logits(variables, tf.constant(rows[held], tf.float32))
         accuracies.append(np.mean((logits.numpy()[:, 0] > 0) == which[held]))
     return np.array(accuracies)
+
+
+def probabilities(
+    rows: np.ndarray,
+    which: np.ndarray,
+    asked: list[np.ndarray],
+    sequence: np.random.SeedSequence,
+) -> list[np.ndarray]:
+    """Probabilities of the second class by a classifier trained on all rows, `(m,)` each.
+
+    Args:
+        rows: What is classified, `(n, p)`.
+        which: The class of each row, zero or one, `(n,)`.
+        asked: Rows to give the probabilities of, `(m, p)` each.
+        sequence: Seed of the initial weights and of the order of training.
+    """
+    variables = _trained_on(rows, which, len(rows), sequence)
+    logits = [_logits(variables, tf.constant(each, tf.float32)) for each in asked]
+    return [tf.sigmoid(each).numpy()[:, 0] for each in logits]
+
+
+def _trained_on(
+    rows: np.ndarray, which: np.ndarray, most: int, sequence: np.random.SeedSequence
+) -> list[tf.Tensor]:
+    """Weights and biases after training on rows, whose arrays have space for `most` of them."""
+    capacity = -(-most // _BATCH) * _BATCH
+    x, y = np.zeros((capacity, rows.shape[1]), np.float32), np.zeros((capacity, 1), np.float32)
+    x[: len(rows)], y[: len(rows), 0] = rows, which
+    return _trained(x, y, tf.constant(len(rows)), tf.constant(stateless_seed(sequence)))
 
 
 def _initial(widths: list[int], seed: tf.Tensor) -> list[tf.Tensor]:
