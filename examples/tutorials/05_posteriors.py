@@ -120,13 +120,14 @@ plt.show()
 # deviation.
 
 # %%
-print(f"{'':24}{'simulations':>12}   mean           standard deviation")
+print(f"{'':24}{'simulations':>12}{'mean':>16}{'standard deviation':>20}")
 errors = {}
 for name, (result, cost) in results.items():
     errors[name] = np.stack(
         [(result.mean() - moments[0]) / moments[1], result.std() / moments[1] - 1]
     )
-    print(f"{name:24}{int(np.max(cost)):12,}  ", *np.round(errors[name], 2).ravel())
+    (a, b), (c, d) = errors[name]
+    print(f"{name:24}{int(np.max(cost)):12,}{a:8.2f}{b:8.2f}{c:12.2f}{d:8.2f}")
 
 # %% [markdown]
 # The three methods that simulate agree with the exact posterior within 0.1 of a standard deviation. The

@@ -236,7 +236,7 @@ published.fit(patience=50, λ=10.0, ϵ=0.1, regulariser="published")
 counts = [len(one.history["det_F"]) for one in (imnn, published)]
 fresh = simulations(3, 100_000)
 kept = [
-    np.exp(float(one.evaluate(*fresh).log_det_fisher)) for one in (imnn, published)
+    float(np.exp(one.evaluate(*fresh).log_det_fisher)) for one in (imnn, published)
 ]
 print("updates:", counts, "det F of 50 on fresh simulations:", kept)
 

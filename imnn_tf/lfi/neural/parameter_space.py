@@ -11,8 +11,13 @@ from imnn_tf.lfi.neural.regression import Conditional
 # parts far from each other.
 _MOST, _WIDE = 0.95, 12**-0.5
 
-# What the logarithm of a parameter must gain in the mean log density to be preferred.
-_GAIN_OF_LOGARITHM = 0.01
+# What the logarithm of a parameter must gain in the mean log density to be preferred, and the share
+# of a box below which a parameter does not count for it.
+_GAIN_OF_LOGARITHM, _ZERO = 0.01, 1e-6
+
+# A Gaussian that depends on other parameters must leave distances with this spread at least, and
+# with its inverse at most. Otherwise it did not fit, as where these parameters determine it.
+_LEAST_SPREAD = 0.3
 
 # Where posteriors are wide, a box is left as it is but for this share of its width at each end.
 _EDGE = 0.03
@@ -39,7 +44,8 @@ class ParameterSpace:
 
     1. Above a bound it becomes `log(t - low)`, and below one `-log(high - t)`. Without bounds, or
        between two, it stays as it is. Between two that are not negative it becomes `log(t)` where
-       that makes the Gaussian of step 4 fit better, as it does for variances;
+       that makes the Gaussian of step 4 fit better, as it does for variances, unless there are
+       fewer than 40 simulations for each summary;
     2. to `(t - centre) / scale`, with the median and the spread of the training parameters;
     3. if these have heavy tails, to the inverse hyperbolic sine of that, so that draws from a
        Cauchy prior do not lie a thousand units away;
@@ -95,9 +101,12 @@ class ParameterSpace:
                 self.gaussians[i] = None
                 continue
             gaussian = self._fitted(i, straight, inputs) if self.gaussians else alone[i]
-            mean, std = gaussian(inputs)
+            distance = _distance(straight[:, i], gaussian, inputs)
+            if not _LEAST_SPREAD < distance.std() < 1 / _LEAST_SPREAD:
+                gaussian = alone[i]  # the parameters before this one determine it
+                distance = _distance(straight[:, i], gaussian, inputs)
             self.gaussians[i] = gaussian
-            inputs.append((straight[:, i] - mean) / std)
+            inputs.append(distance)
 
     def _alone(
         self, parameters: np.ndarray, scaled: np.ndarray
@@ -108,7 +117,8 @@ class ParameterSpace:
         straight, slopes = self.straight(parameters), self.log_slope(parameters)
         inputs = list(scaled.T)
         plain = [self._fitted(i, straight, inputs) for i in columns]
-        self._logged = self._box & (self._low >= 0)
+        enough = regression.are_enough(len(scaled), 1 + scaled.shape[1])
+        self._logged = self._box & (self._low >= 0) & enough
         self._measure(parameters)
         bent, bent_slopes = self.straight(parameters), self.log_slope(parameters)
         alone, stds = [], []
@@ -116,9 +126,11 @@ class ParameterSpace:
             chosen = plain[i]
             if self._logged[i]:
                 logged = self._fitted(i, bent, inputs)
-                gain = np.mean(logged.log_prob(bent[:, i], inputs) + bent_slopes[:, i])
-                gain -= np.mean(chosen.log_prob(straight[:, i], inputs) + slopes[:, i])
-                self._logged[i] = gain > _GAIN_OF_LOGARITHM
+                losses = -chosen.log_prob(straight[:, i], inputs) - slopes[:, i]
+                lower = -logged.log_prob(bent[:, i], inputs) - bent_slopes[:, i]
+                # Numbers that are zero, as of counts, have an infinite density in a logarithm.
+                apart = parameters[:, i] - self._low[i] > _ZERO * (self._high[i] - self._low[i])
+                self._logged[i] = regression.gains(losses[apart], lower[apart], _GAIN_OF_LOGARITHM)
                 chosen = logged if self._logged[i] else chosen
             alone.append(chosen)
             stds.append(np.broadcast_to(chosen(inputs)[1], len(parameters)))
@@ -198,6 +210,12 @@ class ParameterSpace:
         from_low = np.log(np.maximum(parameters - start, least))
         to_high = -np.log(np.maximum(end - parameters, least))
         return np.where(self._from_low, from_low, np.where(self._to_high, to_high, line))
+
+
+def _distance(values: np.ndarray, gaussian: Conditional, inputs: list[np.ndarray]) -> np.ndarray:
+    """Distances of values, `(n,)`, from the means of a Gaussian, in its widths."""
+    mean, std = gaussian(inputs)
+    return (values - mean) / std
 
 
 class Coordinates:

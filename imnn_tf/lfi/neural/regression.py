@@ -129,23 +129,23 @@ def fit(values: np.ndarray, inputs: np.ndarray, low: float, high: float) -> Cond
         highest = 1 + sum(count <= _MOST_TERMS for count in counts)
     likelihood = _Likelihood(low, high)
     begin = np.zeros((2, 1))
-    begin[:, 0] = values.mean(), np.log(values.std())
+    begin[:, 0] = values.mean(), np.log(max(values.std(), np.exp(-_MOST_LOG)))
     terms: list[Term] = [()]
     x, strength, losses = np.ones((n, 1)), _STRENGTHS[0], None
     # The matrices are small. Where other processes have the processors, the threads of BLAS would
     # wait for each other ten times as long as they work.
     with threadpool_limits(1, user_api="blas"):
-        if n < _PAIRS_OF_ONE * 2 * (size + 1):
+        if not are_enough(n, 1 + size):
             _, _, losses = _fit_held_out(values, x, begin, likelihood)
         for degree in range(1, highest + 1):
             more = terms_up_to(degree, size)
             columns = np.broadcast_arrays(*(product(list(inputs.T), each) for each in more))
             design = np.stack(columns, axis=1)
             start, weakest, lower = _fit_held_out(values, design, begin, likelihood)
-            if losses is not None and not _gains(losses, lower, _GAIN_OF_DEGREE):
+            if losses is not None and not gains(losses, lower, _GAIN_OF_DEGREE):
                 break
             begin, terms, x, strength, losses = start, more, design, weakest, lower
-        enough = n >= _PAIRS_OF_ONE * 2 * len(terms)
+        enough = are_enough(n, len(terms))
         ridge, kept = _LEAST_STRENGTH if enough else strength, np.ones((2, len(terms)), bool)
         found = likelihood.fitted(_padded(begin, x), values, x, ridge, _TIGHT)
         if enough:
@@ -155,6 +155,11 @@ def fit(values: np.ndarray, inputs: np.ndarray, low: float, high: float) -> Cond
     used = np.flatnonzero(kept.any(axis=0))
     terms, (means, log_stds) = [terms[i] for i in used], found[:, used]
     return Conditional(terms, means, log_stds, low, high, logs.min(), logs.max())
+
+
+def are_enough(n: int, n_terms: int) -> bool:
+    """Whether there are 20 pairs for each coefficient of so many terms, in mean and width."""
+    return n >= _PAIRS_OF_ONE * 2 * n_terms
 
 
 def _fit_held_out(
@@ -167,9 +172,9 @@ def _fit_held_out(
     for strength in _STRENGTHS:
         start = likelihood.fitted(start, values[held:], x[held:], strength, _ROUGH)
         lower = likelihood.losses(start, values[:held], x[:held])
-        if losses is not None and not _gains(losses, lower, _LEAST_GAIN):
-            break
-        best, chosen, losses = start, strength, lower
+        # A weaker one than a useless one may be useful, so all are tried.
+        if losses is None or gains(losses, lower, _LEAST_GAIN):
+            best, chosen, losses = start, strength, lower
     assert losses is not None  # the first strength is taken
     return best, chosen, losses
 
@@ -179,10 +184,10 @@ def _padded(coefficients: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.pad(coefficients, ((0, 0), (0, x.shape[1] - coefficients.shape[1])))
 
 
-def _gains(losses: np.ndarray, lower: np.ndarray, least: float) -> bool:
-    """Whether losses are lower in the mean by `least`, and by two of its standard errors."""
-    gains = losses - lower
-    return bool(gains.mean() > max(least, 2 * gains.std() / np.sqrt(len(gains))))
+def gains(losses: np.ndarray, lower: np.ndarray, least: float) -> bool:
+    """Whether losses, `(n,)`, fall in the mean by `least`, and by two of its standard errors."""
+    falls = losses - lower
+    return bool(falls.mean() > max(least, 2 * falls.std() / np.sqrt(len(falls))))
 
 
 def _needed(coefficients: np.ndarray, slopes: np.ndarray) -> np.ndarray:

@@ -72,9 +72,7 @@ def test_posteriors_and_their_draws_are_the_same_test():
     options = {"permutations": 19, "seed": 7}
     first = calibration.local(truths, summaries, draws, [[0.5]], [target], **options)
     wrapped = [Posterior(each[np.newaxis]) for each in draws]
-    second = calibration.local(
-        truths, summaries, wrapped, [[0.5]], [Posterior(target)], **options
-    )
+    second = calibration.local(truths, summaries, wrapped, [[0.5]], [Posterior(target)], **options)
     np.testing.assert_array_equal(first.statistics, second.statistics)
     scaled = calibration.local(
         1e6 * truths, 1e-3 * summaries, 1e6 * draws, [[0.5e-3]], [1e6 * target], **options

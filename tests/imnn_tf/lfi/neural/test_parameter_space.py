@@ -139,6 +139,19 @@ def test_a_parameter_depends_on_the_one_before_it_in_mean_and_width():
     np.testing.assert_allclose(coordinates.log_slope(parameters)[:5], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-9])
+def test_a_parameter_that_another_determines_is_mapped_on_its_own(noise):
+    rng = np.random.default_rng(9)
+    first = rng.normal(size=(2000, 1))
+    parameters = np.hstack([first, 3 * first + noise * rng.normal(size=first.shape)])
+    summaries = first + 0.5 * rng.normal(size=first.shape)
+    bounds = np.full(2, INFINITE)
+    coordinates = ParameterSpace(-bounds, bounds, parameters, summaries).at(summaries)
+    mapped = coordinates.forward(parameters)
+    np.testing.assert_allclose(mapped.std(axis=0), 1, rtol=0.1)
+    np.testing.assert_allclose(coordinates.inverse(mapped), parameters, atol=1e-12)
+
+
 @pytest.mark.parametrize("low", [0.0, 0.1])
 def test_a_variance_in_a_box_is_mapped_by_its_logarithm(low):
     """Posteriors of a variance have a width that grows with it, and are skew."""
@@ -171,6 +184,20 @@ def test_a_parameter_that_is_no_scale_keeps_its_unit():
     points = np.linspace(4.0, 6.0, 9)[np.newaxis, :, np.newaxis]
     mapped = space.at(np.full((1, 1), 5.0)).forward(points)[0, :, 0]
     np.testing.assert_allclose(np.diff(mapped), 0.5 * np.ptp(points) / 8 / 0.25, rtol=0.05)
+
+
+@pytest.mark.parametrize("n", [100, 300, 3000])
+@pytest.mark.parametrize("kind", ["location", "counts"])
+def test_chance_and_zeros_choose_no_logarithm(kind, n):
+    """Few simulations, of which some happen to be likelier, and counts, of which some are zero."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        truth = rng.uniform(0, 10, (n, 1)) if kind == "location" else rng.integers(0, 11, (n, 1))
+        summaries = np.hstack([truth + rng.normal(size=(n, 1)), rng.normal(size=(n, 9))])
+        space = ParameterSpace(np.zeros(1), np.full(1, 10.0), truth.astype(float), summaries)
+        points = np.linspace(4.0, 6.0, 9)[np.newaxis, :, np.newaxis]
+        steps = np.diff(space.at(np.full((1, 10), 5.0)).forward(points)[0, :, 0])
+        assert np.ptp(steps) < 0.05 * steps.mean()
 
 
 def test_widths_follow_the_summaries_and_the_middle_of_a_box_stays_linear():

@@ -76,6 +76,16 @@ def test_coefficients_that_are_zero_are_left_out():
     assert abs(slope - 1) < 3 * np.exp(-2) / np.sqrt(N * x[:, 3].var())
 
 
+def test_few_pairs_of_many_inputs_find_what_matters():
+    """A strong effect that only a weak ridge shows, next to a stronger one that shows nothing."""
+    rng = np.random.default_rng(0)
+    truths = rng.uniform(0, 1, (400, 8))
+    x = np.hstack([truths + 0.1 * rng.normal(size=truths.shape), rng.normal(size=(400, 12))])
+    found = regression.fit((truths[:, 1] - 0.5) / 0.37, x, -0.5 / 0.37, 0.5 / 0.37)
+    # The noise is 0.27, and where the box cuts the posterior its Gaussian is about as wide.
+    assert 0.2 < np.median(found(list(x.T))[1]) < 0.4
+
+
 def test_an_effect_is_kept_from_where_the_criterion_says():
     """The square of an estimate over its error is compared with the logarithm of the pairs."""
     rng = np.random.default_rng(0)
