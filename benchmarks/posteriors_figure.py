@@ -64,7 +64,7 @@ def draw(result: dict[str, Any], task: str, path: Path) -> None:
             f"`results` must have an observation of {task} that all methods were run on."
         )
     ours = [row for row in result["runs"] if row["observation"] in common]
-    figure, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
+    figure, ax = plt.subplots(figsize=(7.6, 4), layout="constrained")
     for methods, rows, suffix, width in (
         (OURS | PEERS, ours, "", 2.0),
         (PUBLISHED, result["published"], ", published", 1.0),
@@ -82,7 +82,7 @@ def draw(result: dict[str, Any], task: str, path: Path) -> None:
         title=f"{task.replace('_', ' ')}, observations {', '.join(map(str, common))}",
     )
     ax.grid(alpha=0.3)
-    ax.legend(fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     plt.close(figure)

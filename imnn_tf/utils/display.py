@@ -27,7 +27,7 @@ def bar(**options: Any) -> "tqdm[Any]":
 
 
 def conclude(progress: "tqdm[Any]", said: str) -> None:
-    """Says how long work ended: beside its bar in a notebook, and above it elsewhere.
+    """Says how a piece of work ended: beside its bar in a notebook, and above it elsewhere.
 
     Beside the bar, a terminal of 80 columns would cut the sentence off.
 

@@ -15,7 +15,10 @@ from imnn_tf.utils.seeds import Seed, child, seed_sequence
 logger = logging.getLogger(__name__)
 
 # The fewest simulated observations.
-_LEAST = 50
+_FEWEST_TRUTHS = 50
+
+# Standardised numbers stay within this.
+_FURTHEST = 100.0
 
 
 @display.shown
@@ -26,7 +29,7 @@ class Local(NamedTuple):
         statistics: The mean square of the classifier's probability minus one half, `(targets,)`:
             0 if it finds no difference, and 0.25 if it always knows.
         p_values: The share of classifiers trained where there is no difference that are as sure,
-            `(targets,)`.
+            the one that was asked counted, `(targets,)`.
         wrong: Whether the p-value is at most the rate of false alarms, `(targets,)`.
     """
 
@@ -60,10 +63,11 @@ def local(
     is asked about draws from the inferred posterior there. If that posterior is right, it cannot
     know, and its probabilities are one half up to what it learnt by chance.
 
-    How much that is, classifiers tell for which truth and draw are exchanged at random within each
-    pair. If all posteriors are right, this changes nothing in the distribution of the pairs. So the
-    probability of a false alarm is at most `false_alarm`, whatever the classifier has learnt. As a
-    classifier is smooth, a right posterior may be called wrong where others near it are.
+    Other classifiers tell how much that is. For them truth and draw are exchanged at random within
+    each pair. If all posteriors are right, this changes nothing in the distribution of the pairs.
+    So the probability of a false alarm is at most `false_alarm`, whatever the classifier has
+    learnt. As a classifier is smooth, a right posterior may be called wrong where others near it
+    are.
 
     `sbc_ranks`, `expected_coverage` and `tarp` average over the prior, where errors at one place
     can hide. This test needs an amortised method, such as `NeuralPosterior`, or a posterior for
@@ -73,10 +77,11 @@ def local(
         truths: True parameters, drawn from the prior, `(n, n_params)`. A thousand or more.
         summaries: Summaries of a simulation at each, `(n, n_summaries)`.
         posteriors: The inferred posterior given each, or a draw from it, `(n, n_params)`.
-        target_summaries: Summaries of the observations, `(targets, n_summaries)`.
+        target_summaries: Summaries of the observations, `(targets, n_summaries)`, or of one,
+            `(n_summaries,)`.
         target_posteriors: For each observation the inferred posterior, or draws from it,
             `(m, n_params)`.
-        false_alarm: The probability of calling a right posterior wrong.
+        false_alarm: The probability of calling a right posterior wrong, for each observation.
         permutations: The number of classifiers that show what is learnt by chance.
         seed: Seed of draws, exchanges and classifiers: an integer or a `numpy.random.SeedSequence`.
             `None` for fresh entropy.
@@ -85,7 +90,7 @@ def local(
         Statistics, p-values and verdicts. A warning is logged if there are verdicts of "wrong".
 
     Raises:
-        TypeError: If `posteriors` are of several kinds.
+        TypeError: If `posteriors` are of several kinds, or one posterior stands for a sequence.
         ValueError: If shapes do not fit, there are fewer than 50 truths, a column of parameters or
             summaries is constant, or there are too few permutations for that rate of false alarms.
     """
@@ -98,13 +103,18 @@ def local(
             f"false alarms of {rate:g}, got {count}."
         )
     true = checks.array("truths", truths, shape=(None, None), dtype=float)
-    if len(true) < _LEAST:
-        raise ValueError(f"`truths` must have at least {_LEAST} rows, got {len(true)}.")
+    if len(true) < _FEWEST_TRUTHS:
+        raise ValueError(f"`truths` must have at least {_FEWEST_TRUTHS} rows, got {len(true)}.")
     known = checks.array("summaries", summaries, shape=(len(true), None), dtype=float)
     drawn = _draws(posteriors, true.shape, child(sequence, 0))
-    observed = checks.array(
-        "target_summaries", target_summaries, shape=(None, known.shape[1]), dtype=float
-    )
+    observed = np.asarray(target_summaries)
+    observed = observed[np.newaxis] if observed.ndim == 1 else observed
+    shape = (None, known.shape[1])
+    observed = checks.array("target_summaries", observed, shape=shape, dtype=float)
+    if len(observed) == 0:
+        raise ValueError("`target_summaries` must be of one observation at least, got none.")
+    if isinstance(target_posteriors, Posterior):
+        raise TypeError("`target_posteriors` must be a sequence, got one `Posterior`.")
     if len(target_posteriors) != len(observed):
         raise ValueError(
             f"`target_posteriors` must have one entry for each of {len(observed)} observations, "
@@ -117,11 +127,15 @@ def local(
         for rows, summary in zip(samples, observed, strict=True)
     ]
     pairs = np.stack([np.column_stack([each, known]) for each in (true, drawn)])
-    mean, spread = pairs[0].mean(axis=0), pairs[0].std(axis=0)
-    if not (spread > 0).all():
-        name = "summaries" if (spread[:p] > 0).all() else "truths"
+    varies = np.ptp(pairs[0], axis=0) > 0
+    if not varies.all():
+        name = "summaries" if varies[:p].all() else "truths"
         raise ValueError(f"`{name}` must vary in every column.")
-    pairs, asked = (pairs - mean) / spread, [(rows - mean) / spread for rows in asked]
+    mean, spread = pairs[0].mean(axis=0), pairs[0].std(axis=0)
+    # Far away, where single precision ends, all classifiers see the same number.
+    pairs, *asked = (
+        np.clip((rows - mean) / spread, -_FURTHEST, _FURTHEST) for rows in (pairs, *asked)
+    )
     rng = np.random.default_rng(child(sequence, 1))
     found = np.empty((1 + count, len(asked)))
     for i, row in enumerate(found):
@@ -135,8 +149,8 @@ def local(
     wrong = p_values <= rate * (1 + 1e-12)  # a share that equals the rate but for rounding
     if wrong.any():
         logger.warning(
-            "%d of %d posteriors differ from the right ones: a classifier that knows no difference "
-            "would be as sure with probability %.2g.",
+            "%d of %d posteriors seem to differ from the right ones: a classifier that knows no "
+            "difference would be as sure with probability %.2g.",
             int(wrong.sum()),
             len(wrong),
             float(p_values.min()),
@@ -150,6 +164,10 @@ def _draws(
     sequence: np.random.SeedSequence,
 ) -> np.ndarray:
     """One draw from each posterior, `(n, n_params)`."""
+    if isinstance(posteriors, Posterior) or not isinstance(posteriors, Sequence | np.ndarray):
+        raise TypeError(
+            f"`posteriors` must be an array or a sequence, got {type(posteriors).__name__}."
+        )
     if not isinstance(posteriors, np.ndarray) and any(isinstance(p, Posterior) for p in posteriors):
         others = {type(p).__name__ for p in posteriors if not isinstance(p, Posterior)}
         if others:

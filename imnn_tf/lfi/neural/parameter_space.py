@@ -12,7 +12,7 @@ from imnn_tf.lfi.neural.regression import Conditional
 _MOST, _WIDE = 0.95, 12**-0.5
 
 # What the logarithm of a parameter must gain in the mean log density to be preferred, and the share
-# of a box below which a parameter does not count for it.
+# of the median below which a parameter does not count for it.
 _GAIN_OF_LOGARITHM, _ZERO = 0.01, 1e-6
 
 # A Gaussian that depends on other parameters must leave distances with this spread at least, and
@@ -45,7 +45,7 @@ class ParameterSpace:
     1. Above a bound it becomes `log(t - low)`, and below one `-log(high - t)`. Without bounds, or
        between two, it stays as it is. Between two that are not negative it becomes `log(t)` where
        that makes the Gaussian of step 4 fit better, as it does for variances, unless there are
-       fewer than 40 simulations for each summary;
+       fewer than 40 simulations for each scaled summary, and 40 more;
     2. to `(t - centre) / scale`, with the median and the spread of the training parameters;
     3. if these have heavy tails, to the inverse hyperbolic sine of that, so that draws from a
        Cauchy prior do not lie a thousand units away;
@@ -89,6 +89,10 @@ class ParameterSpace:
         below, above = np.isfinite(low), np.isfinite(high)
         self._box, self._from_low, self._to_high = below & above, below & ~above, above & ~below
         self._wide, self._logged = np.zeros((2, len(low)), bool)
+        # A logarithm ends at the lower bound, or far below all parameters if that is zero.
+        smallest = np.where(parameters > 0, parameters, np.inf).min(axis=0)
+        self._least = np.maximum(low * (1 + _MARGIN), np.minimum(_ZERO * smallest, _MARGIN * high))
+        self._least = np.where(self._box & (low >= 0), self._least, 1.0)
         alone, stds = self._alone(parameters, scaled)
         # The widths of the Gaussians, with those of the box in the same units.
         too_wide = np.quantile(stds, _MOST, axis=0) > _WIDE * (self.ends[1] - self.ends[0])
@@ -96,7 +100,9 @@ class ParameterSpace:
         self._measure(parameters)  # Other parameters stay as they were.
         self.gaussians: dict[int, Conditional | None] = {}
         straight, inputs = self.straight(parameters), list(scaled.T)
-        for i in np.argsort(np.where(self._wide, np.inf, np.median(stds, axis=0)), kind="stable"):
+        for i in map(
+            int, np.argsort(np.where(self._wide, np.inf, np.median(stds, axis=0)), kind="stable")
+        ):
             if self._wide[i]:
                 self.gaussians[i] = None
                 continue
@@ -129,7 +135,7 @@ class ParameterSpace:
                 losses = -chosen.log_prob(straight[:, i], inputs) - slopes[:, i]
                 lower = -logged.log_prob(bent[:, i], inputs) - bent_slopes[:, i]
                 # Numbers that are zero, as of counts, have an infinite density in a logarithm.
-                apart = parameters[:, i] - self._low[i] > _ZERO * (self._high[i] - self._low[i])
+                apart = parameters[:, i] > _ZERO * np.median(parameters[:, i])
                 self._logged[i] = regression.gains(losses[apart], lower[apart], _GAIN_OF_LOGARITHM)
                 chosen = logged if self._logged[i] else chosen
             alone.append(chosen)
@@ -202,8 +208,10 @@ class ParameterSpace:
         share = np.clip(np.minimum(lower, upper), _MARGIN, 0.5)
         near = np.where(share < _EDGE, _EDGE * (1 + np.log(share / _EDGE)), share)
         stretched = np.where(lower < upper, near - 0.5, 0.5 - near)
-        inside = np.clip(parameters, low + _MARGIN * width, high - _MARGIN * width)
-        inside = np.where(self._logged, np.log(np.where(self._logged, inside, 1)), inside)
+        most = high - _MARGIN * width
+        positive = np.where(self._logged, np.clip(parameters, self._least, most), 1)
+        inside = np.clip(parameters, low + _MARGIN * width, most)
+        inside = np.where(self._logged, np.log(positive), inside)
         line = np.where(self._box, np.where(self._wide, stretched, inside), parameters)
         start = np.where(self._from_low, self._low, 0)
         end = np.where(self._to_high, self._high, 0)

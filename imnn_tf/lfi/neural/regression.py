@@ -111,9 +111,9 @@ def fit(values: np.ndarray, inputs: np.ndarray, low: float, high: float) -> Cond
     there are fewer than 20 pairs for each coefficient of degree 1, no inputs are used, unless the
     fifth favours them in the same way.
 
-    Where there are 20 pairs for each coefficient, the last fit has no ridge. Instead coefficients
-    that do not differ from zero are left out by the Bayesian information criterion (Schwarz 1978,
-    Ann. Stat. 6, 461), because each that is kept adds its error to all posteriors.
+    Where there are 20 pairs for each coefficient, the last fit has hardly any ridge. Instead
+    coefficients that do not differ from zero are left out by the Bayesian information criterion
+    (Schwarz 1978, Ann. Stat. 6, 461), because each that is kept adds its error to all posteriors.
 
     Args:
         values: `[n]`, of order one.
@@ -135,7 +135,7 @@ def fit(values: np.ndarray, inputs: np.ndarray, low: float, high: float) -> Cond
     # The matrices are small. Where other processes have the processors, the threads of BLAS would
     # wait for each other ten times as long as they work.
     with threadpool_limits(1, user_api="blas"):
-        if not are_enough(n, 1 + size):
+        if highest and not are_enough(n, 1 + size):
             _, _, losses = _fit_held_out(values, x, begin, likelihood)
         for degree in range(1, highest + 1):
             more = terms_up_to(degree, size)
@@ -149,8 +149,12 @@ def fit(values: np.ndarray, inputs: np.ndarray, low: float, high: float) -> Cond
         ridge, kept = _LEAST_STRENGTH if enough else strength, np.ones((2, len(terms)), bool)
         found = likelihood.fitted(_padded(begin, x), values, x, ridge, _TIGHT)
         if enough:
-            kept = _needed(found, likelihood.slopes(found, values, x))
-            found = likelihood.fitted(found, values, x, ridge, _TIGHT, kept)
+            needed = _needed(found, likelihood.slopes(found, values, x))
+            fewer = likelihood.fitted(found, values, x, ridge, _TIGHT, needed)
+            loss, higher = (likelihood.loss(each, values, x)[0] for each in (found, fewer))
+            # The curvature may mislead. What was left out must not have been needed together.
+            if higher - loss <= np.log(n) * (1 + (~needed).sum()) / n:
+                found, kept = fewer, needed
     logs = _bounded(x @ found[1], low, high)
     used = np.flatnonzero(kept.any(axis=0))
     terms, (means, log_stds) = [terms[i] for i in used], found[:, used]
@@ -186,6 +190,8 @@ def _padded(coefficients: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 def gains(losses: np.ndarray, lower: np.ndarray, least: float) -> bool:
     """Whether losses, `(n,)`, fall in the mean by `least`, and by two of its standard errors."""
+    if len(losses) == 0:
+        return False
     falls = losses - lower
     return bool(falls.mean() > max(least, 2 * falls.std() / np.sqrt(len(falls))))
 
@@ -194,7 +200,8 @@ def _needed(coefficients: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """Which coefficients the Bayesian information criterion keeps, as `coefficients`.
 
     One after the other is left out, while the log likelihood falls by less than `log(n) / 2`. How
-    much it falls, and where the others move, follows from its curvature at the maximum.
+    much it falls, and where the others move, follows from its curvature at the maximum, for which
+    the products of the slopes of each pair are summed.
 
     Args:
         coefficients: The most probable ones, `[2, n_terms]`. The constants stay.
@@ -202,19 +209,21 @@ def _needed(coefficients: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     """
     n, size = slopes.shape
     constants = 0, size // 2
-    information = slopes.T @ slopes + n * _LEAST_STRENGTH * np.eye(size)
-    values, covariance = coefficients.ravel(), np.linalg.inv(information)
-    left = np.arange(size)
+    information = slopes.T @ slopes
+    scale = np.sqrt(np.diag(information))
+    scale = np.where(scale > 0, scale, 1)  # where nothing is known, a coefficient is left out
+    # Inputs that are nearly equal make it nearly singular. It is scaled, and inverted anew each
+    # time, because the errors of updates of the inverse would add up.
+    scaled = information / np.outer(scale, scale) + _LEAST_STRENGTH**2 * np.eye(size)
+    values, left = coefficients.ravel() * scale, np.arange(size)
     while True:
-        falls = values**2 / np.diag(covariance)
+        covariance = np.linalg.inv(scaled[np.ix_(left, left)])
+        falls = values**2 / np.maximum(np.diag(covariance), np.finfo(float).tiny)
         falls[np.isin(left, constants)] = np.inf
         out = int(np.argmin(falls))
         if falls[out] >= np.log(n):
             break
-        row = covariance[out]
-        values = np.delete(values - row * values[out] / row[out], out)
-        covariance = covariance - np.outer(row, row) / row[out]
-        covariance = np.delete(np.delete(covariance, out, axis=0), out, axis=1)
+        values = np.delete(values - covariance[out] * values[out] / covariance[out, out], out)
         left = np.delete(left, out)
     return np.isin(np.arange(size), left).reshape(coefficients.shape)
 
@@ -284,7 +293,8 @@ class _Likelihood:
             x: `[n, n_terms]`.
             strength: That of the ridge.
             ends: When to end, as scipy's L-BFGS-B takes it.
-            kept: Which coefficients are not zero, `[2, n_terms]`. By default none is.
+            kept: Which coefficients are fitted, `[2, n_terms]`. The others are zero. By default all
+                are fitted.
         """
         kept = np.ones(start.shape, bool) if kept is None else kept
         penalty = np.full(start.shape, strength)

@@ -175,6 +175,21 @@ def test_a_variance_in_a_box_is_mapped_by_its_logarithm(low):
     np.testing.assert_allclose(at.inverse(at.forward(ends)), ends, atol=1e-10)
 
 
+@pytest.mark.parametrize(("low", "high", "scale"), [(1e-15, 1, 1), (0, 1e8, 2), (0, 10, 1e-9)])
+def test_logarithms_reach_far_below_the_end_of_a_box(low, high, scale):
+    """Log-uniform parameters, and parameters in a small part of a vague box."""
+    rng, n = np.random.default_rng(8), 2000
+    logs = rng.uniform(np.log(low), np.log(high), (n, 1)) if low else rng.normal(size=(n, 1))
+    parameters = scale * np.exp(logs)
+    summaries = (logs + 0.5 * rng.normal(size=logs.shape)) / logs.std()
+    bounds = np.array([float(low)]), np.array([float(high)])
+    coordinates = ParameterSpace(*bounds, parameters, summaries).at(summaries)
+    mapped = coordinates.forward(parameters)
+    np.testing.assert_allclose(coordinates.inverse(mapped), parameters, rtol=1e-9)
+    np.testing.assert_allclose(mapped.std(), 1, rtol=0.1)
+    assert abs(stats.skew(mapped[:, 0])) < 0.3
+
+
 def test_a_parameter_that_is_no_scale_keeps_its_unit():
     """A Gaussian location between positive bounds: a logarithm would bend its posteriors."""
     rng = np.random.default_rng(7)

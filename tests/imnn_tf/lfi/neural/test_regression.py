@@ -76,6 +76,16 @@ def test_coefficients_that_are_zero_are_left_out():
     assert abs(slope - 1) < 3 * np.exp(-2) / np.sqrt(N * x[:, 3].var())
 
 
+@pytest.mark.parametrize("apart", [0.0, 1e-7, 1e-6, 1e-5])
+@pytest.mark.parametrize("noise", [1e-2, 1e-3, 1e-4])
+def test_of_inputs_that_are_nearly_equal_one_is_kept(apart, noise):
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=(1000, 1))
+    x = np.hstack([first, first + apart * rng.normal(size=first.shape)])
+    found = regression.fit(first[:, 0] + noise * rng.normal(size=1000), x, *OPEN)
+    np.testing.assert_allclose(np.median(found(list(x.T))[1]), noise, rtol=0.1)
+
+
 def test_few_pairs_of_many_inputs_find_what_matters():
     """A strong effect that only a weak ridge shows, next to a stronger one that shows nothing."""
     rng = np.random.default_rng(0)
