@@ -185,6 +185,8 @@ def _samples(
     if isinstance(posterior, Posterior):
         equal = np.ptp(posterior.weights) == 0
         posterior = posterior.samples if equal else posterior.sample(len(posterior), sequence)
-    return checks.array(
-        "target_posteriors", np.asarray(posterior), shape=(None, n_params), dtype=float
-    )
+    shape = (None, n_params)
+    rows = checks.array("target_posteriors", np.asarray(posterior), shape=shape, dtype=float)
+    if len(rows) == 0:
+        raise ValueError("`target_posteriors` must have samples, got none for an observation.")
+    return rows

@@ -44,8 +44,9 @@ def c2st(
     sequence = seed_sequence(seed)
     found, right = _equally_many(samples, reference, sequence)
     mean, spread = right.mean(axis=0), right.std(axis=0, ddof=1)
-    if not (spread > 0).all():
-        constant = np.flatnonzero(~(spread > 0)).tolist()
+    varies = np.ptp(right, axis=0) > 0  # the deviation of a constant may be rounded to 1e-17
+    if not varies.all():
+        constant = np.flatnonzero(~varies).tolist()
         raise ValueError(f"`reference` must vary in every parameter, got constant {constant}.")
     both = (np.concatenate([right, found]) - mean) / spread
     which = np.repeat([0, 1], len(right))

@@ -77,6 +77,7 @@ def test_same_seed_same_accuracy_and_no_global_generator():
         (np.zeros((9, 1)), np.zeros((20, 1)), "`samples` must have at least 10 samples, got 9"),
         (np.zeros((20, 1)), np.zeros((9, 1)), "`reference` must have at least 10"),
         (np.arange(20.0)[:, None], np.ones((20, 1)), r"`reference` must vary.* got constant \[0\]"),
+        (np.arange(60.0)[:, None], np.full((60, 1), 0.1), r"`reference` must vary"),
         (np.full((20, 1), np.nan), np.zeros((20, 1)), "`samples` must be finite"),
     ],
 )
